@@ -1,0 +1,191 @@
+//! Presets: one TOML file per checkpoint, template, recipe, data set or benchmark. User folders come before
+//! the embedded ones; `about` is required; `inherit` takes another preset of the same kind as its base (one
+//! level); a key nobody reads is refused with a suggestion.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::error::{Error, Kind, Result, did_you_mean};
+use crate::{bail, error};
+
+include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+
+/// The folders presets live in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PresetKind {
+    Encoders,
+    Llms,
+    Templates,
+    Recipes,
+    Datasets,
+    Benchmarks,
+}
+
+impl PresetKind {
+    /// Every kind, in the order `llmore ls` shows them.
+    pub const ALL: [PresetKind; 6] = [
+        PresetKind::Encoders,
+        PresetKind::Llms,
+        PresetKind::Templates,
+        PresetKind::Recipes,
+        PresetKind::Datasets,
+        PresetKind::Benchmarks,
+    ];
+
+    /// The folder's name, which is also the word scripts use: `presets("llms")`.
+    pub fn folder(self) -> &'static str {
+        match self {
+            PresetKind::Encoders => "encoders",
+            PresetKind::Llms => "llms",
+            PresetKind::Templates => "templates",
+            PresetKind::Recipes => "recipes",
+            PresetKind::Datasets => "datasets",
+            PresetKind::Benchmarks => "benchmarks",
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            PresetKind::Encoders => "encoder preset",
+            PresetKind::Llms => "LLM preset",
+            PresetKind::Templates => "template",
+            PresetKind::Recipes => "recipe",
+            PresetKind::Datasets => "data set",
+            PresetKind::Benchmarks => "benchmark",
+        }
+    }
+
+    /// The kind of a folder name, or an error with a suggestion.
+    pub fn parse(name: &str) -> Result<Self> {
+        let known: Vec<_> = PresetKind::ALL.iter().map(|kind| kind.folder()).collect();
+        PresetKind::ALL
+            .into_iter()
+            .find(|kind| kind.folder() == name)
+            .ok_or_else(|| Error::unknown("kind of preset", name, &known, ""))
+    }
+}
+
+/// The presets a session sees: user folders first, then the embedded ones.
+#[derive(Clone, Debug, Default)]
+pub struct Presets {
+    folders: Vec<PathBuf>,
+}
+
+impl Presets {
+    /// `folders` hold `encoders/*.toml`, `llms/*.toml`, ... and win over the embedded presets.
+    pub fn new(folders: Vec<PathBuf>) -> Self {
+        Presets { folders }
+    }
+
+    /// All ids of a kind, sorted.
+    pub fn ids(&self, kind: PresetKind) -> Vec<String> {
+        let mut ids: BTreeSet<String> =
+            EMBEDDED.iter().filter(|(folder, _, _)| *folder == kind.folder()).map(|(_, id, _)| id.to_string()).collect();
+        for folder in &self.folders {
+            let Ok(entries) = std::fs::read_dir(folder.join(kind.folder())) else { continue };
+            for path in entries.flatten().map(|entry| entry.path()) {
+                if path.extension().is_some_and(|extension| extension == "toml")
+                    && let Some(stem) = path.file_stem()
+                {
+                    ids.insert(stem.to_string_lossy().into_owned());
+                }
+            }
+        }
+        ids.into_iter().collect()
+    }
+
+    /// Whether a preset of this id exists.
+    pub fn contains(&self, kind: PresetKind, id: &str) -> bool {
+        matches!(self.text(kind, id), Ok(Some(_)))
+    }
+
+    /// The preset as a table, with `inherit` resolved and removed.
+    pub fn table(&self, kind: PresetKind, id: &str) -> Result<Table> {
+        let mut table = self.own_table(kind, id)?;
+        if let Some(base) = table.remove("inherit") {
+            let Value::String(base) = base else { bail!(Option, "{} `{id}`: `inherit` must be an id", kind.noun()) };
+            let mut merged = self.own_table(kind, &base)?;
+            if merged.contains_key("inherit") {
+                bail!(Option, "{} `{id}` inherits from `{base}`, which inherits itself: one level only", kind.noun());
+            }
+            merge(&mut merged, table);
+            table = merged;
+        }
+        if !table.get("about").is_some_and(Value::is_str) {
+            bail!(Option, "{} `{id}` has no `about` line", kind.noun());
+        }
+        Ok(table)
+    }
+
+    /// The preset as a typed value; `T` refuses unknown fields.
+    pub fn get<T: DeserializeOwned>(&self, kind: PresetKind, id: &str) -> Result<T> {
+        from_table(self.table(kind, id)?).map_err(|error| error.context(format!("{} `{id}`", kind.noun())))
+    }
+
+    fn own_table(&self, kind: PresetKind, id: &str) -> Result<Table> {
+        let Some(text) = self.text(kind, id)? else {
+            let known = self.ids(kind);
+            let list = format!("`presets(\"{}\")` lists all {}", kind.folder(), known.len());
+            return Err(Error::unknown(kind.noun(), id, &known, &list));
+        };
+        text.parse::<Table>().map_err(|error| error!(Decode, "{} `{id}`: {}", kind.noun(), error.message()))
+    }
+
+    fn text(&self, kind: PresetKind, id: &str) -> Result<Option<String>> {
+        // An id is a file's name: nothing outside the preset folders is ever read.
+        if id.contains(['/', '\\']) || id.starts_with('.') {
+            return Ok(None);
+        }
+        for folder in &self.folders {
+            let path = folder.join(kind.folder()).join(format!("{id}.toml"));
+            if path.is_file() {
+                return std::fs::read_to_string(&path).map(Some).map_err(|error| Error::file(&path, error));
+            }
+        }
+        let embedded = EMBEDDED.iter().find(|(folder, name, _)| *folder == kind.folder() && *name == id);
+        Ok(embedded.map(|(_, _, text)| text.to_string()))
+    }
+}
+
+/// Reads a typed value out of a table, turning serde's complaint about an unknown key into a suggestion.
+pub fn from_table<T: DeserializeOwned>(table: Table) -> Result<T> {
+    Value::Table(table).try_into().map_err(|error: toml::de::Error| {
+        let message = error.message().to_string();
+        match unknown_field(&message) {
+            Some((field, known)) => unknown_key(&field, &known),
+            None => Error::new(Kind::Option, message),
+        }
+    })
+}
+
+/// The error for an option key that does not exist.
+pub fn unknown_key<S: AsRef<str>>(key: &str, known: &[S]) -> Error {
+    let names: Vec<_> = known.iter().map(|name| format!("`{}`", name.as_ref())).collect();
+    let list = format!("known keys: {}", names.join(", "));
+    let help = match did_you_mean(key, known.iter().map(AsRef::as_ref)) {
+        Some(near) => format!("did you mean `{near}`? {list}"),
+        None => list,
+    };
+    Error::new(Kind::Option, format!("no option `{key}`")).help(help)
+}
+
+/// Takes serde's "unknown field `a`, expected one of `b`, `c`" apart.
+fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
+    let rest = message.strip_prefix("unknown field ")?;
+    let mut quoted = rest.split('`').skip(1).step_by(2).map(str::to_string);
+    Some((quoted.next()?, quoted.collect()))
+}
+
+fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
