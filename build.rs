@@ -1,4 +1,4 @@
-//! Embeds `stdlib/presets/<kind>/<id>.toml` and `stdlib/*.rhai` as const tables.
+//! Embeds `stdlib/presets/<kind>/<id>.toml`, `stdlib/{models,data}/**` and `stdlib/*.rhai` as const tables.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,17 @@ fn main() -> io::Result<()> {
     presets.push_str("];\n");
     fs::write(out.join("embedded.rs"), presets)?;
 
+    let mut assets = String::from("/// (path below `stdlib/`, bytes)\nconst ASSETS: &[(&str, &[u8])] = &[\n");
+    for folder in ["models", "data"] {
+        for file in files_below(&root.join(folder))? {
+            println!("cargo::rerun-if-changed={}", file.display());
+            let path = file.strip_prefix(&root).map_err(io::Error::other)?;
+            writeln!(assets, "    ({path:?}, include_bytes!({file:?})),").map_err(io::Error::other)?;
+        }
+    }
+    assets.push_str("];\n");
+    fs::write(out.join("assets.rs"), assets)?;
+
     let mut modules = String::from("/// (module, Rhai text)\npub(super) const MODULES: &[(&str, &str)] = &[\n");
     for file in sorted(&root)?.iter().filter(|path| path.extension().is_some_and(|e| e == "rhai")) {
         writeln!(modules, "    ({:?}, include_str!({file:?})),", stem(file)).map_err(io::Error::other)?;
@@ -32,6 +43,18 @@ fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths: Vec<_> = fs::read_dir(folder)?.map(|entry| entry.map(|e| e.path())).collect::<io::Result<_>>()?;
     paths.sort();
     Ok(paths)
+}
+
+fn files_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in sorted(folder)? {
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else if path.extension().is_none_or(|extension| extension != "md") {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 fn name(path: &Path) -> String {

@@ -1,0 +1,84 @@
+//! Folders in Hugging Face layout, on disk or embedded in the binary, behind one type.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use crate::error;
+use crate::error::{Error, Result};
+
+include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+
+/// A folder of model or data files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Folder {
+    /// On disk.
+    Disk(PathBuf),
+    /// Below `stdlib/` at build time: `models/tiny-clip`.
+    Embedded(String),
+}
+
+impl Folder {
+    /// The folder a preset's `source` names: `embedded:models/tiny-clip`, or a path.
+    pub fn parse(source: &str) -> Self {
+        match source.strip_prefix("embedded:") {
+            Some(path) => Folder::Embedded(path.to_string()),
+            None => Folder::Disk(PathBuf::from(source)),
+        }
+    }
+
+    /// Where a file of this folder is, for messages.
+    pub fn locate(&self, file: &str) -> String {
+        match self {
+            Folder::Disk(path) => path.join(file).display().to_string(),
+            Folder::Embedded(path) => format!("embedded:{path}/{file}"),
+        }
+    }
+
+    /// Whether the folder holds a file.
+    pub fn has(&self, file: &str) -> bool {
+        match self {
+            Folder::Disk(path) => path.join(file).is_file(),
+            Folder::Embedded(path) => embedded(&format!("{path}/{file}")).is_some(),
+        }
+    }
+
+    /// A file's bytes.
+    pub fn read(&self, file: &str) -> Result<Cow<'static, [u8]>> {
+        match self {
+            Folder::Disk(path) => {
+                let path = path.join(file);
+                std::fs::read(&path).map(Cow::Owned).map_err(|error| Error::file(&path, error))
+            }
+            Folder::Embedded(path) => embedded(&format!("{path}/{file}"))
+                .map(Cow::Borrowed)
+                .ok_or_else(|| error!(Missing, "no embedded file `{path}/{file}`")),
+        }
+    }
+
+    /// A file as JSON.
+    pub fn json(&self, file: &str) -> Result<serde_json::Value> {
+        let bytes = self.read(file)?;
+        serde_json::from_slice(&bytes).map_err(|error| error!(Decode, "`{}`: {error}", self.locate(file)))
+    }
+
+    /// The folder inside this one.
+    pub fn join(&self, name: &str) -> Folder {
+        match self {
+            Folder::Disk(path) => Folder::Disk(path.join(name)),
+            Folder::Embedded(path) => Folder::Embedded(format!("{path}/{name}")),
+        }
+    }
+
+    /// The path on disk, if it is on disk.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Folder::Disk(path) => Some(path),
+            Folder::Embedded(_) => None,
+        }
+    }
+}
+
+/// The bytes of an embedded file, by its path below `stdlib/`.
+pub fn embedded(path: &str) -> Option<&'static [u8]> {
+    ASSETS.iter().find(|(name, _)| *name == path).map(|(_, bytes)| *bytes)
+}

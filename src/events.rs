@@ -1,0 +1,186 @@
+//! What a run tells the world while it goes on. The JSON-lines file in the run folder is the source of every
+//! plot and table; the progress bar is another listener on the same events.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// One line of `events.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A run or an evaluation begins: `total` of `unit` are to come, `done` of them are behind it already.
+    Start { task: String, done: u64, total: u64, unit: String },
+    /// One optimizer step.
+    Step(Step),
+    /// An evaluation has answered this many questions; `score` is the mean so far.
+    Scored { task: String, done: u64, total: u64, score: f64 },
+    /// A checkpoint is complete on disk.
+    Checkpoint { step: u64, path: PathBuf },
+    /// The task ended (`done`, `paused`) after this many seconds.
+    End { task: String, done: u64, total: u64, unit: String, status: String, seconds: f64 },
+}
+
+/// What one optimizer step did; the map that `t.step()` gives to scripts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// From 1.
+    pub step: u64,
+    /// Of all steps.
+    pub steps: u64,
+    /// Before the update.
+    pub loss: f64,
+    /// The largest rate of any part in this step.
+    pub lr: f64,
+    /// Over all trained tensors, before clipping.
+    pub grad_norm: f64,
+    /// Supervised positions.
+    pub tokens: u64,
+    /// All positions after splicing.
+    pub positions: u64,
+    /// Samples in the step.
+    pub samples: u64,
+    /// Wall-clock time.
+    pub seconds: f64,
+}
+
+/// Something that hears every event.
+pub trait Listener: Send + Sync {
+    /// Called in the order things happen; must not fail the run.
+    fn hear(&self, event: &Event);
+}
+
+/// Set by Ctrl-C; long work looks at it between micro-batches and batches.
+#[derive(Clone, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Asks whatever runs to save and stop.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether somebody asked.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Forgets it, before the next evaluation.
+    pub fn clear(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The listeners of a session, passed down to whatever runs.
+#[derive(Clone, Default)]
+pub struct Listeners(Vec<Arc<dyn Listener>>);
+
+impl Listeners {
+    /// These listeners and one more.
+    pub fn with(&self, listener: Arc<dyn Listener>) -> Self {
+        let mut all = self.0.clone();
+        all.push(listener);
+        Listeners(all)
+    }
+
+    /// Tells all of them.
+    pub fn tell(&self, event: &Event) {
+        for listener in &self.0 {
+            listener.hear(event);
+        }
+    }
+}
+
+/// Appends events to a JSON-lines file.
+pub struct EventFile {
+    file: Mutex<File>,
+}
+
+impl EventFile {
+    /// Opens the file for appending. A line torn by a kill is closed, so that what follows is readable.
+    pub fn open(path: &Path) -> Result<Self> {
+        let open = || -> std::io::Result<File> {
+            let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+            if file.metadata()?.len() > 0 {
+                file.seek(SeekFrom::End(-1))?;
+                let mut last = [0u8];
+                file.read_exact(&mut last)?;
+                if last != *b"\n" {
+                    file.write_all(b"\n")?;
+                }
+            }
+            Ok(file)
+        };
+        let file = open().map_err(|error| Error::file(path, error))?;
+        Ok(EventFile { file: Mutex::new(file) })
+    }
+}
+
+impl Listener for EventFile {
+    fn hear(&self, event: &Event) {
+        let Ok(mut line) = serde_json::to_vec(event) else { return };
+        line.push(b'\n');
+        // A full disk must not end the run: the checkpoint that follows reports it.
+        let _ = self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
+    }
+}
+
+/// The events of a run folder; a torn line is passed over.
+pub fn read_events(path: &Path) -> Result<Vec<Event>> {
+    let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// The steps of a run in order. A step that was repeated after a resume counts once, as last written.
+pub fn steps(events: &[Event]) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for event in events {
+        if let Event::Step(step) = event {
+            steps.retain(|known| known.step < step.step);
+            steps.push(step.clone());
+        }
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: u64, loss: f64) -> Event {
+        Event::Step(Step {
+            step,
+            steps: 9,
+            loss,
+            lr: 0.1,
+            grad_norm: 1.0,
+            tokens: 2,
+            positions: 3,
+            samples: 1,
+            seconds: 0.5,
+        })
+    }
+
+    #[test]
+    fn repeated_steps_count_once() {
+        let events = [step(1, 3.0), step(2, 2.0), step(3, 1.5), step(2, 1.9)];
+        let losses: Vec<f64> = steps(&events).iter().map(|s| s.loss).collect();
+        assert_eq!(losses, [3.0, 1.9]);
+    }
+
+    #[test]
+    fn a_torn_line_is_closed_and_passed_over() {
+        let path = std::env::temp_dir().join(format!("llmore-events-{}.jsonl", std::process::id()));
+        std::fs::write(&path, "{\"event\":\"step\",\"st").unwrap();
+        EventFile::open(&path).unwrap().hear(&step(1, 3.0));
+        let events = read_events(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(steps(&events).len(), 1);
+    }
+}

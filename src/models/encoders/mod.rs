@@ -1,0 +1,3 @@
+//! Vision towers: `config.json` to [`VitSpec`](crate::nn::vit::VitSpec), one file per architecture.
+
+pub mod clip;

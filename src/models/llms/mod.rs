@@ -1,0 +1,3 @@
+//! LLMs: `config.json` to [`DecoderSpec`](crate::nn::decoder::DecoderSpec), one file per architecture.
+
+pub mod llama;

@@ -1,0 +1,85 @@
+//! Models as data: an architecture is one file that maps a Hugging Face `config.json` to a spec, and one line
+//! in `registry.rs`. Feature selection, freezing, sampling are functions over these traits, never methods on
+//! them.
+
+pub mod config;
+pub mod encoders;
+pub mod llms;
+pub mod projectors;
+pub mod registry;
+
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+
+use crate::nn::cache::Cache;
+use crate::nn::decoder::{Decoder, DecoderSpec};
+use crate::nn::packing::Packing;
+use crate::nn::vit::{Vit, VitSpec};
+
+/// A vision tower: pixels to hidden states.
+pub trait VisionEncoder: Send + Sync {
+    /// Sizes and variants.
+    fn spec(&self) -> &VitSpec;
+    /// Hidden states 0..=`blocks` of pixels (batch, 3, height, width), each (batch, sequence, width).
+    fn hidden_states(&self, pixels: &Tensor, blocks: usize) -> Result<Vec<Tensor>>;
+}
+
+/// A projector: visual features to the LLM's width.
+pub trait Projector: Send + Sync {
+    /// (.., encoder width) -> (.., LLM width)
+    fn project(&self, features: &Tensor) -> Result<Tensor>;
+}
+
+/// A decoder LLM. `hidden` and `logits` are apart so that training takes labelled rows only, generation the
+/// last one, and parity all of them.
+pub trait LanguageModel: Send + Sync {
+    /// Sizes and variants.
+    fn spec(&self) -> &DecoderSpec;
+    /// Token embeddings, (ids, width).
+    fn embed(&self, ids: &Arc<[u32]>) -> Result<Tensor>;
+    /// Final hidden states of the rows the packing wants, (rows, width).
+    fn hidden(&self, embeds: &Tensor, packing: &Packing, cache: Option<&Cache>) -> Result<Tensor>;
+    /// (rows, width) -> (rows, vocab)
+    fn logits(&self, hidden: &Tensor) -> Result<Tensor>;
+    /// Summed cross-entropy of one target per row, without keeping logits: an f32 scalar.
+    fn loss_sum(&self, hidden: &Tensor, targets: &Arc<[u32]>) -> Result<Tensor>;
+    /// A key/value cache with room for `rows` rows.
+    fn cache(&self, rows: usize) -> Result<Cache>;
+}
+
+impl VisionEncoder for Vit {
+    fn spec(&self) -> &VitSpec {
+        self.spec()
+    }
+
+    fn hidden_states(&self, pixels: &Tensor, blocks: usize) -> Result<Vec<Tensor>> {
+        self.hidden_states(pixels, blocks)
+    }
+}
+
+impl LanguageModel for Decoder {
+    fn spec(&self) -> &DecoderSpec {
+        self.spec()
+    }
+
+    fn embed(&self, ids: &Arc<[u32]>) -> Result<Tensor> {
+        self.embed(ids)
+    }
+
+    fn hidden(&self, embeds: &Tensor, packing: &Packing, cache: Option<&Cache>) -> Result<Tensor> {
+        self.hidden(embeds, packing, cache)
+    }
+
+    fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.logits(hidden)
+    }
+
+    fn loss_sum(&self, hidden: &Tensor, targets: &Arc<[u32]>) -> Result<Tensor> {
+        self.loss_sum(hidden, targets)
+    }
+
+    fn cache(&self, rows: usize) -> Result<Cache> {
+        self.cache(rows)
+    }
+}

@@ -1,0 +1,3 @@
+//! Projectors, by the names LLaVA gives them in `mm_projector_type`.
+
+pub mod mlp;

@@ -1,0 +1,90 @@
+//! The audit before the first step: every tensor declared trainable receives a finite, non-zero gradient, and no
+//! frozen one would move. Stock candle ops stop gradients silently; this is where it shows.
+
+use super::trainer::Trainer;
+use crate::error;
+use crate::error::{Error, Result};
+
+/// How many micro-batches may pass until every tensor was reached (a batch can be text-only).
+const MICRO_BATCHES: usize = 8;
+
+/// What the audit found.
+#[derive(Clone, Debug, Default)]
+pub struct Audit {
+    /// Tensors that will be trained.
+    pub trained: usize,
+    /// Tensors that stay as they are.
+    pub frozen: usize,
+    /// Trainable tensors that no gradient reached.
+    pub unreached: Vec<String>,
+    /// Trainable tensors whose gradient is zero everywhere.
+    pub zero: Vec<String>,
+    /// Trainable tensors with NaN or infinity in the gradient.
+    pub not_finite: Vec<String>,
+    /// Tensors that should be frozen but are tracked.
+    pub moving: Vec<String>,
+}
+
+impl Audit {
+    /// Whether training may start.
+    pub fn passed(&self) -> bool {
+        self.error().is_none()
+    }
+
+    /// Why training must not start.
+    pub fn error(&self) -> Option<Error> {
+        let findings = [
+            (&self.unreached, "receive no gradient", "an op on the way to them has no backward, or no sample uses them"),
+            (&self.not_finite, "receive a gradient that is not finite", "look at the data and the learning rate"),
+            (&self.zero, "receive a gradient of zeros", "something on the way to them is constant"),
+            (&self.moving, "are declared frozen but would be updated", "make a new trainer for this model"),
+        ];
+        findings.into_iter().find(|(names, _, _)| !names.is_empty()).map(|(names, what, help)| {
+            let shown: Vec<_> = names.iter().take(4).map(|name| format!("`{name}`")).collect();
+            let more = if names.len() > 4 { format!(" and {} more", names.len() - 4) } else { String::new() };
+            error!(Train, "audit: {} of {} trainable tensors {what}: {}{more}", names.len(), self.trained, shown.join(", "))
+                .help(help)
+        })
+    }
+}
+
+impl Trainer {
+    /// Looks at the gradients of the first micro-batches; nothing is updated.
+    pub fn audit(&self) -> Result<Audit> {
+        self.activate()?;
+        let trained = self.trained();
+        let mut audit = Audit { trained: trained.len(), ..Audit::default() };
+        let names: std::collections::HashSet<&str> = trained.iter().map(|t| t.name.as_str()).collect();
+        for (name, _, param) in self.vlm().named_params() {
+            if !names.contains(name.as_str()) {
+                audit.frozen += 1;
+                if param.is_trainable() {
+                    audit.moving.push(name);
+                }
+            }
+        }
+        let mut state: Vec<Option<f64>> = vec![None; trained.len()];
+        for micro in self.first_micro_batches(MICRO_BATCHES) {
+            let Some(loss) = self.micro_loss(&micro)? else { continue };
+            let gradients = loss.sum.backward()?;
+            for (state, trained) in state.iter_mut().zip(trained) {
+                if let Some(gradient) = gradients.get(&trained.param.tensor()) {
+                    let norm = crate::nn::ops::squared_norm(gradient)?;
+                    *state = Some(state.unwrap_or(0.0) + norm);
+                }
+            }
+            if state.iter().all(|state| state.is_some_and(|norm| norm > 0.0 || norm.is_nan())) {
+                break;
+            }
+        }
+        for (state, trained) in state.iter().zip(trained) {
+            match state {
+                None => audit.unreached.push(trained.name.clone()),
+                Some(norm) if !norm.is_finite() => audit.not_finite.push(trained.name.clone()),
+                Some(norm) if *norm == 0.0 => audit.zero.push(trained.name.clone()),
+                Some(_) => {}
+            }
+        }
+        Ok(audit)
+    }
+}

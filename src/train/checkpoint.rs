@@ -1,0 +1,128 @@
+//! Checkpoints of a run: the model's folder, the optimizer's moments and the place in the run, complete or not
+//! there at all. `checkpoint-<step>` appears by one rename.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::run::{Lock, Run};
+use super::trainer::Trainer;
+use crate::error;
+use crate::error::{Error, Result};
+use crate::events::{Event, Listeners, Step, read_events, steps};
+use crate::vlm::Part;
+use crate::weights::{TensorFiles, save_tensors};
+
+/// `trainer.json` of a checkpoint.
+#[derive(Serialize, Deserialize)]
+struct State {
+    step: u64,
+    steps: u64,
+    /// Every step so far: what the events said, should they be lost.
+    losses: Vec<Step>,
+}
+
+impl Trainer {
+    /// Writes `checkpoint-<step>` and removes the oldest beyond `keep`.
+    pub(super) fn checkpoint(&mut self, listeners: &Listeners) -> Result<PathBuf> {
+        let Some(run) = self.run.as_ref() else { return Err(error!(Train, "there is no run folder yet")) };
+        let path = run.dir().join(format!("checkpoint-{}", self.step));
+        if !path.is_dir() {
+            let part = run.dir().join(format!(".checkpoint-{}.part", self.step));
+            self.write_checkpoint(&part, &path).inspect_err(|_| {
+                let _ = std::fs::remove_dir_all(&part);
+            })?;
+            for (_, old) in checkpoints(run.dir())?.iter().rev().skip(self.options.keep) {
+                std::fs::remove_dir_all(old).map_err(|error| Error::file(old, error))?;
+            }
+        }
+        listeners.tell(&Event::Checkpoint { step: self.step, path: path.clone() });
+        Ok(path)
+    }
+
+    fn write_checkpoint(&self, part: &Path, path: &Path) -> Result<()> {
+        if part.exists() {
+            std::fs::remove_dir_all(part).map_err(|error| Error::file(part, error))?;
+        }
+        let projector_only = self.trained().iter().all(|trained| trained.part == Part::Projector);
+        if projector_only {
+            self.vlm().save_projector(part)?;
+        } else {
+            self.vlm().save(part)?;
+        }
+        save_tensors(&self.optimizer.moments(), &part.join("optimizer.safetensors"))?;
+        let state = State { step: self.step, steps: self.steps(), losses: self.history.clone() };
+        let text = serde_json::to_vec(&state).map_err(|error| error!(File, "trainer.json: {error}"))?;
+        crate::weights::write_atomically(&part.join("trainer.json"), |file| {
+            std::fs::write(file, &text).map_err(|error| Error::file(file, error))
+        })?;
+        std::fs::rename(part, path).map_err(|error| Error::file(path, error))?;
+        // The rename itself must survive a power cut.
+        let parent = path.parent().unwrap_or(Path::new("."));
+        std::fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(|error| Error::file(parent, error))
+    }
+
+    pub(super) fn resume_from(&mut self, folder: &Path) -> Result<()> {
+        let run = Run::open(folder)?;
+        self.refuse_drift(&run)?;
+        let Some((step, path)) = checkpoints(run.dir())?.pop() else {
+            return Err(error!(Missing, "there is no complete checkpoint").help("start again with `t.fit()`"));
+        };
+        let text = std::fs::read(path.join("trainer.json")).map_err(|error| Error::file(&path, error))?;
+        let state: State =
+            serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}/trainer.json`: {error}", path.display()))?;
+        let files = TensorFiles::open(&path)?;
+        for trained in self.trained() {
+            let tensor = files.load(&trained.name, trained.param.tensor().device())?;
+            trained.param.assign(&tensor)?;
+        }
+        self.optimizer.restore(&TensorFiles::open(&path.join("optimizer.safetensors"))?)?;
+        self.step = step;
+        self.history = state.losses;
+        self.run = Some(run);
+        Ok(())
+    }
+
+    /// A run goes on only under the options, data and code it was started with.
+    fn refuse_drift(&self, run: &Run) -> Result<()> {
+        let (then, now) = (run.lock()?, self.lock()?);
+        let differences = then.differences(&now);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(error!(Train, "this trainer is not the one that was interrupted: {}", differences.join("; "))
+            .help("make the trainer with the options of run.lock, or start a new run"))
+    }
+
+    /// What run.lock says about this trainer.
+    pub(super) fn lock(&self) -> Result<Lock> {
+        let mut lock = self.setup.lock.clone();
+        lock.set_options(&self.options, self.steps(), self.setup.template.name())?;
+        lock.dataset = self.dataset().name().to_string();
+        lock.dataset_sha256 = self.dataset().sha256();
+        lock.model = self.vlm().describe();
+        lock.weights_sha256 = self.start_hash.clone();
+        lock.device = crate::device::device_name(&self.vlm().target().device);
+        Ok(lock)
+    }
+}
+
+/// The complete checkpoints of a run, oldest first.
+pub(super) fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(run).map_err(|error| Error::file(run, error))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(step) = name.strip_prefix("checkpoint-").and_then(|step| step.parse().ok()) {
+            found.push((step, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+impl Run {
+    /// The steps of the run in order.
+    pub fn steps(&self) -> Result<Vec<Step>> {
+        Ok(steps(&read_events(&self.dir().join("events.jsonl"))?))
+    }
+}

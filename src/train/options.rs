@@ -1,0 +1,176 @@
+//! What a trainer can be told. Every option has a default; a key nobody knows is refused.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::schedule::Schedule;
+use crate::data::order::Order;
+use crate::error::{Error, Result};
+use crate::vlm::Part;
+use crate::{bail, error};
+
+/// How the losses of micro-batches become the loss of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossKind {
+    /// Exact over the step: summed cross-entropy over all supervised positions, divided by their number.
+    Token,
+    /// Mean over micro-batches of each one's mean, as the reference does.
+    MicroBatch,
+}
+
+/// All options of a trainer; the fields are the keys scripts use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainOptions {
+    /// What progress lines call it.
+    #[serde(default = "name")]
+    pub name: String,
+    /// In a recipe: the data set of the stage. A trainer is given its data set and ignores this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Learning rate per part; a part that is not named, or at 0, is frozen.
+    pub train: BTreeMap<String, f64>,
+    /// Samples of one optimizer step.
+    #[serde(default = "batch")]
+    pub batch: usize,
+    /// Samples of one forward pass (default: `batch`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
+    #[serde(default = "one")]
+    pub epochs: u64,
+    /// Wins over `epochs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    #[serde(default)]
+    pub schedule: Schedule,
+    #[serde(default = "warmup_ratio")]
+    pub warmup_ratio: f64,
+    #[serde(default)]
+    pub weight_decay: f64,
+    #[serde(default = "betas")]
+    pub betas: [f64; 2],
+    #[serde(default = "eps")]
+    pub eps: f64,
+    /// Largest gradient norm; 0 is no clipping.
+    #[serde(default)]
+    pub clip: f64,
+    #[serde(default)]
+    pub seed: u64,
+    /// Longest sequence, image tokens included (default: the LLM's context, at most 4096).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<usize>,
+    /// `square` or `pad` (default: the model's).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Default: the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    #[serde(default = "loss")]
+    pub loss: LossKind,
+    #[serde(default = "order")]
+    pub order: Order,
+    /// The dtype the model has to have (default: whatever it has).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_every_steps: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_every_minutes: Option<f64>,
+    /// How many checkpoints stay on disk.
+    #[serde(default = "keep")]
+    pub keep: usize,
+    /// The run folder (default: `runs/<time>-<name>`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out: Option<PathBuf>,
+}
+
+fn name() -> String {
+    "train".to_string()
+}
+
+fn batch() -> usize {
+    32
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn warmup_ratio() -> f64 {
+    0.03
+}
+
+fn betas() -> [f64; 2] {
+    [0.9, 0.999]
+}
+
+fn eps() -> f64 {
+    1e-8
+}
+
+fn loss() -> LossKind {
+    LossKind::Token
+}
+
+fn order() -> Order {
+    Order::Shuffle
+}
+
+fn keep() -> usize {
+    2
+}
+
+impl TrainOptions {
+    /// Refuses values that cannot work, naming the option.
+    pub fn check(&self) -> Result<()> {
+        let known: Vec<_> = Part::ALL.iter().map(|part| part.name()).collect();
+        for (part, rate) in &self.train {
+            if !known.contains(&part.as_str()) {
+                return Err(Error::unknown("part", part, &known, "").context("option `train`"));
+            }
+            if !rate.is_finite() || *rate < 0.0 {
+                bail!(Option, "option `train`: the learning rate of `{part}` is {rate}");
+            }
+        }
+        if !self.train.values().any(|rate| *rate > 0.0) {
+            return Err(error!(Option, "option `train` names no part with a learning rate above 0")
+                .help("e.g. `train: #{ projector: 1e-3, llm: 2e-5 }`"));
+        }
+        let positive = [
+            ("batch", self.batch as f64),
+            ("micro_batch", self.micro_batch.unwrap_or(1) as f64),
+            ("epochs", self.epochs as f64),
+            ("steps", self.steps.unwrap_or(1) as f64),
+            ("keep", self.keep as f64),
+            ("eps", self.eps),
+            ("save_every_steps", self.save_every_steps.unwrap_or(1) as f64),
+            ("save_every_minutes", self.save_every_minutes.unwrap_or(1.0)),
+            ("max_length", self.max_length.unwrap_or(1) as f64),
+        ];
+        if let Some((key, value)) = positive.iter().find(|(_, value)| !value.is_finite() || *value <= 0.0) {
+            bail!(Option, "option `{key}` is {value}, it must be above 0");
+        }
+        let not_negative = [("weight_decay", self.weight_decay), ("clip", self.clip)];
+        if let Some((key, value)) = not_negative.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
+            bail!(Option, "option `{key}` is {value}, it must not be below 0");
+        }
+        let unit = [("warmup_ratio", self.warmup_ratio), ("betas", self.betas[0]), ("betas", self.betas[1])];
+        if let Some((key, value)) = unit.iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
+            bail!(Option, "option `{key}` holds {value}, it must be from 0 up to but not including 1");
+        }
+        Ok(())
+    }
+
+    /// The peak rate of a part; 0 is frozen.
+    pub fn rate(&self, part: Part) -> f64 {
+        self.train.get(part.name()).copied().unwrap_or(0.0)
+    }
+
+    /// Number of optimizer steps over `samples` samples.
+    pub fn total_steps(&self, samples: usize) -> u64 {
+        self.steps.unwrap_or(samples.div_ceil(self.batch) as u64 * self.epochs)
+    }
+}

@@ -1,0 +1,53 @@
+//! Learning-rate schedules: linear warm-up, then cosine, linear or constant.
+//! Source: transformers 4.49.0, `optimization.py`.
+
+use serde::{Deserialize, Serialize};
+
+/// What happens after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    #[default]
+    Cosine,
+    Linear,
+    Constant,
+}
+
+impl Schedule {
+    /// The factor on the peak rate in step `step` (from 0) of `steps`; the first warm-up step has rate 0.
+    pub fn factor(self, step: u64, steps: u64, warmup_ratio: f64) -> f64 {
+        let warmup = (steps as f64 * warmup_ratio).ceil();
+        let step = step as f64;
+        if step < warmup {
+            return step / warmup;
+        }
+        let left = (steps as f64 - warmup).max(1.0);
+        match self {
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * (step - warmup) / left).cos()),
+            Schedule::Linear => (steps as f64 - step) / left,
+            Schedule::Constant => 1.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `get_cosine_schedule_with_warmup(optimizer, 1, 20)` of transformers 4.49.0: first, second, third, last.
+    #[test]
+    fn cosine_agrees_with_transformers() {
+        let rates = [(0, 0.0), (1, 1.0), (2, 0.993181), (19, 0.00681935)];
+        for (step, rate) in rates {
+            assert!((Schedule::Cosine.factor(step, 20, 0.03) - rate).abs() < 1e-6, "step {step}");
+        }
+    }
+
+    #[test]
+    fn one_step_has_a_finite_rate() {
+        for schedule in [Schedule::Cosine, Schedule::Linear, Schedule::Constant] {
+            assert!(schedule.factor(0, 1, 0.0).is_finite());
+            assert_eq!(schedule.factor(0, 1, 0.03), 0.0);
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! The training loop. A step is a function of (weights, moments, step number, options): sample order comes from
+//! counters, gradients are summed in order, so that a resumed run repeats an uninterrupted one to the last bit.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::gradients::Gradients;
+use super::optimizer::{Optimizer, Trained};
+use super::options::{LossKind, TrainOptions};
+use super::run::{Lock, Run};
+use crate::data::order::positions;
+use crate::data::{Dataset, Sample};
+use crate::error::{Context, Kind, Result};
+use crate::events::{Event, Interrupt, Listeners, Step};
+use crate::image::Aspect;
+use crate::text::{Rendered, Template};
+use crate::vlm::{self, FeatureCache, Part, Sequence, Vlm};
+use crate::{bail, error};
+
+/// Features of a frozen encoder are kept up to this many bytes.
+const FEATURE_BYTES: usize = 1 << 30;
+
+/// What a trainer needs beside its options.
+pub struct TrainerSetup {
+    pub template: Template,
+    pub aspect: Aspect,
+    pub listeners: Listeners,
+    pub interrupt: Interrupt,
+    /// What run.lock says about the script.
+    pub lock: Lock,
+    /// Where the run goes unless `out` says.
+    pub folder: PathBuf,
+}
+
+/// How `fit` ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Done,
+    /// Ctrl-C, or the callback said so; the last whole step is on disk.
+    Paused,
+}
+
+impl Status {
+    /// The word in `run.status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Done => "done",
+            Status::Paused => "paused",
+        }
+    }
+}
+
+/// Trains parts of a model on a data set.
+pub struct Trainer {
+    vlm: Arc<Vlm>,
+    dataset: Dataset,
+    pub options: TrainOptions,
+    pub(super) setup: TrainerSetup,
+    pub(super) optimizer: Optimizer,
+    pub(super) step: u64,
+    steps: u64,
+    limit: usize,
+    features: FeatureCache,
+    gradients: Gradients,
+    pub(super) history: Vec<Step>,
+    pub(super) run: Option<Run>,
+    audited: bool,
+    /// Hash of all weights when the trainer was made.
+    pub(super) start_hash: String,
+}
+
+/// One forward pass of some samples.
+pub(super) struct MicroLoss {
+    /// Summed cross-entropy with its graph.
+    pub sum: Tensor,
+    pub tokens: usize,
+    pub positions: usize,
+}
+
+impl Trainer {
+    /// A trainer at step 0; nothing is written yet.
+    pub fn new(vlm: Arc<Vlm>, dataset: Dataset, options: TrainOptions, setup: TrainerSetup) -> Result<Self> {
+        options.check()?;
+        if dataset.is_empty() {
+            bail!(Data, "data set `{}` is empty", dataset.name());
+        }
+        setup.template.check(vlm.tokenizer())?;
+        let target = vlm.target();
+        if let Some(name) = &options.dtype
+            && crate::device::dtype(name)? != target.dtype
+        {
+            return Err(error!(Option, "option `dtype` is `{name}`, the model is {:?}", target.dtype)
+                .help(format!("open the LLM with `#{{ dtype: \"{name}\" }}`")));
+        }
+        let optimizer = Optimizer::new(
+            &vlm,
+            |part| options.rate(part) > 0.0,
+            options.betas,
+            options.eps,
+            options.weight_decay,
+        )?;
+        if optimizer.trained.is_empty() {
+            bail!(Option, "the parts named in `train` have no tensors to train");
+        }
+        let context = vlm.llm.context();
+        let limit = options.max_length.unwrap_or(context.min(4096));
+        if limit > context {
+            bail!(Option, "option `max_length` is {limit}, the context of LLM `{}` is {context}", vlm.llm.id);
+        }
+        let steps = options.total_steps(dataset.len());
+        let start_hash = vlm.weights_sha256()?;
+        Ok(Trainer {
+            vlm,
+            dataset,
+            options,
+            setup,
+            optimizer,
+            step: 0,
+            steps,
+            limit,
+            features: FeatureCache::new(FEATURE_BYTES),
+            gradients: Gradients::default(),
+            history: Vec::new(),
+            run: None,
+            audited: false,
+            start_hash,
+        })
+    }
+
+    /// The model in training.
+    pub fn vlm(&self) -> &Arc<Vlm> {
+        &self.vlm
+    }
+
+    /// The data it is trained on.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// The tensors that are trained.
+    pub fn trained(&self) -> &[Trained] {
+        &self.optimizer.trained
+    }
+
+    /// Steps done.
+    pub fn done(&self) -> u64 {
+        self.step
+    }
+
+    /// Steps of the whole run.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The steps so far, those before a resume included.
+    pub fn history(&self) -> &[Step] {
+        &self.history
+    }
+
+    /// The run folder, once there is one.
+    pub fn run(&self) -> Option<&Run> {
+        self.run.as_ref()
+    }
+
+    /// The gradient of a tensor in the last step, before clipping.
+    pub fn gradient(&self, name: &str) -> Result<Tensor> {
+        match self.gradients.scaled(name)? {
+            Some(gradient) => Ok(gradient),
+            None if self.step == 0 => Err(error!(Train, "no step was made yet, so there is no gradient of `{name}`")),
+            None => {
+                let names: Vec<_> = self.trained().iter().map(|t| t.name.as_str()).collect();
+                if names.contains(&name) {
+                    bail!(Train, "the last step did not reach `{name}`");
+                }
+                Err(crate::error::Error::unknown("trained tensor", name, &names, ""))
+            }
+        }
+    }
+
+    /// Loss of the next step's samples; nothing is updated.
+    pub fn loss(&self) -> Result<f64> {
+        self.activate()?;
+        let micros = self.micro_batches(self.step);
+        let mut losses = Vec::new();
+        for micro in &micros {
+            if let Some(loss) = self.micro_loss(micro)? {
+                losses.push((f64::from(loss.sum.to_scalar::<f32>()?), loss.tokens));
+            }
+        }
+        self.vlm.freeze()?;
+        self.combine(&losses).map(|(loss, _)| loss)
+    }
+
+    /// One optimizer step; an error when all are done.
+    pub fn step(&mut self) -> Result<Step> {
+        if self.step >= self.steps {
+            return Err(error!(Train, "all {} steps are done", self.steps).help("a new trainer starts again"));
+        }
+        match self.try_step()? {
+            Some(step) => Ok(step),
+            None => Err(crate::error::Error::new(Kind::Interrupted, "interrupted between micro-batches")),
+        }
+    }
+
+    /// One step, or `None` when it was interrupted before the update.
+    fn try_step(&mut self) -> Result<Option<Step>> {
+        let start = Instant::now();
+        self.activate()?;
+        self.gradients = Gradients::default();
+        let micros = self.micro_batches(self.step);
+        let mut losses = Vec::with_capacity(micros.len());
+        let mut positions = 0;
+        for micro in &micros {
+            if self.setup.interrupt.is_set() {
+                return Ok(None);
+            }
+            let Some(loss) = self.micro_loss(micro)? else { continue };
+            let weighted = match self.options.loss {
+                LossKind::Token => loss.sum.clone(),
+                LossKind::MicroBatch => (&loss.sum * (1.0 / loss.tokens as f64))?,
+            };
+            let mut store = weighted.backward()?;
+            self.gradients.add(&mut store, &self.optimizer.trained)?;
+            losses.push((f64::from(loss.sum.to_scalar::<f32>()?), loss.tokens));
+            positions += loss.positions;
+        }
+        let (loss, scale) = self.combine(&losses).context(|| self.culprits(&micros))?;
+        self.gradients.scale = scale;
+        let norm = self.gradients.norm(self.trained())?;
+        if !loss.is_finite() || !norm.is_finite() {
+            return Err(error!(Train, "step {}: loss {loss}, grad_norm {norm}", self.step + 1)
+                .help("`d.show(id, m)` shows a sample; a lower learning rate or `clip: 1.0` may help")
+                .context(self.culprits(&micros)));
+        }
+        let factor = self.options.schedule.factor(self.step, self.steps, self.options.warmup_ratio);
+        let clip = match self.options.clip {
+            limit if limit > 0.0 => (limit / (norm + 1e-6)).min(1.0),
+            _ => 1.0,
+        };
+        let rate = |part| self.options.rate(part) * factor;
+        self.optimizer.update(&self.gradients, self.step + 1, rate, scale * clip)?;
+        self.step += 1;
+        let step = Step {
+            step: self.step,
+            steps: self.steps,
+            loss,
+            lr: Part::ALL.into_iter().map(rate).fold(0.0, f64::max),
+            grad_norm: norm,
+            tokens: losses.iter().map(|(_, tokens)| *tokens as u64).sum(),
+            positions: positions as u64,
+            samples: micros.iter().map(|micro| micro.len() as u64).sum(),
+            seconds: start.elapsed().as_secs_f64(),
+        };
+        self.history.push(step.clone());
+        Ok(Some(step))
+    }
+
+    /// Runs to the end: audit, run folder, steps, checkpoints. `each` sees every step; `false` stops.
+    pub fn fit(&mut self, each: &mut dyn FnMut(&Step) -> Result<bool>) -> Result<Status> {
+        if !self.audited {
+            if let Some(error) = self.audit()?.error() {
+                return Err(error);
+            }
+            self.audited = true;
+        }
+        let listeners = self.open_run()?;
+        let (start, name) = (Instant::now(), self.options.name.clone());
+        let (task, unit, total) = (name.clone(), "steps".to_string(), self.steps);
+        listeners.tell(&Event::Start { task: task.clone(), done: self.step, total, unit: unit.clone() });
+        let mut saved = (self.step, Instant::now());
+        let mut status = Status::Done;
+        while self.step < self.steps {
+            let Some(step) = self.try_step()? else {
+                status = Status::Paused;
+                break;
+            };
+            listeners.tell(&Event::Step(step.clone()));
+            let goes_on = each(&step)?;
+            if !goes_on || self.setup.interrupt.is_set() {
+                status = if self.step < self.steps { Status::Paused } else { Status::Done };
+                break;
+            }
+            let by_steps = self.options.save_every_steps.is_some_and(|every| self.step.is_multiple_of(every));
+            let minutes = self.options.save_every_minutes;
+            let by_time =
+                minutes.is_some_and(|minutes| saved.1.elapsed() >= Duration::from_secs_f64(60.0 * minutes));
+            if (by_steps || by_time) && self.step < self.steps {
+                self.checkpoint(&listeners)?;
+                saved = (self.step, Instant::now());
+            }
+        }
+        if self.step > 0 {
+            self.checkpoint(&listeners)?;
+        }
+        self.vlm.freeze()?;
+        let seconds = start.elapsed().as_secs_f64();
+        let status_name = status.name().to_string();
+        listeners.tell(&Event::End { task, done: self.step, total, unit, status: status_name, seconds });
+        Ok(status)
+    }
+
+    /// Makes exactly the declared tensors trainable.
+    pub(super) fn activate(&self) -> Result<()> {
+        self.vlm.freeze()?;
+        for trained in self.trained() {
+            trained.param.set_trainable(true)?;
+        }
+        Ok(())
+    }
+
+    /// The first micro-batches of the run, for the audit.
+    pub(super) fn first_micro_batches(&self, count: usize) -> Vec<Vec<usize>> {
+        (0..self.steps).flat_map(|step| self.micro_batches(step)).take(count).collect()
+    }
+
+    /// Forward pass of some samples; `None` when none of them has a supervised position.
+    pub(super) fn micro_loss(&self, positions: &[usize]) -> Result<Option<MicroLoss>> {
+        let samples = self.render(positions)?;
+        let with_image: Vec<&Sample> =
+            samples.iter().filter(|(sample, _)| sample.image.is_some()).map(|(sample, _)| sample).collect();
+        let features = if with_image.is_empty() { None } else { Some(self.encode(&with_image)?) };
+        let mut next_image = 0..;
+        let sequences: Vec<Sequence> = samples
+            .iter()
+            .map(|(sample, rendered)| Sequence {
+                rendered,
+                image: sample.image.as_ref().and_then(|_| next_image.next()),
+            })
+            .collect();
+        let batch = vlm::batch(&self.vlm, &sequences, features.as_ref(), self.limit)?;
+        if batch.targets.is_empty() {
+            return Ok(None);
+        }
+        let (tokens, positions) = (batch.targets.len(), batch.positions());
+        Ok(Some(MicroLoss { sum: batch.loss_sum(&self.vlm)?, tokens, positions }))
+    }
+
+    /// Samples, positions and supervised positions of the first step.
+    pub(super) fn lengths_of_first_step(&self) -> Result<(usize, usize, usize)> {
+        let chosen: Vec<usize> = self.micro_batches(0).concat();
+        let per_image = self.vlm.encoder.tokens() - 1;
+        let (mut positions, mut tokens) = (0, 0);
+        for (sample, rendered) in self.render(&chosen)? {
+            let image = if sample.image.is_some() { per_image } else { 0 };
+            positions += (rendered.ids.len() + image).min(self.limit);
+            tokens += rendered.labels.iter().filter(|&&label| label != crate::text::IGNORE).count();
+        }
+        Ok((chosen.len(), positions, tokens))
+    }
+
+    fn micro_batches(&self, step: u64) -> Vec<Vec<usize>> {
+        let options = &self.options;
+        let positions = positions(options.order, options.seed, self.dataset.len(), options.batch, step);
+        positions.chunks(options.micro_batch.unwrap_or(options.batch)).map(<[usize]>::to_vec).collect()
+    }
+
+    fn render(&self, positions: &[usize]) -> Result<Vec<(Sample, Rendered)>> {
+        let render = |&position: &usize| {
+            let sample = self.dataset.get(position)?;
+            let rendered = self
+                .setup
+                .template
+                .render(self.vlm.tokenizer(), &sample.turns)
+                .context(|| format!("sample `{}` of `{}`", sample.id, self.dataset.name()))?;
+            let marks = rendered.ids.iter().filter(|&&id| id == crate::text::IMAGE_ID).count();
+            if marks != usize::from(sample.image.is_some()) {
+                bail!(
+                    Data,
+                    "sample `{}` of `{}` has {} and {marks} `<image>` marks",
+                    sample.id,
+                    self.dataset.name(),
+                    if sample.image.is_some() { "an image" } else { "no image" }
+                );
+            }
+            Ok((sample, rendered))
+        };
+        positions.par_iter().map(render).collect()
+    }
+
+    /// Features of the samples' images; a frozen encoder's are computed once.
+    fn encode(&self, samples: &[&Sample]) -> Result<Tensor> {
+        let aspect = self.setup.aspect;
+        let open = |i: usize| samples[i].open_image()?.ok_or_else(|| error!(Data, "sample `{}` has no image", samples[i].id));
+        if self.options.rate(Part::Encoder) > 0.0 {
+            let images = (0..samples.len()).into_par_iter().map(open).collect::<Result<Vec<_>>>()?;
+            return self.vlm.features(&images.iter().collect::<Vec<_>>(), aspect);
+        }
+        let keys: Vec<String> =
+            samples.iter().filter_map(|sample| sample.image.as_ref().map(|image| image.key())).collect();
+        self.features.get(&self.vlm, aspect, &keys, open)
+    }
+
+    /// The step's loss and the scale that turns summed gradients into its gradient.
+    fn combine(&self, losses: &[(f64, usize)]) -> Result<(f64, f64)> {
+        if losses.is_empty() {
+            return Err(error!(Data, "no position of this step is supervised")
+                .help("`d.check_masks(m)` shows what the template supervises; answers may lie beyond `max_length`"));
+        }
+        Ok(match self.options.loss {
+            LossKind::Token => {
+                let tokens: usize = losses.iter().map(|(_, tokens)| tokens).sum();
+                let scale = 1.0 / tokens as f64;
+                (losses.iter().map(|(sum, _)| sum).sum::<f64>() * scale, scale)
+            }
+            LossKind::MicroBatch => {
+                let scale = 1.0 / losses.len() as f64;
+                (losses.iter().map(|(sum, tokens)| sum / *tokens as f64).sum::<f64>() * scale, scale)
+            }
+        })
+    }
+
+    /// The ids of a step's samples, for errors.
+    fn culprits(&self, micros: &[Vec<usize>]) -> String {
+        let ids: Vec<String> = micros
+            .iter()
+            .flatten()
+            .take(8)
+            .filter_map(|&position| self.dataset.get(position).ok())
+            .map(|sample| format!("`{}`", sample.id))
+            .collect();
+        format!("samples {}", ids.join(", "))
+    }
+
+    /// Opens (or goes on in) the run folder and gives the listeners with its event file.
+    fn open_run(&mut self) -> Result<Listeners> {
+        let folder = self.options.out.clone().unwrap_or_else(|| self.setup.folder.clone());
+        let run = match self.run.take() {
+            Some(run) => run,
+            None => Run::create(&folder, &self.lock()?)?,
+        };
+        let events = run.event_file()?;
+        self.run = Some(run);
+        Ok(self.setup.listeners.with(Arc::new(events)))
+    }
+
+    /// Loads the newest complete checkpoint of a run into this trainer, which must have been made alike.
+    pub fn resume(&mut self, folder: &Path) -> Result<()> {
+        self.resume_from(folder).context(|| format!("resuming `{}`", folder.display()))
+    }
+}

@@ -1,0 +1,220 @@
+//! The model as a whole: an encoder, a projector and an LLM with what joins them: preprocessing, splicing,
+//! generation, checkpoints. Tensor names are those of layout llava-more.
+
+pub mod checkpoint;
+mod features;
+pub mod generate;
+mod parts;
+mod save;
+mod splice;
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+pub use features::FeatureCache;
+pub use parts::{Encoder, EncoderOptions, Llm, LlmOptions, Origin, ProjectorPart, Select};
+pub use splice::{Batch, Sequence, batch};
+
+use crate::error::Result;
+use crate::image::{Aspect, Image};
+use crate::models::registry::Target;
+use crate::text::{Rendered, Template, Tokenizer, Turn};
+use crate::weights::{Param, Source};
+use crate::{bail, error};
+
+/// The parts that can be trained at their own rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Encoder,
+    Projector,
+    Llm,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Part; 3] = [Part::Encoder, Part::Projector, Part::Llm];
+
+    /// The key in a trainer's `train` map.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Encoder => "encoder",
+            Part::Projector => "projector",
+            Part::Llm => "llm",
+        }
+    }
+
+    /// What stands before the part's tensor names in a checkpoint.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Part::Encoder => "model.vision_tower.vision_tower.",
+            Part::Projector => "model.mm_projector.",
+            Part::Llm => "",
+        }
+    }
+}
+
+/// A vision-language model.
+pub struct Vlm {
+    pub encoder: Arc<Encoder>,
+    pub projector: Arc<ProjectorPart>,
+    pub llm: Arc<Llm>,
+    /// How conversations become text.
+    pub template: Template,
+    /// What happens to a picture that is not square.
+    pub aspect: Aspect,
+}
+
+impl Vlm {
+    /// Joins the parts; a new projector starts from `seed`. Everything that cannot fit is refused here.
+    pub fn compose(
+        encoder: Arc<Encoder>,
+        projector: &str,
+        llm: Arc<Llm>,
+        template: Template,
+        aspect: Aspect,
+        seed: u64,
+    ) -> Result<Self> {
+        let target = llm.target();
+        let part =
+            ProjectorPart::build(projector, encoder.width(), llm.width(), Source::Random { seed }, &target)?;
+        Vlm::assemble(encoder, Arc::new(part), llm, template, aspect)
+    }
+
+    /// Joins finished parts.
+    pub fn assemble(
+        encoder: Arc<Encoder>,
+        projector: Arc<ProjectorPart>,
+        llm: Arc<Llm>,
+        template: Template,
+        aspect: Aspect,
+    ) -> Result<Self> {
+        if projector.input != encoder.width() || projector.output != llm.width() {
+            bail!(
+                Shape,
+                "projector {} -> {} does not fit encoder `{}` (width {}) and LLM `{}` (width {})",
+                projector.input,
+                projector.output,
+                encoder.id,
+                encoder.width(),
+                llm.id,
+                llm.width()
+            );
+        }
+        if encoder.tokens() >= llm.context() {
+            return Err(error!(
+                Shape,
+                "an image takes {} tokens of encoder `{}`, the context of LLM `{}` holds {}",
+                encoder.tokens(),
+                encoder.id,
+                llm.id,
+                llm.context()
+            )
+            .help("choose an encoder with fewer tokens or an LLM with a longer context"));
+        }
+        template.check(&llm.tokenizer)?;
+        Ok(Vlm { encoder, projector, llm, template, aspect })
+    }
+
+    /// One line that says what this is, e.g. `clip-vit-l-336 -> mlp2x_gelu -> llama-3.1-8b-instruct`.
+    pub fn describe(&self) -> String {
+        format!("{} -> {} -> {}", self.encoder.id, self.projector.name, self.llm.id)
+    }
+
+    /// Number of weights.
+    pub fn params(&self) -> usize {
+        self.encoder.params.count() + self.projector.params.count() + self.llm.params.count()
+    }
+
+    /// Every parameter with its part and its checkpoint name.
+    pub fn named_params(&self) -> Vec<(String, Part, Arc<Param>)> {
+        let sets = [
+            (Part::Llm, &self.llm.params),
+            (Part::Projector, &self.projector.params),
+            (Part::Encoder, &self.encoder.params),
+        ];
+        let named = |(part, set): (Part, &crate::weights::ParamSet)| {
+            set.iter().map(|p| (format!("{}{}", part.prefix(), p.name()), part, p.clone())).collect::<Vec<_>>()
+        };
+        sets.into_iter().flat_map(named).collect()
+    }
+
+    /// Whether a parameter takes part in the forward pass: blocks after the selected layer of the encoder do not.
+    pub fn is_used(&self, part: Part, name: &str) -> bool {
+        part != Part::Encoder || self.encoder.is_used(name)
+    }
+
+    /// A hash over all weights, for run.lock and result files.
+    pub fn weights_sha256(&self) -> Result<String> {
+        use sha2::{Digest, Sha256};
+        let mut hasher = Sha256::new();
+        for (name, _, param) in self.named_params() {
+            let values = param.tensor().detach().to_device(&candle_core::Device::Cpu)?.flatten_all()?;
+            hasher.update(&name);
+            hasher.update(as_bytes(&values.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()?));
+        }
+        Ok(format!("{:x}", hasher.finalize()))
+    }
+
+    /// Freezes everything, so that inference builds no graph.
+    pub fn freeze(&self) -> Result<()> {
+        for set in [&self.encoder.params, &self.projector.params, &self.llm.params] {
+            set.set_trainable(false)?;
+        }
+        Ok(())
+    }
+
+    /// The tokenizer of the LLM.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.llm.tokenizer
+    }
+
+    /// Visual features before the projector, (images, tokens, encoder width).
+    pub fn features(&self, images: &[&Image], aspect: Aspect) -> Result<Tensor> {
+        let pixels = images.iter().map(|image| self.encoder.preprocess(image, aspect)).collect::<Result<Vec<_>>>()?;
+        self.encoder.encode(&Tensor::stack(&pixels, 0)?)
+    }
+
+    /// A rendered conversation through the whole model: logits of every position, (positions, vocab).
+    pub fn logits(&self, image: Option<&Image>, turns: &[Turn]) -> Result<Tensor> {
+        let (rendered, features) = self.single(image, turns)?;
+        let sequence = Sequence { rendered: &rendered, image: features.as_ref().map(|_| 0) };
+        let batch = batch(self, &[sequence], features.as_ref(), self.llm.context())?;
+        let packing = crate::nn::packing::Packing::whole(&batch.lengths);
+        Ok(self.llm.model.logits(&self.llm.model.hidden(&batch.embeds, &packing, None)?)?)
+    }
+
+    /// Mean cross-entropy over the supervised positions of one conversation.
+    pub fn loss(&self, image: Option<&Image>, turns: &[Turn]) -> Result<f64> {
+        let (rendered, features) = self.single(image, turns)?;
+        let sequence = Sequence { rendered: &rendered, image: features.as_ref().map(|_| 0) };
+        let batch = batch(self, &[sequence], features.as_ref(), self.llm.context())?;
+        if batch.targets.is_empty() {
+            return Err(error!(Data, "no position of this conversation is supervised")
+                .help("the last turn must be an answer (`from: \"gpt\"`)"));
+        }
+        let sum = batch.loss_sum(self)?.to_scalar::<f32>()?;
+        Ok(f64::from(sum) / batch.targets.len() as f64)
+    }
+
+    /// Renders one conversation and encodes its picture; the two must agree on whether there is one.
+    fn single(&self, image: Option<&Image>, turns: &[Turn]) -> Result<(Rendered, Option<Tensor>)> {
+        self.freeze()?;
+        let rendered = self.template.render(&self.llm.tokenizer, turns)?;
+        let features = match image {
+            Some(image) => Some(self.features(&[image], self.aspect)?),
+            None => None,
+        };
+        Ok((rendered, features))
+    }
+
+    /// Where and in which dtype the LLM computes.
+    pub fn target(&self) -> Target {
+        self.llm.target()
+    }
+}
+
+/// The bytes of f32 values, little-endian on every machine llmore is built for.
+fn as_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}

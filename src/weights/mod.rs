@@ -1,0 +1,153 @@
+//! Weights: where a model's tensors come from (safetensors folders, embedded bytes, random numbers) and the
+//! parameters made of them. The tree of [`Builder::pp`] is the tree of names in the checkpoint.
+
+mod files;
+mod param;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{DType, Device, Tensor};
+
+pub use files::{TensorFiles, save_tensors, write_atomically};
+pub use param::{Param, ParamSet};
+
+use crate::error::Result;
+use crate::rng::Rng;
+use crate::{bail, error};
+
+/// How a parameter starts when no checkpoint holds it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    Zeros,
+    Ones,
+    /// Normal with this standard deviation.
+    Normal(f64),
+    /// Uniform in (-bound, bound); torch's `Linear` uses 1 / sqrt(in).
+    Uniform(f64),
+}
+
+/// Where tensors come from.
+#[derive(Clone)]
+pub enum Source {
+    /// Safetensors; a parameter `x` is the tensor `<prefix>x`.
+    Files { files: Arc<TensorFiles>, prefix: String },
+    /// Random numbers: functions of the seed and the parameter's name.
+    Random { seed: u64 },
+}
+
+/// Makes the parameters of one model and remembers them.
+#[derive(Clone)]
+pub struct Builder {
+    source: Source,
+    path: String,
+    dtype: DType,
+    device: Device,
+    made: Arc<Mutex<ParamSet>>,
+}
+
+impl Builder {
+    /// A builder at the root of the names.
+    pub fn new(source: Source, dtype: DType, device: &Device) -> Self {
+        Builder { source, path: String::new(), dtype, device: device.clone(), made: Arc::default() }
+    }
+
+    /// The builder one name deeper.
+    pub fn pp(&self, name: impl std::fmt::Display) -> Self {
+        let mut deeper = self.clone();
+        deeper.path = if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) };
+        deeper
+    }
+
+    /// Whether the source holds a tensor of this name; random weights hold everything.
+    pub fn has(&self, name: &str) -> bool {
+        match &self.source {
+            Source::Files { files, prefix } => files.has(&format!("{prefix}{}", self.pp(name).path)),
+            Source::Random { .. } => true,
+        }
+    }
+
+    /// The parameter `name` of this shape, from the source or by `init`.
+    pub fn param(&self, name: &str, shape: &[usize], init: Init) -> Result<Arc<Param>> {
+        let full = self.pp(name).path;
+        let tensor = match &self.source {
+            Source::Files { files, prefix } => {
+                let tensor = files.load(&format!("{prefix}{full}"), &self.device)?;
+                if tensor.dims() != shape {
+                    bail!(
+                        Shape,
+                        "tensor `{prefix}{full}` of {} has shape {:?}, the model needs {:?}",
+                        files.name(),
+                        tensor.dims(),
+                        shape
+                    );
+                }
+                tensor.to_dtype(self.dtype)?
+            }
+            Source::Random { seed } => {
+                random(*seed, &full, shape, init).and_then(|t| t.to_dtype(self.dtype)?.to_device(&self.device))?
+            }
+        };
+        let param = Arc::new(Param::new(full, tensor));
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(param.clone());
+        Ok(param)
+    }
+
+    /// The parameters made so far by this builder and those deeper, in order.
+    pub fn params(&self) -> ParamSet {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tensors the source holds under its prefix that no parameter took: kept, so that saving loses nothing.
+    pub fn unused(&self) -> Result<Vec<(String, Tensor)>> {
+        let Source::Files { files, prefix } = &self.source else { return Ok(Vec::new()) };
+        let params = self.params();
+        let used: BTreeSet<&str> = params.iter().map(|param| param.name()).collect();
+        let mut unused = Vec::new();
+        for name in files.names() {
+            if let Some(rest) = name.strip_prefix(prefix.as_str())
+                && !used.contains(rest)
+            {
+                unused.push((rest.to_string(), files.load(&name, &Device::Cpu)?));
+            }
+        }
+        Ok(unused)
+    }
+}
+
+fn random(seed: u64, name: &str, shape: &[usize], init: Init) -> candle_core::Result<Tensor> {
+    let count: usize = shape.iter().product();
+    let rng = Rng::new(seed, name);
+    let values: Vec<f32> = match init {
+        Init::Zeros => vec![0.0; count],
+        Init::Ones => vec![1.0; count],
+        Init::Normal(deviation) => (0..count as u64).map(|i| (rng.normal(i) * deviation) as f32).collect(),
+        Init::Uniform(bound) => (0..count as u64).map(|i| ((2.0 * rng.uniform(i) - 1.0) * bound) as f32).collect(),
+    };
+    Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// Reads a whole safetensors file into a sorted list, for scripts (`tensors(path)`) and checkpoints.
+pub fn read_tensors(path: &std::path::Path, device: &Device) -> Result<Vec<(String, Tensor)>> {
+    let files = TensorFiles::open(path)?;
+    files.names().into_iter().map(|name| Ok((name.clone(), files.load(&name, device)?))).collect()
+}
+
+/// Copies tensors into parameters of the same names; every parameter must be there, with its shape.
+pub fn restore(params: &ParamSet, files: &TensorFiles) -> Result<()> {
+    for param in params.iter() {
+        let tensor = files.load(param.name(), param.tensor().device())?;
+        if tensor.dims() != param.tensor().dims() {
+            bail!(
+                Shape,
+                "tensor `{}` of {} has shape {:?}, the model has {:?}",
+                param.name(),
+                files.name(),
+                tensor.dims(),
+                param.tensor().dims()
+            );
+        }
+        param.assign(&tensor).map_err(|error| error!(Weights, "`{}`: {error}", param.name()))?;
+    }
+    Ok(())
+}
