@@ -25,9 +25,11 @@ confounded face|frowning face with open mouth|anguished face|hushed face|relieve
 downcast face with sweat|disappointed face|anxious face with sweat|face with open eyes and hand over mouth|face exhaling
 sad but relieved face|ogre|goblin|weary face|star-struck|lying face|woozy face|kissing face with closed eyes
 grinning cat with smiling eyes|cat with wry smile|weary cat|see-no-evil monkey|hear-no-evil monkey|speak-no-evil monkey
-heart decoration|heart exclamation|beating heart|growing heart|revolving hearts|mending heart|light blue heart|pink heart
+heart decoration|heart exclamation|beating heart|growing heart|revolving hearts|mending heart|light blue heart
+pink heart
 mechanical arm|mechanical leg|flexed biceps|biting lip|ear with hearing aid|leg|tongue
-guide dog|service dog|moose|ox|water buffalo|two-hump camel|ram|rat|bison|mouse|rabbit|black cat|face with symbols on mouth
+guide dog|service dog|moose|ox|water buffalo|two-hump camel|ram|rat|bison|mouse|rabbit|black cat
+face with symbols on mouth
 front-facing baby chick|hatching chick|black bird|goose|phoenix|turkey|whale|shamrock|empty nest|leafless tree
 nest with eggs|pine decoration|tanabata tree|moon viewing ceremony|Japanese dolls|carp streamer|white flower
 stuffed flatbread|tamale|oden|shallow pan of food|rice cracker|mate|landslide|orca|treasure chest|trombone|fight cloud
@@ -49,7 +51,8 @@ field hockey|lacrosse|flower playing cards|mahjong red dragon|joker|nesting doll
 sari|briefs|woman's clothes|clutch bag|woman's sandal|flat shoe|military helmet|prayer beads|hair pick|kimono
 speaker low volume|speaker medium volume|muted speaker|bell with slash|musical score|musical notes|level slider
 mobile phone with arrow|pager|low battery|trackball|dvd|computer disk|camera with flash|magnifying glass tilted right
-diya lamp|long drum|green book|orange book|notebook|page facing up|rolled-up newspaper|bookmark tabs|page with curl|label
+diya lamp|long drum|green book|orange book|notebook|page facing up|rolled-up newspaper|bookmark tabs|page with curl
+label
 euro banknote|pound banknote|yen banknote|chart increasing with yen|receipt|e-mail|incoming envelope|envelope with arrow
 outbox tray|inbox tray|open mailbox with lowered flag|closed mailbox with raised flag|open mailbox with raised flag
 black nib|fountain pen|file folder|tear-off calendar|spiral calendar|spiral notepad|card index|card index dividers

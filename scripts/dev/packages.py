@@ -63,8 +63,9 @@ def write_safetensors(path, tensors, metadata):
     width = {"I64": 8, "U8": 1}
     header, offset, body = {"__metadata__": dict(sorted(metadata.items()))}, 0, b""
     for name, (dtype, data) in sorted(tensors.items(), key=lambda t: (-width[t[1][0]], t[0])):
-        header[name] = {"dtype": dtype, "shape": [len(data) // width[dtype]], "data_offsets": [offset, offset + len(data)]}
-        offset += len(data)
+        end = offset + len(data)
+        header[name] = {"dtype": dtype, "shape": [len(data) // width[dtype]], "data_offsets": [offset, end]}
+        offset = end
         body += data
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
