@@ -1,7 +1,7 @@
 """Make the embedded data sets: stdlib/data/{easy-vqa-train,easy-vqa-test,emoji}.safetensors.
 
     python3 -m venv .venv && .venv/bin/pip install -r scripts/dev/requirements.txt
-    .venv/bin/python scripts/dev/make_data.py            # fetches pinned packages from PyPI and npm; about 90 s
+    .venv/bin/python scripts/dev/make_data.py            # fetches pinned packages from PyPI and npm; about 2 min
     python3 scripts/dev/make_data.py --check             # no network, standard library only
 
 The output is byte-identical from run to run; scripts/dev/data.sha256 holds the sums (`sha256sum -c` reads it).
