@@ -179,8 +179,9 @@ fn a_template_names_the_tokens_a_tokenizer_lacks() {
 fn every_template_preset_loads() {
     let presets = Presets::new(Vec::new());
     let names = presets.ids(llmore::preset::PresetKind::Templates);
-    let expected =
-        "chatml deepseek_r1 gemma_2 llama_3 llama_3_1 mistral_instruct phi_4 plain tiny v1".split(' ').collect::<Vec<_>>();
+    let expected = "chatml deepseek_r1 gemma_2 llama_3 llama_3_1 mistral_instruct phi_4 plain tiny v1"
+        .split(' ')
+        .collect::<Vec<_>>();
     assert_eq!(names, expected);
     for name in names {
         let template = Template::load(&presets, &name).unwrap();

@@ -31,6 +31,7 @@ pub struct Rendered {
 struct Parts {
     name: String,
     preset: Preset,
+    quirks: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -52,7 +53,7 @@ struct Preset {
     /// What opens an answer; generation starts after it.
     #[serde(default)]
     header: Vec<Segment>,
-    /// The header of prompts as the reference's released evaluation has it, where it differs.
+    /// What ends a prompt in the reference's released evaluation, where it is not the header.
     reference_header: Option<Vec<Segment>>,
     /// Around every answer.
     answer: Vec<Segment>,
@@ -123,7 +124,7 @@ impl Template {
             return Err(error!(Option, "template `{name}`: no segment of `answer` has `loss = true`")
                 .help("nothing would be learned from it"));
         }
-        Ok(Template(Arc::new(Parts { name: name.to_string(), preset })))
+        Ok(Template(Arc::new(Parts { name: name.to_string(), preset, quirks: false })))
     }
 
     /// The preset's name.
@@ -131,12 +132,10 @@ impl Template {
         &self.0.name
     }
 
-    /// The same template with prompts as the reference's released evaluation builds them.
+    /// The same template with prompts that end as the reference's released evaluation has them.
     pub fn with_reference_quirks(&self) -> Self {
         let mut parts = Parts::clone(&self.0);
-        if let Some(header) = parts.preset.reference_header.take() {
-            parts.preset.header = header;
-        }
+        parts.quirks = true;
         Template(Arc::new(parts))
     }
 
@@ -179,19 +178,21 @@ impl Template {
     pub fn prompt(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Vec<i64>> {
         let turns = numbered(turns)?;
         if turns.len() % 2 == 0 {
-            return Err(error!(Data, "there is no question to answer")
-                .help("the last turn of a prompt is from `human`"));
+            return Err(
+                error!(Data, "there is no question to answer").help("the last turn of a prompt is from `human`")
+            );
         }
         let preset = &self.0.preset;
         let mut builder = Builder::new(tokenizer);
         self.put(&mut builder, &preset.start, "")?;
         for round in turns.chunks(2) {
             self.put(&mut builder, &preset.question, &round[0].1.value)?;
+            let Some((_, answer)) = round.get(1) else { break };
             self.put(&mut builder, &preset.header, "")?;
-            if let Some((_, answer)) = round.get(1) {
-                self.put(&mut builder, &preset.answer, &answer.value)?;
-            }
+            self.put(&mut builder, &preset.answer, &answer.value)?;
         }
+        let header = preset.reference_header.as_ref().filter(|_| self.0.quirks).unwrap_or(&preset.header);
+        self.put(&mut builder, header, "")?;
         Ok(builder.finish()?.ids)
     }
 

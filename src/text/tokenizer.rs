@@ -6,6 +6,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Inner};
 
 use crate::error::{Error, Result};
@@ -47,8 +49,7 @@ impl Tokenizer {
     /// # Errors
     /// `Decode` when the bytes are not a tokenizer.
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self> {
-        let mut inner = Inner::from_bytes(bytes)
-            .map_err(|error| error!(Decode, "`{name}` is not a tokenizer.json: {error}"))?;
+        let mut inner = parse(bytes, name)?;
         // transformers overrides what the file says about both on every call.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| error!(Decode, "tokenizer `{name}`: {error}"))?;
@@ -125,6 +126,42 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
+/// The part of the file that gives added tokens their ids.
+#[derive(Deserialize)]
+struct Added {
+    #[serde(default)]
+    added_tokens: Vec<AddedId>,
+}
+
+#[derive(Deserialize)]
+struct AddedId {
+    id: u32,
+    content: String,
+}
+
+/// Parses the file so that every added token has the id written there. tokenizers 0.23 numbers those that are
+/// not in the model's vocabulary anew from its size, which is wrong where the ids have a gap (o200k, Phi-4).
+fn parse(bytes: &[u8], name: &str) -> Result<Inner> {
+    let not_one = |error: &dyn fmt::Display| error!(Decode, "`{name}` is not a tokenizer.json: {error}");
+    let inner = Inner::from_bytes(bytes).map_err(|error| not_one(&error))?;
+    let Added { added_tokens } = serde_json::from_slice(bytes).map_err(|error| not_one(&error))?;
+    let moved = |inner: &Inner| added_tokens.iter().find(|t| inner.token_to_id(&t.content) != Some(t.id)).map(|t| t.id);
+    if moved(&inner).is_none() {
+        return Ok(inner);
+    }
+    let mut json: Value = serde_json::from_slice(bytes).map_err(|error| not_one(&error))?;
+    if let Some(vocab) = json.pointer_mut("/model/vocab").and_then(Value::as_object_mut) {
+        for token in &added_tokens {
+            vocab.entry(&token.content).or_insert_with(|| token.id.into());
+        }
+    }
+    let inner = Inner::from_bytes(json.to_string()).map_err(|error| not_one(&error))?;
+    match moved(&inner) {
+        Some(id) => Err(error!(Decode, "tokenizer `{name}`: the added token {id} does not keep its id")),
+        None => Ok(inner),
+    }
+}
+
 /// What the post-processor adds before a text (and not after it, as T5's `</s>`).
 fn prefix(inner: &Inner, name: &str) -> Result<Option<u32>> {
     let ids = |special| {
@@ -184,6 +221,20 @@ mod tests {
         assert!(spans.iter().all(|(id, _)| *id < 281), "a special token in {spans:?}");
         let ids: Vec<u32> = spans.iter().map(|(id, _)| *id).collect();
         assert_eq!(t.decode(&ids).unwrap(), text);
+    }
+
+    #[test]
+    fn added_tokens_keep_the_ids_of_the_file() {
+        let mut json: Value = serde_json::from_slice(small().json()).unwrap();
+        for token in json["added_tokens"].as_array_mut().unwrap() {
+            token["id"] = (token["id"].as_u64().unwrap() + 100).into();
+        }
+        json["post_processor"] = Value::Null;
+        let t = Tokenizer::from_bytes(json.to_string().as_bytes(), "gap").unwrap();
+        assert_eq!(t.token_id("<|eot_id|>"), Some(387));
+        assert_eq!(t.encode("<|eot_id|>").unwrap(), [387]);
+        assert_eq!(t.bos(), None);
+        assert_eq!(t.vocab(), 288);
     }
 
     #[test]
