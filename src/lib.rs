@@ -1,5 +1,6 @@
 //! llmore: a laboratory for LLaVA-style multimodal LLMs. `ARCHITECTURE.md` has the layer picture.
 
 pub mod error;
+pub mod image;
 pub mod preset;
 pub mod text;
