@@ -1,9 +1,16 @@
 //! llmore: a laboratory for LLaVA-style multimodal LLMs. `ARCHITECTURE.md` has the layer picture.
 
 pub mod assets;
+pub mod data;
 pub mod device;
 pub mod error;
 pub mod events;
+pub mod image;
+pub mod models;
+pub mod nn;
 pub mod preset;
 pub mod rng;
+pub mod text;
+pub mod train;
+pub mod vlm;
 pub mod weights;

@@ -1,0 +1,58 @@
+//! Text: the tokenizer and the chat templates. Conversations are turns of `human` and `gpt`, as LLaVA's data
+//! sets write them; `<image>` in a turn is where the visual tokens go, id -200 in what comes out.
+
+mod pieces;
+mod template;
+mod tokenizer;
+
+use serde::{Deserialize, Serialize};
+
+pub use template::{Rendered, Template};
+pub use tokenizer::Tokenizer;
+
+/// The id that stands where an image's visual tokens are spliced in (LLaVA's `IMAGE_TOKEN_INDEX`).
+pub const IMAGE_ID: i64 = -200;
+/// The label of a position that is not supervised (LLaVA's `IGNORE_INDEX`).
+pub const IGNORE: i64 = -100;
+/// How data sets write an image inside a turn.
+pub const IMAGE_MARKER: &str = "<image>";
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Human,
+    Gpt,
+}
+
+impl Role {
+    /// The word data sets use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Human => "human",
+            Role::Gpt => "gpt",
+        }
+    }
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Who speaks.
+    #[serde(rename = "from")]
+    pub role: Role,
+    /// What is said, as the data set has it.
+    pub value: String,
+}
+
+impl Turn {
+    /// A question.
+    pub fn human(value: impl Into<String>) -> Self {
+        Turn { role: Role::Human, value: value.into() }
+    }
+
+    /// An answer.
+    pub fn gpt(value: impl Into<String>) -> Self {
+        Turn { role: Role::Gpt, value: value.into() }
+    }
+}

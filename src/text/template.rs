@@ -1,0 +1,296 @@
+//! Chat templates: TOML segments around the turns, each with or without loss. There is no code per template;
+//! whitespace rules and special tokens are those of the reference (LLaVA-MORE 2460d39, `conversation.py` and
+//! `train.py`; the fixtures in `tests/fixtures/templates` are its output).
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::pieces::Builder;
+use super::{IMAGE_MARKER, Role, Tokenizer, Turn};
+use crate::error::{Context, Error, Result};
+use crate::preset::{PresetKind, Presets};
+use crate::{bail, error};
+
+/// A chat template; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Template(Arc<Parts>);
+
+/// What a template makes of a conversation; `ids` and `labels` have the same length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text with special tokens and `<image>` written out.
+    pub text: String,
+    /// Token ids with one BOS; [`super::IMAGE_ID`] where an image goes.
+    pub ids: Vec<i64>,
+    /// The id where it is supervised, [`super::IGNORE`] elsewhere; not shifted.
+    pub labels: Vec<i64>,
+}
+
+#[derive(Clone, Debug)]
+struct Parts {
+    name: String,
+    preset: Preset,
+    quirks: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Preset {
+    #[serde(rename = "about")]
+    _about: String,
+    /// White space around every turn is removed.
+    #[serde(default)]
+    trim: bool,
+    /// Stage 1: one round, and training keeps only the image of its question.
+    #[serde(default)]
+    caption: bool,
+    /// Once, before everything.
+    #[serde(default)]
+    start: Vec<Segment>,
+    /// Around every question.
+    question: Vec<Segment>,
+    /// What opens an answer; generation starts after it.
+    #[serde(default)]
+    header: Vec<Segment>,
+    /// What ends a prompt in the reference's released evaluation, where it is not the header.
+    reference_header: Option<Vec<Segment>>,
+    /// Around every answer.
+    answer: Vec<Segment>,
+    /// Once, after the last answer, in training only.
+    #[serde(default)]
+    end: Vec<Segment>,
+    /// Special tokens that end an answer.
+    #[serde(default)]
+    stop_tokens: Vec<String>,
+    /// Plain texts that end an answer.
+    #[serde(default)]
+    stop_texts: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "RawSegment")]
+struct Segment {
+    what: What,
+    loss: bool,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Text(String),
+    Token(String),
+    Turn,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSegment {
+    text: Option<String>,
+    token: Option<String>,
+    #[serde(default)]
+    turn: bool,
+    #[serde(default)]
+    loss: bool,
+}
+
+impl TryFrom<RawSegment> for Segment {
+    type Error = String;
+
+    fn try_from(raw: RawSegment) -> std::result::Result<Self, String> {
+        let what = match (raw.text, raw.token, raw.turn) {
+            (Some(text), None, false) => What::Text(text),
+            (None, Some(token), false) => What::Token(token),
+            (None, None, true) => What::Turn,
+            _ => return Err("a segment has exactly one of `text = \"..\"`, `token = \"..\"`, `turn = true`".into()),
+        };
+        Ok(Segment { what, loss: raw.loss })
+    }
+}
+
+impl Template {
+    /// The template of this name among the presets.
+    ///
+    /// # Errors
+    /// `Missing` for an unknown name, `Option` or `Decode` for a preset that is not a template.
+    pub fn load(presets: &Presets, name: &str) -> Result<Self> {
+        let preset: Preset = presets.get(PresetKind::Templates, name)?;
+        for (part, segments) in [("question", &preset.question), ("answer", &preset.answer)] {
+            let turns = segments.iter().filter(|segment| matches!(segment.what, What::Turn)).count();
+            if turns != 1 {
+                bail!(Option, "template `{name}`: `{part}` has {turns} segments `turn = true`, not one");
+            }
+        }
+        if !preset.answer.iter().any(|segment| segment.loss) {
+            return Err(error!(Option, "template `{name}`: no segment of `answer` has `loss = true`")
+                .help("nothing would be learned from it"));
+        }
+        Ok(Template(Arc::new(Parts { name: name.to_string(), preset, quirks: false })))
+    }
+
+    /// The preset's name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The same template with prompts that end as the reference's released evaluation has them.
+    pub fn with_reference_quirks(&self) -> Self {
+        let mut parts = Parts::clone(&self.0);
+        parts.quirks = true;
+        Template(Arc::new(parts))
+    }
+
+    /// A conversation for training: one pass builds text, ids and labels. Turns are normalised as the reference
+    /// does (markers collapse into one at the front of their turn); a first turn from `gpt` and a last question
+    /// without an answer are dropped.
+    ///
+    /// # Errors
+    /// `Data` for roles that do not alternate, an empty answer, no answer at all, or (with a caption template)
+    /// other than one round with an image; `Option` for a special token the tokenizer lacks.
+    pub fn render(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Rendered> {
+        let turns = numbered(turns)?;
+        let rounds: Vec<_> = turns.chunks_exact(2).map(|round| (round[0], round[1])).collect();
+        if rounds.is_empty() {
+            bail!(Data, "no answered turn: a sample needs a question from `human` and an answer from `gpt`");
+        }
+        let preset = &self.0.preset;
+        self.check_caption(&rounds)?;
+        let mut builder = Builder::new(tokenizer);
+        self.put(&mut builder, &preset.start, "")?;
+        for ((_, question), (number, answer)) in rounds {
+            if answer.value.is_empty() {
+                return Err(error!(Data, "turn {number} is an empty answer")
+                    .help("an answer needs at least one character; leave the sample out or answer it"));
+            }
+            let question = if preset.caption { IMAGE_MARKER.to_string() } else { normalized(&question.value) };
+            self.put(&mut builder, &preset.question, &question)?;
+            self.put(&mut builder, &preset.header, "")?;
+            self.put(&mut builder, &preset.answer, &normalized(&answer.value))?;
+        }
+        self.put(&mut builder, &preset.end, "")?;
+        builder.finish()
+    }
+
+    /// The ids to generate from: the turns as they are, the last one a question, then the header of an answer.
+    ///
+    /// # Errors
+    /// `Data` for roles that do not alternate or a last turn from `gpt`; `Option` for a special token the
+    /// tokenizer lacks.
+    pub fn prompt(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Vec<i64>> {
+        let turns = numbered(turns)?;
+        if turns.len() % 2 == 0 {
+            return Err(
+                error!(Data, "there is no question to answer").help("the last turn of a prompt is from `human`")
+            );
+        }
+        let preset = &self.0.preset;
+        let mut builder = Builder::new(tokenizer);
+        self.put(&mut builder, &preset.start, "")?;
+        for round in turns.chunks(2) {
+            self.put(&mut builder, &preset.question, &round[0].1.value)?;
+            let Some((_, answer)) = round.get(1) else { break };
+            self.put(&mut builder, &preset.header, "")?;
+            self.put(&mut builder, &preset.answer, &answer.value)?;
+        }
+        let header = preset.reference_header.as_ref().filter(|_| self.0.quirks).unwrap_or(&preset.header);
+        self.put(&mut builder, header, "")?;
+        Ok(builder.finish()?.ids)
+    }
+
+    /// The special tokens that end an answer, those of them the tokenizer has.
+    pub fn stop_ids(&self, tokenizer: &Tokenizer) -> Vec<u32> {
+        self.0.preset.stop_tokens.iter().filter_map(|token| tokenizer.token_id(token)).collect()
+    }
+
+    /// The plain texts that end an answer.
+    pub fn stop_texts(&self) -> &[String] {
+        &self.0.preset.stop_texts
+    }
+
+    /// Whether the tokenizer has every special token the template writes.
+    ///
+    /// # Errors
+    /// `Option`, naming the template, the tokenizer and the tokens that are missing.
+    pub fn check(&self, tokenizer: &Tokenizer) -> Result<()> {
+        let preset = &self.0.preset;
+        let parts = [&preset.start, &preset.question, &preset.header, &preset.answer, &preset.end];
+        let mut missing: Vec<String> = Vec::new();
+        for segment in parts.into_iter().flatten() {
+            if let What::Token(token) = &segment.what
+                && tokenizer.token_id(token).is_none()
+                && !missing.iter().any(|known| known.contains(token.as_str()))
+            {
+                missing.push(format!("`{token}`"));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let missing = missing.join(", ");
+        Err(error!(Option, "template `{}` needs {missing}, which tokenizer `{}` lacks", self.name(), tokenizer.name())
+            .help("take the template the LLM was trained with, or `tiny`, which is plain text only"))
+    }
+
+    fn put(&self, builder: &mut Builder, segments: &[Segment], turn: &str) -> Result<()> {
+        for segment in segments {
+            match &segment.what {
+                What::Text(text) => builder.text(text, segment.loss),
+                What::Token(token) => {
+                    builder.token(token, segment.loss).context(|| format!("template `{}`", self.name()))?;
+                }
+                What::Turn if self.0.preset.trim => builder.turn(trimmed(turn), segment.loss)?,
+                What::Turn => builder.turn(turn, segment.loss)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn check_caption(&self, rounds: &[(Numbered, Numbered)]) -> Result<()> {
+        let name = self.name();
+        match rounds {
+            _ if !self.0.preset.caption => Ok(()),
+            [(_, _), _, ..] => {
+                Err(error!(Data, "template `{name}` takes one question and one answer, not {} rounds", rounds.len())
+                    .help("conversations are for stage 2 and its templates"))
+            }
+            [((number, question), _)] if !question.value.contains(IMAGE_MARKER) => {
+                Err(error!(Data, "template `{name}` captions an image, but turn {number} has no {IMAGE_MARKER}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A turn and its number in the sample, from 1.
+type Numbered<'a> = (usize, &'a Turn);
+
+/// The turns from the first `human` one on, checked to alternate.
+fn numbered(turns: &[Turn]) -> Result<Vec<Numbered<'_>>> {
+    let mut turns: Vec<Numbered> = turns.iter().enumerate().map(|(index, turn)| (index + 1, turn)).collect();
+    if turns.first().is_some_and(|(_, turn)| turn.role == Role::Gpt) {
+        turns.remove(0);
+    }
+    let expected = [Role::Human, Role::Gpt].into_iter().cycle();
+    match turns.iter().zip(expected).find(|((_, turn), role)| turn.role != *role) {
+        Some(((number, turn), role)) => Err(disorder(*number, turn.role, role)),
+        None => Ok(turns),
+    }
+}
+
+fn disorder(number: usize, found: Role, expected: Role) -> Error {
+    error!(Data, "turn {number} is from `{}`, not from `{}`", found.name(), expected.name())
+        .help("`human` and `gpt` take turns")
+}
+
+/// The reference's `preprocess_multimodal`: all markers of a turn become one, at its front, on a line of its own.
+fn normalized(value: &str) -> String {
+    if !value.contains(IMAGE_MARKER) {
+        return value.to_string();
+    }
+    let rest = value.replace(IMAGE_MARKER, "");
+    trimmed(&format!("{IMAGE_MARKER}\n{}", trimmed(&rest))).to_string()
+}
+
+/// Python's `str.strip`, which also takes the separators U+001C to U+001F for white space.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
+}

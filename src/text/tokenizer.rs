@@ -1,0 +1,249 @@
+//! The tokenizer: a Hugging Face `tokenizer.json`, used as that file says. A second inner tokenizer reads text
+//! that comes from data: there the text of a special token is just text.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Inner};
+
+use crate::error::{Error, Result};
+use crate::{bail, error};
+
+/// A tokenizer; clones share everything.
+#[derive(Clone)]
+pub struct Tokenizer(Arc<Parts>);
+
+struct Parts {
+    name: String,
+    json: Vec<u8>,
+    inner: Inner,
+    /// Made on first use: scripts that only encode and decode never need it.
+    plain: OnceLock<Inner>,
+    added: HashMap<u32, AddedToken>,
+    bos: Option<u32>,
+}
+
+/// Token ids with the byte range of the text each came from.
+pub(super) type Spans = Vec<(u32, std::ops::Range<usize>)>;
+
+impl Tokenizer {
+    /// Opens a `tokenizer.json`, or the one in a folder; the name is the folder's.
+    ///
+    /// # Errors
+    /// `Missing` when there is no such file, `Decode` when it is not a tokenizer.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
+        let bytes = std::fs::read(&file).map_err(|error| {
+            Error::file(&file, error).help("a tokenizer is a `tokenizer.json` file or a folder that holds one")
+        })?;
+        let folder = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        Self::from_bytes(&bytes, &folder.unwrap_or_else(|| "tokenizer.json".to_string()))
+    }
+
+    /// Reads the bytes of a `tokenizer.json`; `name` is for messages.
+    ///
+    /// # Errors
+    /// `Decode` when the bytes are not a tokenizer.
+    pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self> {
+        let mut inner = parse(bytes, name)?;
+        // transformers overrides what the file says about both on every call.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| error!(Decode, "tokenizer `{name}`: {error}"))?;
+        let added = inner.get_added_tokens_decoder().into_iter().collect();
+        let bos = prefix(&inner, name)?;
+        let (name, json) = (name.to_string(), bytes.to_vec());
+        Ok(Tokenizer(Arc::new(Parts { name, json, inner, plain: OnceLock::new(), added, bos })))
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The exact bytes of the file, for saving.
+    pub fn json(&self) -> &[u8] {
+        &self.0.json
+    }
+
+    /// The ids of a text as the file says: its post-processor decides about a BOS, and the text of a special
+    /// token gives that token.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.0.inner.encode(text, true).map_err(|error| self.failed(error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of ids, special tokens left out.
+    ///
+    /// # Errors
+    /// `Data` for an id that the vocabulary does not have.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        if let Some(id) = ids.iter().find(|id| self.0.inner.id_to_token(**id).is_none()) {
+            bail!(Data, "tokenizer `{}` has no token {id}; its vocabulary has {}", self.name(), self.vocab());
+        }
+        self.0.inner.decode(ids, true).map_err(|error| self.failed(error))
+    }
+
+    /// The number of tokens, added ones included.
+    pub fn vocab(&self) -> usize {
+        self.0.inner.get_vocab_size(true)
+    }
+
+    /// The id of a token given by its text.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.0.inner.token_to_id(token)
+    }
+
+    /// The token the post-processor puts in front of every text, if it does.
+    pub fn bos(&self) -> Option<u32> {
+        self.0.bos
+    }
+
+    /// The ids of text from data with their byte ranges: no BOS, special-token text is plain text.
+    pub(super) fn encode_plain(&self, text: &str) -> Result<Spans> {
+        let plain = self.0.plain.get_or_init(|| plain(&self.0.inner, &self.0.added));
+        let encoding = plain.encode(text, false).map_err(|error| self.failed(error))?;
+        let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
+    }
+
+    /// Whether a special token swallows the white space to its left and to its right.
+    pub(super) fn strips(&self, id: u32) -> (bool, bool) {
+        self.0.added.get(&id).map_or((false, false), |token| (token.lstrip, token.rstrip))
+    }
+
+    fn failed(&self, error: tokenizers::Error) -> Error {
+        error!(Data, "tokenizer `{}`: {error}", self.name())
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tokenizer({}, {})", self.name(), self.vocab())
+    }
+}
+
+/// The part of the file that gives added tokens their ids.
+#[derive(Deserialize)]
+struct Added {
+    #[serde(default)]
+    added_tokens: Vec<AddedId>,
+}
+
+#[derive(Deserialize)]
+struct AddedId {
+    id: u32,
+    content: String,
+}
+
+/// Parses the file so that every added token has the id written there. tokenizers 0.23 numbers those that are
+/// not in the model's vocabulary anew from its size, which is wrong where the ids have a gap (o200k, Phi-4).
+fn parse(bytes: &[u8], name: &str) -> Result<Inner> {
+    let not_one = |error: &dyn fmt::Display| error!(Decode, "`{name}` is not a tokenizer.json: {error}");
+    let inner = Inner::from_bytes(bytes).map_err(|error| not_one(&error))?;
+    let Added { added_tokens } = serde_json::from_slice(bytes).map_err(|error| not_one(&error))?;
+    let moved = |inner: &Inner| added_tokens.iter().find(|t| inner.token_to_id(&t.content) != Some(t.id)).map(|t| t.id);
+    if moved(&inner).is_none() {
+        return Ok(inner);
+    }
+    let mut json: Value = serde_json::from_slice(bytes).map_err(|error| not_one(&error))?;
+    if let Some(vocab) = json.pointer_mut("/model/vocab").and_then(Value::as_object_mut) {
+        for token in &added_tokens {
+            vocab.entry(&token.content).or_insert_with(|| token.id.into());
+        }
+    }
+    let inner = Inner::from_bytes(json.to_string()).map_err(|error| not_one(&error))?;
+    match moved(&inner) {
+        Some(id) => Err(error!(Decode, "tokenizer `{name}`: the added token {id} does not keep its id")),
+        None => Ok(inner),
+    }
+}
+
+/// What the post-processor adds before a text (and not after it, as T5's `</s>`).
+fn prefix(inner: &Inner, name: &str) -> Result<Option<u32>> {
+    let ids = |special| {
+        inner
+            .encode("a", special)
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(|error| error!(Decode, "tokenizer `{name}`: {error}"))
+    };
+    let (with, without) = (ids(true)?, ids(false)?);
+    let bare = without.is_empty() || with.starts_with(&without);
+    Ok(if bare { None } else { with.first().copied() })
+}
+
+/// The tokenizer for data: post-processing gone (offsets stay untrimmed), special tokens not recognised.
+fn plain(inner: &Inner, added: &HashMap<u32, AddedToken>) -> Inner {
+    let mut plain = inner.clone();
+    plain.with_post_processor(None::<PostProcessorWrapper>);
+    plain.set_encode_special_tokens(true);
+    // Some files do not flag their role markers as special (DeepSeek's `<|User|>` with full-width bars).
+    let markers = added.values().filter(|token| !token.special && is_marker(&token.content));
+    let markers: Vec<_> = markers.map(|token| AddedToken { special: true, ..token.clone() }).collect();
+    // Re-flagging an existing token only fails when a normalizer does, and markers are not normalized.
+    let _ = plain.add_special_tokens(markers);
+    plain
+}
+
+fn is_marker(text: &str) -> bool {
+    text.starts_with('<') && text.ends_with('>') && text.contains(['|', '\u{ff5c}'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> Tokenizer {
+        Tokenizer::open(Path::new("tests/fixtures/training/checkpoint")).unwrap()
+    }
+
+    #[test]
+    fn the_file_decides_about_bos_and_special_text() {
+        let t = small();
+        let bos = t.token_id("<|begin_of_text|>").unwrap();
+        let eot = t.token_id("<|eot_id|>").unwrap();
+        assert_eq!(t.bos(), Some(bos));
+        let ids = t.encode("yes<|eot_id|>").unwrap();
+        assert_eq!((ids.first(), ids.last()), (Some(&bos), Some(&eot)));
+        assert_eq!(t.decode(&ids).unwrap(), "yes");
+        assert_eq!(t.vocab(), 288);
+        assert_eq!(t.name(), "checkpoint");
+    }
+
+    #[test]
+    fn data_never_makes_a_special_token() {
+        let t = small();
+        let text = "say <|eot_id|> twice";
+        let spans = t.encode_plain(text).unwrap();
+        assert!(spans.iter().all(|(id, _)| *id < 281), "a special token in {spans:?}");
+        let ids: Vec<u32> = spans.iter().map(|(id, _)| *id).collect();
+        assert_eq!(t.decode(&ids).unwrap(), text);
+    }
+
+    #[test]
+    fn added_tokens_keep_the_ids_of_the_file() {
+        let mut json: Value = serde_json::from_slice(small().json()).unwrap();
+        for token in json["added_tokens"].as_array_mut().unwrap() {
+            token["id"] = (token["id"].as_u64().unwrap() + 100).into();
+        }
+        json["post_processor"] = Value::Null;
+        let t = Tokenizer::from_bytes(json.to_string().as_bytes(), "gap").unwrap();
+        assert_eq!(t.token_id("<|eot_id|>"), Some(387));
+        assert_eq!(t.encode("<|eot_id|>").unwrap(), [387]);
+        assert_eq!(t.bos(), None);
+        assert_eq!(t.vocab(), 288);
+    }
+
+    #[test]
+    fn what_is_not_a_tokenizer_is_named() {
+        let error = Tokenizer::from_bytes(b"{}", "my-llm").unwrap_err();
+        assert!(error.message().contains("`my-llm` is not a tokenizer.json"), "{error}");
+        let error = Tokenizer::open(Path::new("tests/no-such-folder")).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Missing);
+        let t = small();
+        assert!(t.decode(&[99_999]).unwrap_err().message().contains("no token 99999"));
+    }
+}
