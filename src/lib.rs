@@ -1,9 +1,11 @@
 //! llmore: a laboratory for LLaVA-style multimodal LLMs. `ARCHITECTURE.md` has the layer picture.
 
 pub mod assets;
+pub mod chat;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod eval;
 pub mod events;
 pub mod image;
 pub mod models;

@@ -56,3 +56,8 @@ impl Turn {
         Turn { role: Role::Gpt, value: value.into() }
     }
 }
+
+/// Puts the image mark on a line of its own in front of a question that has none.
+pub fn with_image_mark(question: &str) -> String {
+    if question.contains(IMAGE_MARKER) { question.to_string() } else { format!("{IMAGE_MARKER}\n{question}") }
+}
