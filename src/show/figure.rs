@@ -87,3 +87,40 @@ impl fmt::Display for Figure {
         write!(f, "Figure({}, {width} x {height})", self.about)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loss() -> Figure {
+        let points = vec![(0.0, 2.0), (1.0, 1.0)];
+        let series = vec![("a < b".to_string(), points.clone()), ("c".to_string(), points)];
+        Figure::line(LinePlot { series, title: "loss".into(), ..LinePlot::default() }).unwrap()
+    }
+
+    #[test]
+    fn files_are_what_their_names_say() {
+        let folder = std::env::temp_dir().join(format!("llmore-figure-{}", std::process::id()));
+        let (png, svg) = (folder.join("new/loss.png"), folder.join("loss.SVG"));
+        loss().save(&png).unwrap();
+        loss().save(&svg).unwrap();
+        let decoded = image::open(&png).unwrap();
+        assert_eq!((decoded.width(), decoded.height()), (1280, 720));
+        assert!(std::fs::read_to_string(&svg).unwrap().contains("a &lt; b"));
+        let names = std::fs::read_dir(folder.join("new")).unwrap().count();
+        assert_eq!(names, 1, "a temporary file is left");
+        let error = loss().save(folder.join("loss.pdf")).unwrap_err();
+        assert_eq!(error.help_text(), Some("end the name in .png or .svg"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_pixels_hold_ink_and_both_series() {
+        let picture = loss().picture().unwrap();
+        let has = |color: [u8; 3]| picture.rgb.chunks_exact(3).any(|pixel| pixel == color);
+        assert!(has([0x22, 0x26, 0x2b]) && has([0xd5, 0x5e, 0x00]) && has([0xff; 3]));
+        // The two series cover each other in the chart; the legend shows the first.
+        assert!(has([0x00, 0x72, 0xb2]));
+        assert_eq!(loss().to_string(), "Figure(loss, 2 series, 1280 x 720)");
+    }
+}

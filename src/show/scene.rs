@@ -248,14 +248,10 @@ fn paste(page: &mut [u8], (width, height): (usize, usize), picture: &Picture, (l
     }
 }
 
-/// An `<image>` element. Pictures that grow keep their hard pixels, pictures that shrink are shrunk first to save bytes.
+/// An `<image>` element, scaled here to the pixels of the PNG: not every viewer keeps hard pixels hard.
 fn embedded(picture: &Picture, [x, y, width, height]: [f64; 4]) -> Result<String> {
-    let most = ((width * DENSITY).round() as usize, (height * DENSITY).round() as usize);
-    let (stored, style) = if picture.width > most.0 {
-        (picture.scaled(most.0, most.1), "")
-    } else {
-        (picture.clone(), " style=\"image-rendering:pixelated\"")
-    };
+    let stored = picture.scaled((width * DENSITY).round() as usize, (height * DENSITY).round() as usize);
+    let style = if stored.width > picture.width { " style=\"image-rendering:pixelated\"" } else { "" };
     let data = STANDARD.encode(stored.png()?);
     let [x, y, width, height] = [x, y, width, height].map(|length| length * FINENESS);
     Ok(format!(
