@@ -128,8 +128,7 @@ impl Plain {
             0 => format!("{} {}", update.done, update.unit),
             total => format!("{}/{total} {}", update.done, update.unit),
         };
-        let left = remaining(update, self.before, elapsed).map(|left| format!(", {} left", seconds(left)));
-        Some(format!("{}: {count}{}{}", update.task, facts(update), left.unwrap_or_default()))
+        Some(format!("{}: {count}{}{}", update.task, left(update, self.before, elapsed), facts(update)))
     }
 }
 
@@ -155,19 +154,25 @@ impl Bar {
     }
 
     fn show(&self, update: &Update) {
-        let left = remaining(update, self.before, self.started.elapsed());
-        let left = left.map(|left| format!(", {} left", seconds(left))).unwrap_or_default();
+        let left = left(update, self.before, self.started.elapsed());
         self.bar.set_length(update.total);
-        self.bar.set_message(format!("{}{}{left}", update.unit, facts(update)));
+        self.bar.set_message(format!("{}{left}{}", update.unit, facts(update)));
         self.bar.set_position(update.done);
     }
 }
 
-/// Seconds left at the mean speed so far; `None` until there is a speed.
-fn remaining(update: &Update, before: u64, elapsed: Duration) -> Option<f64> {
+/// `, 4 min 12 s left` at the mean speed so far; empty until there is a speed, or where the total is not known.
+fn left(update: &Update, before: u64, elapsed: Duration) -> String {
     let done = update.done.saturating_sub(before);
-    let left = update.total.checked_sub(update.done)?;
-    (done > 0 && left > 0).then(|| elapsed.as_secs_f64() / done as f64 * left as f64)
+    let rest = update.total.saturating_sub(update.done);
+    if done == 0 || rest == 0 {
+        return String::new();
+    }
+    // Fractions of a second would only flicker.
+    match (elapsed.as_secs_f64() / done as f64 * rest as f64).ceil() {
+        short if short < 60.0 => format!(", {short} s left"),
+        long => format!(", {} left", seconds(long)),
+    }
 }
 
 /// `, loss 0.123, 1,234 tokens/s`.
@@ -206,7 +211,7 @@ mod tests {
             lines.extend(plain.line(&at(step, &loss, step == 250), now));
         }
         assert_eq!(lines.len(), 13); // every 20 steps up to 240, then the last
-        assert_eq!(lines[0], "stage 2: 20/250 steps, loss 0.0432, 1,234 tokens/s, 23.0 s left");
+        assert_eq!(lines[0], "stage 2: 20/250 steps, 23 s left, loss 0.0432, 1,234 tokens/s");
         assert_eq!(lines[12], "stage 2: 250 steps in 25.0 s, loss 0.0432, 1,234 tokens/s");
     }
 
@@ -215,7 +220,7 @@ mod tests {
         let start = Instant::now();
         let mut plain = Plain::starting(&at(200, &[], false), start);
         let line = plain.line(&at(210, &[], false), start + Duration::from_secs(10));
-        assert_eq!(line.as_deref(), Some("stage 2: 210/250 steps, 40.0 s left"));
+        assert_eq!(line.as_deref(), Some("stage 2: 210/250 steps, 40 s left"));
         let end = plain.line(&at(220, &[], true), start + Duration::from_secs(92));
         assert_eq!(end.as_deref(), Some("stage 2: 220 of 250 steps in 1 min 32 s"));
     }

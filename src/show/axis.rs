@@ -88,37 +88,32 @@ fn log_ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     ticks.into_iter().step_by(every).collect()
 }
 
-/// The ticks in one notation with as many decimals as tell them apart.
+/// The ticks in one notation, with as many decimals as tell them apart.
 fn tick_texts(ticks: &[f64]) -> Vec<String> {
     let largest = ticks.iter().fold(0f64, |most, tick| most.max(tick.abs()));
-    let steps = ticks.windows(2).map(|pair| (pair[1] - pair[0]).abs());
-    let step = steps.fold(f64::INFINITY, f64::min);
+    let steps = || ticks.windows(2).map(|pair| (pair[1] - pair[0]).abs());
+    let step = steps().fold(f64::INFINITY, f64::min).min(largest);
+    let signed = |text: String| text.replace('-', "\u{2212}");
+    let even = steps().all(|other| other - step < 1e-6 * step);
+    if !even || largest < 1e-3 {
+        return ticks.iter().map(|tick| signed(units::number(*tick))).collect();
+    }
     let (divisor, unit) = match largest {
         v if v >= 1e9 && step >= 1e6 => (1e9, " B"),
         v if v >= 1e6 && step >= 1e3 => (1e6, " M"),
         v if v >= 1e4 && step >= 100.0 => (1e3, " k"),
         _ => (1.0, ""),
     };
-    // The decimals that a tick needs to be told from its neighbors; evenly spaced ticks share the most that one needs.
-    let text = |tick: &f64| {
-        let tick = tick / divisor;
-        let exact = |decimals: &i32| {
-            let shifted = tick * 10f64.powi(*decimals);
-            (shifted - shifted.round()).abs() < 1e-3 * step.min(1e9) / divisor * 10f64.powi(*decimals)
-        };
-        (0..7).find(exact).map(|decimals| (tick, decimals as usize))
+    let exact = |decimals: &i32| {
+        let power = 10f64.powi(*decimals) / divisor;
+        ticks.iter().all(|tick| (tick * power - (tick * power).round()).abs() < 1e-3 * step * power)
     };
-    let needed: Option<Vec<(f64, usize)>> = ticks.iter().map(text).collect();
-    let Some(needed) = needed else {
-        return ticks.iter().map(|tick| units::number(*tick)).collect();
+    let decimals = (0..7).find(exact).unwrap_or(6) as usize;
+    let write = |tick: &f64| match *tick {
+        0.0 => "0".to_string(),
+        tick => signed(format!("{:.decimals$}{unit}", tick / divisor)),
     };
-    let even = ticks.windows(3).all(|w| ((w[2] - w[1]) - (w[1] - w[0])).abs() < 1e-6 * (w[2] - w[0]).abs());
-    let shared = needed.iter().map(|(_, decimals)| *decimals).max().unwrap_or(0);
-    let write = |(tick, decimals): (f64, usize)| {
-        let decimals = if even { shared } else { decimals };
-        if tick == 0.0 { "0".to_string() } else { format!("{tick:.decimals$}{unit}").replace('-', "\u{2212}") }
-    };
-    needed.into_iter().map(write).collect()
+    ticks.iter().map(write).collect()
 }
 
 /// The smallest and largest finite value; `None` when there is none.
@@ -236,14 +231,18 @@ mod tests {
         assert_eq!(texts((0.0, 5198.0), false, 6, true), "0 1000 2000 3000 4000 5000");
         assert_eq!(texts((1.0, 3.0), false, 6, true), "1 2 3");
         assert_eq!(texts((0.0, 60_000.0), false, 4, true), "0 20 k 40 k 60 k");
-        assert_eq!(texts((-2e-5, 2e-5), false, 4, false), "\u{2212}0.00002 \u{2212}0.00001 0 0.00001 0.00002");
-        assert_eq!(texts((0.0, 4e-8), false, 4, false), "0 1e-8 2e-8 3e-8 4e-8");
+        assert_eq!(
+            texts((-2e-5, 2e-5), false, 4, false),
+            "\u{2212}2e\u{2212}5 \u{2212}1e\u{2212}5 0 1e\u{2212}5 2e\u{2212}5"
+        );
+        assert_eq!(texts((0.0, 4e-8), false, 4, false), "0 1e\u{2212}8 2e\u{2212}8 3e\u{2212}8 4e\u{2212}8");
     }
 
     #[test]
     fn log_ticks_fill_short_ranges() {
         assert_eq!(texts((0.01, 100.0), true, 5, false), "0.01 0.1 1 10 100");
         assert_eq!(texts((0.5, 8.0), true, 5, false), "0.5 1 2 5");
+        assert_eq!(texts((1e-6, 1e6), true, 5, false), "1e\u{2212}6 1e\u{2212}4 0.01 1 100 10,000 1e6");
         assert_eq!(texts((1.0, 1.2), true, 4, false), "1.00 1.05 1.10 1.15 1.20");
     }
 

@@ -114,11 +114,13 @@ fn thinned(places: Points, left: f64, right: f64) -> Points {
     let column = |x: f64| ((x - left).clamp(0.0, right - left) * 2.0) as i64;
     let mut kept = Vec::new();
     for group in places.chunk_by(|a, b| column(a.0) == column(b.0)) {
-        let by_height = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
-        kept.extend(group.first());
-        kept.extend(group.iter().min_by(by_height));
-        kept.extend(group.iter().max_by(by_height));
-        kept.extend(group.last());
+        let by_height = |a: &usize, b: &usize| group[*a].1.total_cmp(&group[*b].1);
+        let extremes = [(0..group.len()).min_by(by_height), (0..group.len()).max_by(by_height)];
+        let mut picked = vec![0, group.len() - 1];
+        picked.extend(extremes.into_iter().flatten());
+        picked.sort_unstable();
+        picked.dedup();
+        kept.extend(picked.into_iter().map(|i| group[i]));
     }
     kept
 }
