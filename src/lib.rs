@@ -2,6 +2,8 @@
 
 pub mod assets;
 pub mod chat;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod data;
 pub mod device;
 pub mod error;
@@ -12,6 +14,8 @@ pub mod models;
 pub mod nn;
 pub mod preset;
 pub mod rng;
+pub mod script;
+pub mod show;
 pub mod text;
 pub mod train;
 pub mod vlm;

@@ -1,0 +1,88 @@
+//! The colors of figures: a palette that stays apart for color-blind eyes (Okabe and Ito), grays for what is not data,
+//! and two scales for maps.
+
+/// Red, green, blue.
+pub(super) type Color = [u8; 3];
+
+pub(super) const INK: Color = [0x22, 0x26, 0x2b];
+pub(super) const QUIET: Color = [0x5b, 0x63, 0x6d];
+pub(super) const AXIS: Color = [0x9a, 0xa2, 0xab];
+pub(super) const GRID: Color = [0xe6, 0xe9, 0xed];
+pub(super) const MISSING: Color = [0xd5, 0xd8, 0xdc];
+pub(super) const PAPER: Color = [0xff, 0xff, 0xff];
+pub(super) const RIGHT: Color = [0x00, 0x8a, 0x65];
+pub(super) const WRONG: Color = [0xc8, 0x4e, 0x00];
+
+const SERIES: [Color; 7] = [
+    [0x00, 0x72, 0xb2],
+    [0xd5, 0x5e, 0x00],
+    [0x00, 0x9e, 0x73],
+    [0xcc, 0x79, 0xa7],
+    [0xe6, 0x9f, 0x00],
+    [0x56, 0xb4, 0xe9],
+    [0x5b, 0x63, 0x6d],
+];
+
+/// The color of the i-th series; they repeat after seven.
+pub(super) fn series(i: usize) -> Color {
+    SERIES[i % SERIES.len()]
+}
+
+/// `color` thinned with paper: `strength` 1 is the color, 0 white.
+pub(super) fn faint(color: Color, strength: f64) -> Color {
+    mix(PAPER, color, strength)
+}
+
+fn mix(from: Color, to: Color, t: f64) -> Color {
+    std::array::from_fn(|c| (f64::from(from[c]) + t * (f64::from(to[c]) - f64::from(from[c]))).round() as u8)
+}
+
+/// Viridis at ten points: dark is low, light is high, lightness is even.
+const SEQUENTIAL: [Color; 10] = [
+    [0x44, 0x01, 0x54],
+    [0x48, 0x28, 0x78],
+    [0x3e, 0x49, 0x89],
+    [0x31, 0x68, 0x8e],
+    [0x26, 0x82, 0x8e],
+    [0x1f, 0x9e, 0x89],
+    [0x35, 0xb7, 0x79],
+    [0x6e, 0xce, 0x58],
+    [0xb5, 0xde, 0x2b],
+    [0xfd, 0xe7, 0x25],
+];
+
+/// Blue below zero, white at zero, orange above.
+const DIVERGING: [Color; 5] =
+    [[0x05, 0x4a, 0x80], [0x6f, 0xa8, 0xd0], [0xf7, 0xf7, 0xf7], [0xee, 0x9e, 0x5c], [0xa3, 0x3f, 0x00]];
+
+/// How values become colors.
+#[derive(Clone, Copy)]
+pub(super) struct Scale {
+    pub(super) low: f64,
+    pub(super) high: f64,
+    diverging: bool,
+}
+
+impl Scale {
+    /// The scale for values from `low` to `high`: one with white at zero when they lie on both sides of it.
+    pub(super) fn over(low: f64, high: f64) -> Self {
+        if low < 0.0 && high > 0.0 {
+            let reach = high.max(-low);
+            return Scale { low: -reach, high: reach, diverging: true };
+        }
+        Scale { low, high, diverging: false }
+    }
+
+    /// The color of `value`; gray when it is not a number.
+    pub(super) fn color(&self, value: f64) -> Color {
+        if !value.is_finite() {
+            return MISSING;
+        }
+        let stops: &[Color] = if self.diverging { &DIVERGING } else { &SEQUENTIAL };
+        let span = self.high - self.low;
+        let t = if span > 0.0 { ((value - self.low) / span).clamp(0.0, 1.0) } else { 0.5 };
+        let place = t * (stops.len() - 1) as f64;
+        let i = (place as usize).min(stops.len() - 2);
+        mix(stops[i], stops[i + 1], place - i as f64)
+    }
+}

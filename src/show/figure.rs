@@ -1,0 +1,126 @@
+//! A figure: laid out once, then given as PNG, SVG or pixels. Everything is embedded; no font of the machine is used.
+
+use std::fmt;
+use std::path::Path;
+
+use super::picture::Picture;
+use super::scene::Scene;
+use crate::error;
+use crate::error::{Error, Result};
+
+/// What stands around a chart. Empty texts are left out.
+#[derive(Clone, Debug, Default)]
+pub struct Labels {
+    pub title: String,
+    pub x: String,
+    pub y: String,
+}
+
+/// Named series of points `(x, y)` under one title; `log` makes the y axis logarithmic.
+#[derive(Clone, Debug, Default)]
+pub struct LinePlot {
+    pub series: Vec<(String, Vec<(f64, f64)>)>,
+    pub title: String,
+    pub x: String,
+    pub y: String,
+    pub log: bool,
+}
+
+/// A finished drawing, made by [`Figure::line`], [`Figure::bar`], [`Figure::hist`], [`Figure::heatmap`] or [`Figure::gallery`].
+#[derive(Clone)]
+pub struct Figure {
+    pub(super) scene: Scene,
+    /// What it shows, for its one-line print: "loss, 2 series".
+    pub(super) about: String,
+}
+
+impl Figure {
+    /// Width and height in pixels of the PNG.
+    pub fn size(&self) -> (usize, usize) {
+        self.scene.pixels()
+    }
+
+    /// The pixels.
+    pub fn picture(&self) -> Result<Picture> {
+        self.scene.picture()
+    }
+
+    /// The figure as a PNG file, at two pixels per logical pixel.
+    pub fn png(&self) -> Result<Vec<u8>> {
+        self.picture()?.png()
+    }
+
+    /// The figure as an SVG file; text stays text.
+    pub fn svg(&self) -> Result<String> {
+        self.scene.svg()
+    }
+
+    /// Writes `.png` or `.svg`, by the ending of `path`, under a temporary name first. Missing folders are made.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+        let content = match ending.as_str() {
+            "png" => self.png()?,
+            "svg" => self.svg()?.into_bytes(),
+            _ => {
+                let error = error!(Usage, "cannot save a figure as `{}`", path.display());
+                return Err(error.help("end the name in .png or .svg"));
+            }
+        };
+        let failed = |cause| Error::file(path, cause);
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let temporary = path.with_extension(format!("{ending}.{}.tmp", std::process::id()));
+        let written = std::fs::write(&temporary, content).and_then(|()| std::fs::rename(&temporary, path));
+        written.map_err(|cause| {
+            // The write failed already; a leftover that cannot be removed either adds nothing.
+            let _ = std::fs::remove_file(&temporary);
+            failed(cause)
+        })
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (width, height) = self.size();
+        write!(f, "Figure({}, {width} x {height})", self.about)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loss() -> Figure {
+        let points = vec![(0.0, 2.0), (1.0, 1.0)];
+        let series = vec![("a < b".to_string(), points.clone()), ("c".to_string(), points)];
+        Figure::line(LinePlot { series, title: "loss".into(), ..LinePlot::default() }).unwrap()
+    }
+
+    #[test]
+    fn files_are_what_their_names_say() {
+        let folder = std::env::temp_dir().join(format!("llmore-figure-{}", std::process::id()));
+        let (png, svg) = (folder.join("new/loss.png"), folder.join("loss.SVG"));
+        loss().save(&png).unwrap();
+        loss().save(&svg).unwrap();
+        let decoded = image::open(&png).unwrap();
+        assert_eq!((decoded.width(), decoded.height()), (1280, 720));
+        assert!(std::fs::read_to_string(&svg).unwrap().contains("a &lt; b"));
+        let names = std::fs::read_dir(folder.join("new")).unwrap().count();
+        assert_eq!(names, 1, "a temporary file is left");
+        let error = loss().save(folder.join("loss.pdf")).unwrap_err();
+        assert_eq!(error.help_text(), Some("end the name in .png or .svg"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_pixels_hold_ink_and_both_series() {
+        let picture = loss().picture().unwrap();
+        let has = |color: [u8; 3]| picture.rgb.chunks_exact(3).any(|pixel| pixel == color);
+        assert!(has([0x22, 0x26, 0x2b]) && has([0xd5, 0x5e, 0x00]) && has([0xff; 3]));
+        // The two series cover each other in the chart; the legend shows the first.
+        assert!(has([0x00, 0x72, 0xb2]));
+        assert_eq!(loss().to_string(), "Figure(loss, 2 series, 1280 x 720)");
+    }
+}

@@ -1,0 +1,21 @@
+//! Looking at things: tables, figures and the spelling of numbers. Everything here returns strings, bytes or pixels;
+//! whoever has a terminal, a notebook or a file puts them there.
+
+mod axis;
+mod bars;
+mod color;
+mod figure;
+mod font;
+mod lines;
+mod picture;
+mod scene;
+mod table;
+mod text;
+mod tiles;
+mod units;
+
+pub use figure::{Figure, Labels, LinePlot};
+pub use picture::Picture;
+pub use table::{Align, Cell, Column, Table};
+pub use tiles::{Caption, Mark};
+pub use units::{bytes, count, number, percent, seconds};

@@ -1,0 +1,237 @@
+//! A table as data: columns, rows of cells, a title and a note. One walk over it feeds both spellings (`text.rs`).
+//! Cells hold the text people read and the value machines read.
+
+use serde_json::{Map, Value, json};
+
+use super::text::{self, Html, Text};
+
+/// The side a column's text leans to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    Left,
+    Right,
+}
+
+/// A column's heading and alignment.
+#[derive(Clone, Debug)]
+pub struct Column {
+    pub name: String,
+    pub align: Align,
+}
+
+/// One cell: its text, its machine-readable value, and whether it stands out (the winner of its column).
+#[derive(Clone, Debug)]
+pub struct Cell {
+    pub text: String,
+    pub value: Value,
+    pub bold: bool,
+}
+
+impl Cell {
+    /// A cell that shows `text` and exports `value`: `Cell::of(percent(x), x)`.
+    pub fn of(text: impl Into<String>, value: impl Into<Value>) -> Self {
+        Cell { text: text.into(), value: value.into(), bold: false }
+    }
+
+    /// The same cell, standing out.
+    pub fn bold(self) -> Self {
+        self.bold_if(true)
+    }
+
+    /// The same cell, standing out when `winner` holds.
+    pub fn bold_if(mut self, winner: bool) -> Self {
+        self.bold = winner;
+        self
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Cell::of(text, text)
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Cell::of(text.clone(), text)
+    }
+}
+
+impl From<usize> for Cell {
+    fn from(n: usize) -> Self {
+        Cell::of(super::count(n), n)
+    }
+}
+
+impl From<f64> for Cell {
+    fn from(value: f64) -> Self {
+        Cell::of(super::number(value), value)
+    }
+}
+
+/// Rows under named columns. Built in one sentence:
+/// `Table::new("tiny-vqa").column("metric").number("score").row(["accuracy".into(), 0.82.into()]).note("n = 64")`.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    pub title: Option<String>,
+    pub columns: Vec<Column>,
+    pub rows: Vec<Vec<Cell>>,
+    pub note: Option<String>,
+}
+
+impl Table {
+    /// An empty table; an empty title is none.
+    pub fn new(title: impl Into<String>) -> Self {
+        let title = title.into();
+        Table { title: (!title.is_empty()).then_some(title), ..Table::default() }
+    }
+
+    /// With one more column of text, leaning left.
+    pub fn column(mut self, name: impl Into<String>) -> Self {
+        self.columns.push(Column { name: name.into(), align: Align::Left });
+        self
+    }
+
+    /// With one more column of numbers, leaning right.
+    pub fn number(mut self, name: impl Into<String>) -> Self {
+        self.columns.push(Column { name: name.into(), align: Align::Right });
+        self
+    }
+
+    /// With one more row; see [`Table::push`].
+    pub fn row(mut self, cells: impl IntoIterator<Item = Cell>) -> Self {
+        self.push(cells);
+        self
+    }
+
+    /// Adds a row. A short row is filled with empty cells, a long one adds nameless columns.
+    pub fn push(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        let mut row: Vec<Cell> = cells.into_iter().collect();
+        while self.columns.len() < row.len() {
+            self.columns.push(Column { name: String::new(), align: Align::Left });
+        }
+        row.resize(self.columns.len(), Cell::of("", Value::Null));
+        self.rows.push(row);
+    }
+
+    /// With a line below the table.
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+
+    /// `9 rows x 4 columns`.
+    pub fn shape(&self) -> String {
+        let plural = |n: usize, thing: &str| format!("{n} {thing}{}", if n == 1 { "" } else { "s" });
+        format!("{} x {}", plural(self.rows.len(), "row"), plural(self.columns.len(), "column"))
+    }
+
+    /// Aligned text, the shape first. With a `width` in terminal columns, long cells are cut, columns that still do not fit are
+    /// left out and long tables lose their middle, each said in a line; without one everything is written. `color` allows
+    /// ANSI bold and dim.
+    pub fn text(&self, width: Option<usize>, color: bool) -> String {
+        let mut sink = Text::new(self, width, color);
+        self.walk(&mut sink, width.map(|_| 40));
+        sink.finish()
+    }
+
+    /// An HTML `<table>` without dependence on any style sheet.
+    pub fn html(&self) -> String {
+        let mut sink = Html::new();
+        self.walk(&mut sink, Some(200));
+        sink.finish()
+    }
+
+    /// `{title, columns, rows: [{column: value}], note}`; values are numbers where the cells hold numbers.
+    pub fn json(&self) -> Value {
+        let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
+        let object = |row: &Vec<Cell>| -> Map<String, Value> {
+            let cells = row.iter().map(|cell| cell.value.clone());
+            names.iter().map(|name| name.to_string()).zip(cells).collect()
+        };
+        let rows: Vec<_> = self.rows.iter().map(object).collect();
+        json!({ "title": self.title, "columns": names, "rows": rows, "note": self.note })
+    }
+
+    /// The one walk: shape and title, heading, rows with the middle of more than `limit` left out, note.
+    fn walk(&self, sink: &mut dyn text::Sink, limit: Option<usize>) {
+        sink.start(&self.shape(), self.title.as_deref());
+        sink.heading(&self.columns);
+        let (head, tail) = match limit {
+            Some(limit) if self.rows.len() > limit => (limit * 3 / 4, limit / 4),
+            _ => (self.rows.len(), 0),
+        };
+        let rest = self.rows.len() - tail;
+        self.rows[..head].iter().for_each(|row| sink.row(&self.columns, row));
+        if rest > head {
+            sink.gap(self.columns.len(), rest - head);
+        }
+        self.rows[rest..].iter().for_each(|row| sink.row(&self.columns, row));
+        sink.end(self.note.as_deref());
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let title = self.title.as_ref().map_or(String::new(), |title| format!("{title}, "));
+        write!(f, "Table({title}{})", self.shape())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores() -> Table {
+        Table::new("tiny-vqa")
+            .column("metric")
+            .number("score")
+            .row(["accuracy".into(), Cell::of("82.3 %", 0.823).bold()])
+            .row(["f1 <macro>".into(), 0.7.into()])
+            .note("n = 64")
+    }
+
+    #[test]
+    fn text_is_aligned_with_the_shape_first() {
+        let rule = "\u{2500}";
+        let expected = format!(
+            "2 rows x 2 columns: tiny-vqa\n\
+             metric       score\n{}  {}\naccuracy    82.3 %\nf1 <macro>     0.7\nn = 64\n",
+            rule.repeat(10),
+            rule.repeat(6)
+        );
+        assert_eq!(scores().text(None, false), expected);
+        let colored = scores().text(Some(80), true);
+        assert!(colored.contains("\u{1b}[1m82.3 %\u{1b}[0m"), "{colored}");
+    }
+
+    #[test]
+    fn html_escapes_and_marks_the_winner() {
+        let html = scores().html();
+        assert!(html.contains("f1 &lt;macro&gt;"), "{html}");
+        assert!(html.contains("<td style=\"text-align:right\"><b>82.3 %</b></td>"), "{html}");
+    }
+
+    #[test]
+    fn json_keeps_numbers() {
+        let value = scores().json();
+        assert_eq!(value["rows"][0]["score"], 0.823);
+        assert_eq!(value["rows"][1]["metric"], "f1 <macro>");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        let mut table = Table::new("").column("id").column("question").number("score").column("a long tail");
+        for i in 0..100usize {
+            table.push([i.into(), "what color is the shape? ".repeat(8).into(), 0.5.into(), "\u{4e2d}\u{6587}".into()]);
+        }
+        for width in [24, 40, 80] {
+            let text = table.text(Some(width), false);
+            let widest = text.lines().map(text::display_width).max();
+            assert!(widest <= Some(width), "{width}: {text}");
+            assert!(text.contains("60 more rows"), "{text}");
+        }
+        assert!(table.text(Some(24), false).contains("more column"));
+        assert_eq!(table.text(None, false).lines().count(), 103);
+    }
+}
