@@ -23,9 +23,10 @@ const SERIES: [Color; 7] = [
     [0x5b, 0x63, 0x6d],
 ];
 
-/// The color of the i-th series; they repeat after seven.
+/// The color of the i-th series; after seven they come back darker, then repeat.
 pub(super) fn series(i: usize) -> Color {
-    SERIES[i % SERIES.len()]
+    let color = SERIES[i % SERIES.len()];
+    if (i / SERIES.len()).is_multiple_of(2) { color } else { mix(color, INK, 0.55) }
 }
 
 /// `color` thinned with paper: `strength` 1 is the color, 0 white.

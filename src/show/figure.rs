@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn files_are_what_their_names_say() {
-        let folder = std::env::temp_dir().join(format!("llmore-figure-{}", std::process::id()));
+        let folder = Path::new(env!("OUT_DIR")).join(format!("figure-{}", std::process::id()));
         let (png, svg) = (folder.join("new/loss.png"), folder.join("loss.SVG"));
         loss().save(&png).unwrap();
         loss().save(&svg).unwrap();

@@ -12,6 +12,9 @@ const NOISY: usize = 100;
 /// More points than this are thinned to the extremes of each pixel column.
 const DENSE: usize = 4000;
 
+/// Where a chart starts below a title and one row of legend.
+const USUAL_TOP: f64 = 75.0;
+
 type Points = Vec<(f64, f64)>;
 
 impl Figure {
@@ -30,6 +33,8 @@ impl Figure {
         let named = |(i, (name, _)): (usize, &(String, Points))| (name.clone(), color::series(i));
         let legend: Vec<_> = plot.series.iter().enumerate().map(named).collect();
         let top = axis::heading(&mut scene, &plot.title, &legend);
+        // A long legend makes the page taller, not the chart smaller.
+        scene.height += (top - USUAL_TOP).max(0.0).ceil();
         let x = Axis::new(xs, false, 0.015, 7, whole);
         let y = y_axis(ys, plot.log);
         let plane = Plane::frame(&mut scene, top, (&x, &plot.x), (&y, &plot.y));
@@ -40,14 +45,20 @@ impl Figure {
         let mut strong = Scene::default();
         for (i, (_, points)) in plot.series.iter().enumerate() {
             let hue = color::series(i);
+            let noisy = points.len() > NOISY && is_noisy(points);
             for run in points.split(|point| !usable(point)).filter(|run| !run.is_empty()) {
-                if run.len() > NOISY && is_noisy(run) {
-                    let raw = place(run);
-                    scene.line(thinned(raw, plane.left, plane.right), color::faint(hue, 0.28), 1.0);
-                    let smooth = place(&smoothed(run, plot.log));
-                    strong.line(thinned(smooth, plane.left, plane.right), hue, 2.0);
+                let curve = if noisy {
+                    scene.line(thinned(place(run), plane.left, plane.right), color::faint(hue, 0.28), 1.0);
+                    place(&smoothed(run, plot.log))
                 } else {
-                    marks(&mut strong, place(run), hue);
+                    place(run)
+                };
+                // Dots while values stand apart, and where a value has no neighbor to be joined to.
+                if points.len() <= 30 || run.len() == 1 {
+                    strong.items.extend(curve.iter().map(|&(x, y)| Item::Dot { x, y, radius: 3.0, color: hue }));
+                }
+                if run.len() > 1 {
+                    strong.line(thinned(curve, plane.left, plane.right), hue, 2.0);
                 }
             }
         }
@@ -62,18 +73,6 @@ fn y_axis((low, high): (f64, f64), log: bool) -> Axis {
     let axis = Axis::new((low, high), log, 0.05, 5, false);
     let near_zero = !log && low >= 0.0 && high > 0.0 && low < 0.3 * (high - low);
     if near_zero { Axis::new((0.0, high), false, 0.05, 5, false).from(0.0) } else { axis }
-}
-
-/// A short series: its line, and a dot per value while they stand apart.
-fn marks(scene: &mut Scene, places: Points, hue: color::Color) {
-    if places.len() <= 30 {
-        for &(x, y) in &places {
-            scene.items.push(Item::Dot { x, y, radius: if places.len() == 1 { 4.0 } else { 3.0 }, color: hue });
-        }
-    }
-    if places.len() > 1 {
-        scene.line(places, hue, 2.0);
-    }
 }
 
 /// Whether the series turns often enough to hide its course; learning rates and cumulated counts do not.
@@ -98,7 +97,7 @@ fn smoothed(points: &[(f64, f64)], log: bool) -> Points {
         let middle = (from + to - 1) as f64 / 2.0;
         let mean = (sums[to].0 - sums[from].0) / n;
         // The sum of squared distances from the middle of n neighboring integers.
-        let spread = n * (n * n - 1.0) / 12.0;
+        let spread = (n * (n * n - 1.0) / 12.0).max(1.0);
         let slope = (sums[to].1 - sums[from].1 - middle * mean * n) / spread;
         let value = mean + slope * (i as f64 - middle);
         (points[i].0, if log { value.exp() } else { value })

@@ -163,7 +163,7 @@ fn color_bar(scene: &mut Scene, scale: Scale, (x, y): (f64, f64), height: f64) -
     let rgb: Vec<u8> = (0..steps).flat_map(|i| scale.color(value(i))).collect();
     let picture = Picture::new(1, steps, rgb)?;
     scene.items.push(Item::Picture { x, y, width: 12.0, height, picture });
-    let axis = Axis::new((scale.low, scale.high), false, 0.0, if height > 150.0 { 5 } else { 2 }, false);
+    let axis = Axis::new((scale.low, scale.high), false, 0.0, if height > 150.0 { 5 } else { 3 }, false);
     for (tick, text) in &axis.ticks {
         let at = y + height * (1.0 - axis.place(*tick));
         scene.text((x + 18.0, at + LABEL * 0.36), text, LABEL, QUIET, Anchor::Start);
