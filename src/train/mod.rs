@@ -18,4 +18,4 @@ pub use plan::Plan;
 pub use recipe::{Recipe, Stage};
 pub use run::{Lock, Run};
 pub use schedule::Schedule;
-pub use trainer::{Status, Trainer, TrainerSetup};
+pub use trainer::{Fit, Status, Trainer, TrainerSetup};

@@ -73,6 +73,13 @@ pub struct Trainer {
     pub(super) start_hash: String,
 }
 
+/// A `fit` under way.
+pub struct Fit {
+    listeners: Listeners,
+    start: Instant,
+    saved: Instant,
+}
+
 /// One forward pass of some samples.
 pub(super) struct MicroLoss {
     /// Summed cross-entropy with its graph.
@@ -261,6 +268,17 @@ impl Trainer {
 
     /// Runs to the end: audit, run folder, steps, checkpoints. `each` sees every step; `false` stops.
     pub fn fit(&mut self, each: &mut dyn FnMut(&Step) -> Result<bool>) -> Result<Status> {
+        let mut fit = self.begin()?;
+        while let Some(step) = self.advance(&mut fit)? {
+            if !each(&step)? {
+                break;
+            }
+        }
+        self.finish(fit)
+    }
+
+    /// The first third of `fit`: audit and run folder. Apart, so that a script's callback can use the trainer.
+    pub fn begin(&mut self) -> Result<Fit> {
         if !self.audited {
             if let Some(error) = self.audit()?.error() {
                 return Err(error);
@@ -268,38 +286,43 @@ impl Trainer {
             self.audited = true;
         }
         let listeners = self.open_run()?;
-        let (start, name) = (Instant::now(), self.options.name.clone());
-        let (task, unit, total) = (name.clone(), "steps".to_string(), self.steps);
-        listeners.tell(&Event::Start { task: task.clone(), done: self.step, total, unit: unit.clone() });
-        let mut saved = (self.step, Instant::now());
-        let mut status = Status::Done;
-        while self.step < self.steps {
-            let Some(step) = self.try_step()? else {
-                status = Status::Paused;
-                break;
-            };
-            listeners.tell(&Event::Step(step.clone()));
-            let goes_on = each(&step)?;
-            if !goes_on || self.setup.interrupt.is_set() {
-                status = if self.step < self.steps { Status::Paused } else { Status::Done };
-                break;
-            }
-            let by_steps = self.options.save_every_steps.is_some_and(|every| self.step.is_multiple_of(every));
-            let minutes = self.options.save_every_minutes;
-            let by_time =
-                minutes.is_some_and(|minutes| saved.1.elapsed() >= Duration::from_secs_f64(60.0 * minutes));
-            if (by_steps || by_time) && self.step < self.steps {
-                self.checkpoint(&listeners)?;
-                saved = (self.step, Instant::now());
-            }
+        let (task, unit) = (self.options.name.clone(), "steps".to_string());
+        listeners.tell(&Event::Start { task, done: self.step, total: self.steps, unit });
+        Ok(Fit { listeners, start: Instant::now(), saved: Instant::now() })
+    }
+
+    /// The next step with its event and, when it is time, its checkpoint; `None` at the end or when interrupted.
+    pub fn advance(&mut self, fit: &mut Fit) -> Result<Option<Step>> {
+        if self.step >= self.steps || self.setup.interrupt.is_set() {
+            return Ok(None);
         }
+        let Some(step) = self.try_step()? else { return Ok(None) };
+        fit.listeners.tell(&Event::Step(step.clone()));
+        let by_steps = self.options.save_every_steps.is_some_and(|every| self.step.is_multiple_of(every));
+        let minutes = self.options.save_every_minutes;
+        let by_time = minutes.is_some_and(|m| fit.saved.elapsed() >= Duration::from_secs_f64(60.0 * m));
+        if by_steps || by_time {
+            self.checkpoint(&fit.listeners)?;
+            fit.saved = Instant::now();
+        }
+        Ok(Some(step))
+    }
+
+    /// The last third of `fit`: the checkpoint of the last whole step, and how it ended.
+    pub fn finish(&mut self, fit: Fit) -> Result<Status> {
+        let status = if self.step < self.steps { Status::Paused } else { Status::Done };
         if self.step > 0 {
-            self.checkpoint(&listeners)?;
+            self.checkpoint(&fit.listeners)?;
         }
         self.vlm.freeze()?;
-        let seconds = start.elapsed().as_secs_f64();
-        let status_name = status.name().to_string();
-        listeners.tell(&Event::End { task, done: self.step, total, unit, status: status_name, seconds });
+        fit.listeners.tell(&Event::End {
+            task: self.options.name.clone(),
+            done: self.step,
+            total: self.steps,
+            unit: "steps".to_string(),
+            status: status.name().to_string(),
+            seconds: fit.start.elapsed().as_secs_f64(),
+        });
         Ok(status)
     }
 

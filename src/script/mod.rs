@@ -1,0 +1,16 @@
+//! The script layer, the only one that knows Rhai: sessions, the API modules, errors with positions, and docs that
+//! are generated from what is registered.
+
+mod api;
+mod convert;
+pub mod docs;
+pub mod error;
+mod handles;
+mod session;
+mod state;
+pub mod stdlib;
+mod suggest;
+
+pub use handles::describe;
+pub use session::{Outcome, Session};
+pub use state::{Output, Overrides, SessionOptions};

@@ -1,0 +1,118 @@
+//! A session: one engine, one scope, one state. What is evaluated stays (variables and functions), so a script, a
+//! REPL line and a notebook cell are the same thing.
+
+use rhai::module_resolvers::StaticModuleResolver;
+use rhai::{AST, Dynamic, Engine, EvalAltResult, Module, OptimizationLevel, Scope};
+
+use super::error::{Exit, Report, report};
+use super::state::{SessionOptions, State};
+use super::{api, docs, handles, stdlib};
+
+/// Depth of nested expressions; Rhai's own default differs between debug and release builds.
+const EXPRESSION_DEPTH: usize = 128;
+const CALL_DEPTH: usize = 64;
+
+/// How an evaluation ended when it did not fail.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The last expression's value; `()` when there is none.
+    Value(Dynamic),
+    /// `exit(code)`.
+    Exit(i32),
+}
+
+/// An engine with everything registered and what was evaluated so far.
+pub struct Session {
+    engine: Engine,
+    scope: Scope<'static>,
+    functions: AST,
+    state: State,
+}
+
+impl Session {
+    /// A fresh session.
+    pub fn new(options: SessionOptions) -> Self {
+        let state = State::new(options);
+        let mut engine = Engine::new();
+        engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
+        engine.set_max_call_levels(CALL_DEPTH);
+        engine.set_optimization_level(OptimizationLevel::None);
+        engine.set_strict_variables(true);
+        engine.set_fail_on_invalid_map_property(true);
+        engine.set_default_tag(Dynamic::from(state.clone()));
+        let (out, debug) = (state.clone(), state.clone());
+        engine.on_print(move |text| out.output().text(text));
+        engine.on_debug(move |text, _, position| debug.output().text(&format!("{position} {text}")));
+        let interrupt = state.interrupt().clone();
+        engine.on_progress(move |_| interrupt.is_set().then(|| Dynamic::from("interrupted")));
+
+        handles::register(&mut engine);
+        api::register(&mut engine);
+        let mut globals = Module::new();
+        globals.set_var("args", state.args().iter().map(|arg| Dynamic::from(arg.clone())).collect::<rhai::Array>());
+        engine.register_global_module(globals.into());
+        engine.set_module_resolver(StaticModuleResolver::new());
+        stdlib::register(&mut engine);
+        state.set_docs(docs::functions(&engine));
+        Session { engine, scope: Scope::new(), functions: AST::empty(), state }
+    }
+
+    /// Evaluates a text; `name` is what errors call it.
+    pub fn run(&mut self, name: &str, text: &str) -> Result<Outcome, Report> {
+        self.state.set_script(text);
+        match self.evaluate(text) {
+            Ok(value) => Ok(Outcome::Value(value)),
+            Err(error) => match Exit::of(&error) {
+                Some(Exit(code)) => Ok(Outcome::Exit(code)),
+                None => Err(report(&error, &self.state.docs(), name, text)),
+            },
+        }
+    }
+
+    /// Parses a text without running it.
+    pub fn check(&self, name: &str, text: &str) -> Result<(), Report> {
+        let compiled = self.engine.compile_with_scope(&self.scope, text).map(|_| ());
+        compiled.map_err(|error| report(&EvalAltResult::from(error), &self.state.docs(), name, text))
+    }
+
+    /// Whether a text is the beginning of something: a REPL keeps reading only then.
+    pub fn is_unfinished(&self, text: &str) -> bool {
+        super::suggest::is_unfinished(&self.engine, &self.scope, text)
+    }
+
+    /// What `show(value)` does.
+    pub fn show(&self, value: &Dynamic) {
+        api::show(&self.state, value);
+    }
+
+    /// Names and one-line descriptions of the variables.
+    pub fn variables(&self) -> Vec<(String, String, String)> {
+        let mut seen = std::collections::BTreeMap::new();
+        for (name, _, value) in self.scope.iter() {
+            let kind = self.engine.map_type_name(value.type_name()).to_string();
+            seen.insert(name.to_string(), (kind, handles::describe(&value)));
+        }
+        seen.into_iter().map(|(name, (kind, text))| (name, kind, text)).collect()
+    }
+
+    /// Every registered function and those of stdlib, for help and completion.
+    pub fn functions(&self) -> Vec<docs::Function> {
+        self.state.docs()
+    }
+
+    /// Sets a variable (`_` results of the REPL).
+    pub fn set(&mut self, name: &str, value: Dynamic) {
+        self.scope.set_or_push(name, value);
+    }
+
+    fn evaluate(&mut self, text: &str) -> Result<Dynamic, Box<EvalAltResult>> {
+        let ast = self.engine.compile_with_scope(&self.scope, text).map_err(EvalAltResult::from)?;
+        let merged = self.functions.merge(&ast);
+        let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut self.scope, &merged);
+        // Functions stay even when a statement failed.
+        let mut functions = merged;
+        functions.clear_statements();
+        self.functions = functions;
+        result
+    }
+}

@@ -1,0 +1,250 @@
+//! What the functions of a session share: presets, listeners, overrides, the place output goes. It travels in the
+//! engine's tag, so there is no global state.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rhai::NativeCallContext;
+use sha2::{Digest, Sha256};
+use toml::{Table, Value};
+
+use crate::error::{Error, Result};
+use crate::events::{Interrupt, Listeners};
+use crate::preset::{PresetKind, Presets};
+use crate::show::{Figure, Table as ShownTable};
+use crate::train::Lock;
+
+/// Where a session's output goes: a terminal, a file, a notebook cell.
+pub trait Output: Send + Sync {
+    /// A line of text.
+    fn text(&self, text: &str);
+    /// A table.
+    fn table(&self, table: &ShownTable);
+    /// A picture; `about` says what it is in one line.
+    fn figure(&self, figure: &Figure, about: &str);
+}
+
+/// `--set key=value` of the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Options of every `trainer(...)`.
+    pub train: Table,
+    /// `limit` of every benchmark.
+    pub limit: Option<usize>,
+    /// Two steps, 16 questions, and `tiny-*` stand-ins for every id.
+    pub smoke: bool,
+}
+
+/// What a session is made from.
+pub struct SessionOptions {
+    pub presets: Presets,
+    pub output: Arc<dyn Output>,
+    pub listeners: Listeners,
+    pub interrupt: Interrupt,
+    pub overrides: Overrides,
+    /// What follows `--` on the command line.
+    pub args: Vec<String>,
+    /// Where run folders go.
+    pub runs: PathBuf,
+}
+
+/// What the API functions of one session share.
+#[derive(Clone)]
+pub(super) struct State(Arc<Shared>);
+
+struct Shared {
+    options: SessionOptions,
+    seed: AtomicU64,
+    /// Runs of this session so far: part of their folders' names.
+    runs: AtomicU64,
+    script: Mutex<String>,
+    /// Function metadata, for `help`.
+    docs: Mutex<Vec<super::docs::Function>>,
+}
+
+impl State {
+    pub(super) fn new(options: SessionOptions) -> Self {
+        let (seed, runs) = (AtomicU64::new(0), AtomicU64::new(0));
+        State(Arc::new(Shared { options, seed, runs, script: Mutex::default(), docs: Mutex::default() }))
+    }
+
+    /// The state of the session a native function was called in.
+    pub(super) fn of(context: &NativeCallContext) -> Result<State> {
+        let state = context.tag().and_then(|tag| tag.clone().try_cast::<State>());
+        state.ok_or_else(|| crate::error!(Usage, "this function needs a session"))
+    }
+
+    pub(super) fn presets(&self) -> &Presets {
+        &self.0.options.presets
+    }
+
+    pub(super) fn output(&self) -> &dyn Output {
+        self.0.options.output.as_ref()
+    }
+
+    pub(super) fn listeners(&self) -> &Listeners {
+        &self.0.options.listeners
+    }
+
+    pub(super) fn interrupt(&self) -> &Interrupt {
+        &self.0.options.interrupt
+    }
+
+    pub(super) fn overrides(&self) -> &Overrides {
+        &self.0.options.overrides
+    }
+
+    pub(super) fn args(&self) -> &[String] {
+        &self.0.options.args
+    }
+
+    /// The seed of everything that is not given one.
+    pub(super) fn seed(&self) -> u64 {
+        self.0.seed.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_seed(&self, seed: u64) {
+        self.0.seed.store(seed, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_script(&self, text: &str) {
+        *self.0.script.lock().unwrap_or_else(PoisonError::into_inner) = text.to_string();
+    }
+
+    pub(super) fn set_docs(&self, docs: Vec<super::docs::Function>) {
+        *self.0.docs.lock().unwrap_or_else(PoisonError::into_inner) = docs;
+    }
+
+    pub(super) fn docs(&self) -> Vec<super::docs::Function> {
+        self.0.docs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What run.lock says about program and script.
+    pub(super) fn lock(&self) -> Lock {
+        let script = self.0.script.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Lock {
+            llmore: env!("CARGO_PKG_VERSION").to_string(),
+            threads: rayon::current_num_threads(),
+            script_sha256: format!("{:x}", Sha256::digest(&script)),
+            script,
+            ..Lock::default()
+        }
+    }
+
+    /// A folder for a new run: `runs/<time>-<name>`, numbered when taken.
+    pub(super) fn run_folder(&self, name: &str) -> PathBuf {
+        let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
+        let stem = format!("{}-{}", timestamp(seconds), name.replace([' ', '/'], "-"));
+        let runs = &self.0.options.runs;
+        let number = self.0.runs.fetch_add(1, Ordering::SeqCst);
+        let plain = runs.join(&stem);
+        if plain.exists() { runs.join(format!("{stem}-{}-{number}", std::process::id())) } else { plain }
+    }
+
+    /// The id to open: itself, or the stand-in of a smoke run.
+    pub(super) fn stand_in(&self, kind: PresetKind, id: &str) -> String {
+        let tiny = |name: &str| name.starts_with("tiny-") || name.ends_with("-tiny");
+        if !self.overrides().smoke || tiny(id) {
+            return id.to_string();
+        }
+        match kind {
+            PresetKind::Encoders => "tiny-clip",
+            PresetKind::Llms => "tiny-llama",
+            PresetKind::Datasets => "tiny-instruct",
+            PresetKind::Benchmarks => "tiny-vqa",
+            PresetKind::Recipes => "llava-more-tiny",
+            PresetKind::Templates => id,
+        }
+        .to_string()
+    }
+}
+
+impl Overrides {
+    /// Sorts `key=value` pairs; a key that is neither a trainer option nor one of ours is an error.
+    pub fn parse(pairs: &[String]) -> Result<Self> {
+        let mut overrides = Overrides::default();
+        for pair in pairs {
+            let Some((key, text)) = pair.split_once('=') else {
+                return Err(crate::error!(Usage, "`--set {pair}` is not `key=value`"));
+            };
+            let value = parse_value(text);
+            match (key, &value) {
+                ("smoke", Value::Boolean(smoke)) => overrides.smoke = *smoke,
+                ("limit", Value::Integer(limit)) if *limit > 0 => overrides.limit = Some(*limit as usize),
+                ("smoke", _) => return Err(crate::error!(Usage, "`--set smoke={text}`: expected true or false")),
+                ("limit", _) => return Err(crate::error!(Usage, "`--set limit={text}`: expected a whole number above 0")),
+                _ => {
+                    overrides.train.insert(key.to_string(), value);
+                }
+            }
+        }
+        overrides.check()?;
+        Ok(overrides)
+    }
+
+    /// The options that go over those of every trainer.
+    pub(super) fn train(&self) -> Table {
+        let mut table = self.train.clone();
+        if self.smoke {
+            let small: BTreeMap<&str, i64> = BTreeMap::from([("steps", 2), ("batch", 4)]);
+            for (key, value) in small {
+                table.entry(key).or_insert(Value::Integer(value));
+            }
+        }
+        table
+    }
+
+    fn check(&self) -> Result<()> {
+        let mut table = self.train.clone();
+        table.entry("train").or_insert(Value::Table(Table::new()));
+        let checked: Result<crate::train::TrainOptions> = crate::preset::from_table(table);
+        checked.map(|_| ()).map_err(|error: Error| error.with_kind(crate::error::Kind::Usage).context("--set"))
+    }
+}
+
+/// A TOML value, or a string when it is none.
+fn parse_value(text: &str) -> Value {
+    let line = format!("value = {text}");
+    line.parse::<Table>().ok().and_then(|mut table| table.remove("value")).unwrap_or(Value::String(text.to_string()))
+}
+
+/// `20261123-041530`, UTC.
+fn timestamp(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from days since 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
+    let shifted = days as i64 + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}{month:02}{day:02}-{:02}{:02}{:02}", rest / 3600, rest % 3600 / 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_folders_carry_the_civil_date() {
+        assert_eq!(timestamp(0), "19700101-000000");
+        assert_eq!(timestamp(1_795_406_130), "20261123-041530");
+        assert_eq!(timestamp(951_782_400), "20000229-000000");
+    }
+
+    #[test]
+    fn overrides_are_sorted_and_checked() {
+        let pairs = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
+        let overrides = Overrides::parse(&pairs(&["smoke=true", "limit=7", "seed=3"])).unwrap();
+        assert!(overrides.smoke);
+        assert_eq!(overrides.limit, Some(7));
+        assert_eq!(overrides.train().get("steps"), Some(&Value::Integer(2)));
+        assert_eq!(overrides.train().get("seed"), Some(&Value::Integer(3)));
+        assert!(Overrides::parse(&pairs(&["sed=3"])).unwrap_err().to_string().contains("did you mean `seed`"));
+    }
+}
