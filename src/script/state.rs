@@ -20,6 +20,8 @@ use crate::train::Lock;
 pub trait Output: Send + Sync {
     /// A line of text.
     fn text(&self, text: &str);
+    /// A piece of a line, at once (an answer that is being generated).
+    fn fragment(&self, text: &str);
     /// A table.
     fn table(&self, table: &ShownTable);
     /// A picture; `about` says what it is in one line.
