@@ -93,9 +93,7 @@ fn rgb(decoded: DynamicImage, gray16: bool) -> Vec<u8> {
         DynamicImage::ImageRgb8(image) => image.into_raw(),
         DynamicImage::ImageLuma16(image) => image.as_raw().iter().flat_map(|v| [clip(*v); 3]).collect(),
         // Gray with one transparent level comes with an alpha channel that is not stored.
-        DynamicImage::ImageLumaA16(image) if gray16 => {
-            image.pixels().flat_map(|pixel| [clip(pixel.0[0]); 3]).collect()
-        }
+        DynamicImage::ImageLumaA16(image) if gray16 => image.pixels().flat_map(|pixel| [clip(pixel.0[0]); 3]).collect(),
         DynamicImage::ImageLumaA16(image) => image.pixels().flat_map(|pixel| [high(pixel.0[0]); 3]).collect(),
         DynamicImage::ImageRgb16(image) => image.as_raw().iter().map(|v| high(*v)).collect(),
         DynamicImage::ImageRgba16(image) => {
