@@ -232,3 +232,30 @@ fn deepseek_and_chatml_write_their_own_format() {
     assert!(got.text.ends_with("<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"));
     assert_eq!(supervised(&t, &got.labels), "yes[287]\n");
 }
+
+/// The pass over pieces gives what encoding the whole text gives, also where the tokenizer puts a prefix space
+/// before the first section only and a special token swallows white space after it.
+#[test]
+fn pieces_and_whole_text_agree() {
+    let turns = [Turn::human("a b"), Turn::gpt("c a"), Turn::human("b"), Turn::gpt("c")];
+    for (scheme, rstrip) in [("first", false), ("always", false), ("first", true), ("never", false)] {
+        let letters = "\u{2581} a b c d e f g h i k l n o p q r s t u v w y A E I N R S T U : ' . , _ \n";
+        let tokens = ["<unk>", "<s>", "</s>"].into_iter().chain(letters.split(' '));
+        let vocab: BTreeMap<&str, usize> = tokens.enumerate().map(|(id, token)| (token, id)).collect();
+        let special = |id: usize, text: &str| {
+            serde_json::json!({ "id": id, "content": text, "single_word": false,
+            "lstrip": false, "rstrip": rstrip, "normalized": false, "special": true })
+        };
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+            "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
+            "pre_tokenizer": { "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": false },
+            "decoder": null,
+            "model": { "type": "BPE", "vocab": vocab, "merges": [], "unk_token": "<unk>" },
+        });
+        let t = Tokenizer::from_bytes(json.to_string().as_bytes(), scheme).unwrap();
+        let got = template("v1").render(&t, &turns).unwrap();
+        let whole: Vec<i64> = t.encode(&got.text).unwrap().into_iter().map(i64::from).collect();
+        assert_eq!(got.ids, whole, "prefix {scheme}, rstrip {rstrip}");
+    }
+}
