@@ -42,12 +42,11 @@ pub fn variable(name: &str) -> Option<String> {
 
 /// Gives rayon all threads and candle's own pool one: two pools on few cores spin against each other.
 /// To be called first thing in `main`, before any other thread exists.
-pub fn set_threads(threads: usize) -> Result<()> {
+pub fn set_threads(threads: usize) {
     // SAFETY: called before any other thread is started, so nothing reads the environment meanwhile.
     unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     // A pool built earlier (a test binary, a notebook cell) stays as it is.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    Ok(())
 }
 
 /// The device of a name: `cpu`, `cuda`, `cuda:1`.

@@ -8,6 +8,7 @@ use crate::error;
 use crate::error::{Error, Result};
 use crate::preset::PresetKind;
 use crate::script::convert::{from_json, map_of};
+use crate::script::docs::functions;
 use crate::script::error::{Exit, ScriptError};
 use crate::script::handles::TableHandle;
 use crate::script::state::State;
@@ -80,7 +81,7 @@ pub mod session {
     /// ```
     #[rhai_fn(name = "help", return_raw)]
     pub fn help(context: NativeCallContext, name: &str) -> Fallible<String> {
-        let docs = State::of(&context)?.docs();
+        let docs = functions(context.engine());
         let found: Vec<String> = docs
             .iter()
             .filter(|function| function.name == name)
