@@ -14,7 +14,8 @@ fn main() -> io::Result<()> {
     for folder in sorted(&root.join("presets"))? {
         println!("cargo::rerun-if-changed={}", folder.display());
         for file in sorted(&folder)?.iter().filter(|path| path.extension().is_some_and(|e| e == "toml")) {
-            writeln!(presets, "    ({:?}, {:?}, include_str!({file:?})),", name(&folder), stem(file)).map_err(io::Error::other)?;
+            writeln!(presets, "    ({:?}, {:?}, include_str!({file:?})),", name(&folder), stem(file))
+                .map_err(io::Error::other)?;
         }
     }
     presets.push_str("];\n");

@@ -82,8 +82,11 @@ impl Presets {
 
     /// All ids of a kind, sorted.
     pub fn ids(&self, kind: PresetKind) -> Vec<String> {
-        let mut ids: BTreeSet<String> =
-            EMBEDDED.iter().filter(|(folder, _, _)| *folder == kind.folder()).map(|(_, id, _)| id.to_string()).collect();
+        let mut ids: BTreeSet<String> = EMBEDDED
+            .iter()
+            .filter(|(folder, _, _)| *folder == kind.folder())
+            .map(|(_, id, _)| id.to_string())
+            .collect();
         for folder in &self.folders {
             let Ok(entries) = std::fs::read_dir(folder.join(kind.folder())) else { continue };
             for path in entries.flatten().map(|entry| entry.path()) {
