@@ -2,11 +2,11 @@
 //! A kernel's body sees the const `FMA`: without the instruction `f32::mul_add` is a slow library call, so
 //! bodies multiply and add through `math::fma::<FMA>`.
 
-/// Defines `pub(super) fn name(..)` from `fn name<const FMA: bool>(..)`.
+/// Defines `fn name(..)` from `fn name<const FMA: bool>(..)`.
 macro_rules! kernel {
     ($(#[$meta:meta])* fn $name:ident<const $fma:ident: bool>($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$meta])*
-        pub(super) fn $name($($argument: $kind),*) $(-> $result)? {
+        fn $name($($argument: $kind),*) $(-> $result)? {
             #[inline(always)]
             fn body<const $fma: bool>($($argument: $kind),*) $(-> $result)? $body
             #[cfg(target_arch = "x86_64")]

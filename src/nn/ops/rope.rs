@@ -155,8 +155,8 @@ mod tests {
         for (tokens, heads, head_dim, rotary) in [(5, 2, 8, 8), (300, 3, 64, 64), (7, 2, 20, 12)] {
             let inv_freq: Vec<f64> = (0..rotary / 2).map(|i| 10_000f64.powf(-2.0 * i as f64 / rotary as f64)).collect();
             let table = Arc::new(RopeTable::new(&inv_freq, 400, 1.25));
-            // Two packed sequences, the second starting again at 3.
-            let positions: Arc<[u32]> = (0..tokens as u32).map(|t| if t < 3 { t } else { t + 0 }).collect();
+            // Two packed sequences, the second starting again at 0.
+            let positions: Arc<[u32]> = (0..tokens as u32).map(|t| if t < 3 { t } else { t - 3 }).collect();
             Check::new("rope", &[&[tokens, heads * head_dim]]).run(
                 |t| rope(&t[0], &table, &positions, head_dim),
                 |t| rope_reference(&t[0], &table, &positions, head_dim),
