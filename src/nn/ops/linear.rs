@@ -3,15 +3,20 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use half::slice::HalfFloatSliceExt;
 
 use super::kernel::kernel;
-use super::math::dot;
+use super::math::fma;
 use super::matrix::{Product, View, column_sums, weight_gradient};
-use super::memory::{floats, fused, map_rows, storage, tensor, uninitialized, widen_bf16, width, with_floats};
+use super::memory::{
+    Shared, Source, floats, for_each, fused, map_rows, storage, tensor, uninitialized, width, with_floats,
+};
 
 /// Rows up to which the weight is read row by row instead of through a blocked matrix product.
-const FEW_ROWS: usize = 4;
+const FEW_ROWS: usize = 16;
+/// Rows up to which strips of the weight go to the threads, as `gemm` would pack too much for too little.
+const SOME_ROWS: usize = 64;
+/// Multiplications below which one thread does everything.
+const SERIAL_PRODUCT: usize = 1 << 19;
 
 /// `x weight^T + bias`: x `(.., in)`, weight `(out, in)`, bias `(out)`, result `(.., out)`.
 ///
@@ -64,94 +69,107 @@ fn forward(
     bias: Option<&[f32]>,
 ) -> Result<(CpuStorage, Shape)> {
     let (out, inputs) = weight.1.shape().dims2()?;
-    let dtype = x.0.dtype();
     let mut dims = x.1.dims().to_vec();
     if let Some(last) = dims.last_mut() {
         *last = out;
     }
+    let dtype = x.0.dtype();
     let x = floats(x.0, x.1)?;
     let rows = x.len() / inputs;
-    let values = if (1..=FEW_ROWS).contains(&rows) {
-        few_rows(&x, weight, bias, rows)?
-    } else {
-        let weight = floats(weight.0, weight.1)?;
-        let mut values = match bias {
-            Some(bias) => bias.repeat(rows),
-            None => uninitialized(rows * out),
-        };
-        let product = Product { add: bias.is_some(), ..Product::new(rows, inputs, out) };
-        product.write(&mut values, out, View::rows(&x, inputs), View::rows(&weight, inputs).t());
-        values
+    let values = match Source::new(weight.0, weight.1)? {
+        weight if (1..=FEW_ROWS).contains(&rows) => few_rows(&x, weight, (out, inputs), bias),
+        Source::F32(weight) if rows > SOME_ROWS => {
+            let mut values = match bias {
+                Some(bias) => bias.repeat(rows),
+                None => uninitialized(rows * out),
+            };
+            let product = Product { add: bias.is_some(), ..Product::new(rows, inputs, out) };
+            product.write(&mut values, out, View::rows(&x, inputs), View::rows(weight, inputs).t());
+            values
+        }
+        weight => strips(&x, weight, (out, inputs), bias),
     };
     Ok((storage(values, dtype)?, dims.into()))
 }
 
 /// The product for up to `FEW_ROWS` rows: every weight row is read (and widened) once, for all rows of x.
-fn few_rows(x: &[f32], weight: (&CpuStorage, &Layout), bias: Option<&[f32]>, rows: usize) -> Result<Vec<f32>> {
-    let (out, inputs) = weight.1.shape().dims2()?;
-    let Some((start, end)) = weight.1.contiguous_offsets() else {
-        bail!("linear: expected a contiguous weight, got strides {:?}", weight.1.stride());
-    };
-    let add_bias = |first: usize, values: &mut [f32]| {
-        if let Some(bias) = bias {
-            for (values, bias) in values.chunks_mut(rows).zip(&bias[first..]) {
-                values.iter_mut().for_each(|value| *value += bias);
+fn few_rows(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
+    let rows = x.len() / inputs;
+    // (out, rows)
+    let columns = map_rows(out, rows, inputs, |block, values| {
+        let mut scratch = Vec::new();
+        for (index, values) in block.zip(values.chunks_mut(rows)) {
+            products(values, x, weight.part(index * inputs..(index + 1) * inputs, &mut scratch));
+            if let Some(bias) = bias {
+                values.iter_mut().for_each(|value| *value += bias[index]);
             }
         }
-    };
-    // (out, rows)
-    let products = match weight.0 {
-        CpuStorage::F32(weight) => {
-            let weight = &weight[start..end];
-            map_rows(out, rows, inputs, |block, values| {
-                products(values, x, &weight[block.start * inputs..block.end * inputs], inputs);
-                add_bias(block.start, values);
-            })
-        }
-        CpuStorage::BF16(weight) => widened_products(x, &weight[start..end], (out, inputs), widen_bf16, add_bias),
-        CpuStorage::F16(weight) => {
-            widened_products(x, &weight[start..end], (out, inputs), |from, to| from.convert_to_f32_slice(to), add_bias)
-        }
-        other => bail!("linear: unsupported weight dtype {:?}", other.dtype()),
-    };
+    });
     if rows == 1 {
-        return Ok(products);
+        return columns;
     }
-    Ok((0..rows)
-        .flat_map(|row| (0..out).map(move |column| (row, column)))
-        .map(|(row, column)| products[column * rows + row])
-        .collect())
+    let places = (0..rows).flat_map(|row| (0..out).map(move |column| column * rows + row));
+    places.map(|place| columns[place]).collect()
 }
 
-/// As the f32 case of [`few_rows`], widening one weight row at a time.
-fn widened_products<T: Copy + Sync>(
-    x: &[f32],
-    weight: &[T],
-    (out, inputs): (usize, usize),
-    widen: impl Fn(&[T], &mut [f32]) + Sync,
-    finish: impl Fn(usize, &mut [f32]) + Sync,
-) -> Vec<f32> {
+/// The product by strips of weight rows, side by side; a strip of a narrow weight is widened in cache.
+fn strips(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
+    const STRIP: usize = 64;
     let rows = x.len() / inputs;
-    map_rows(out, rows, inputs, |block, values| {
-        let mut row = uninitialized(inputs);
-        for (index, values) in block.clone().zip(values.chunks_mut(rows)) {
-            widen(&weight[index * inputs..][..inputs], &mut row);
-            products(values, x, &row, inputs);
-        }
-        finish(block.start, values);
-    })
+    let mut values = match bias {
+        Some(bias) => bias.repeat(rows),
+        None => uninitialized(rows * out),
+    };
+    let base = Shared::new(&mut values);
+    for_each(out.div_ceil(STRIP), rows * inputs * out <= SERIAL_PRODUCT, |strip| {
+        let (first, last) = (strip * STRIP, out.min((strip + 1) * STRIP));
+        let mut scratch = Vec::new();
+        let weight = weight.part(first * inputs..last * inputs, &mut scratch);
+        let product = Product { add: bias.is_some(), parallel: false, ..Product::new(rows, inputs, last - first) };
+        // SAFETY: strips are disjoint columns of the (rows, out) result.
+        unsafe { product.write_at(base.at(first), out, View::rows(x, inputs), View::rows(weight, inputs).t()) };
+    });
+    values
 }
 
 kernel! {
-    /// `values[o][r]`: the scalar product of weight row o and x row r.
-    fn products<const FMA: bool>(values: &mut [f32], x: &[f32], weight: &[f32], inputs: usize) {
-        let rows = x.len() / inputs;
-        for (values, weight) in values.chunks_exact_mut(rows).zip(weight.chunks_exact(inputs)) {
-            for (value, x) in values.iter_mut().zip(x.chunks_exact(inputs)) {
-                *value = dot::<FMA>(weight, x);
-            }
+    /// `values[r]`: the scalar product of a weight row and row r of x.
+    fn products<const FMA: bool>(values: &mut [f32], x: &[f32], weight: &[f32]) {
+        let inputs = weight.len();
+        let (fours, rest) = values.split_at_mut(values.len() / 4 * 4);
+        for (values, x) in fours.chunks_exact_mut(4).zip(x.chunks_exact(4 * inputs)) {
+            let (first, second) = x.split_at(2 * inputs);
+            let ((a, b), (c, d)) = (first.split_at(inputs), second.split_at(inputs));
+            values.copy_from_slice(&dots::<FMA, 4>(weight, [a, b, c, d]));
+        }
+        for (value, x) in rest.iter_mut().zip(x[fours.len() * inputs..].chunks_exact(inputs)) {
+            [*value] = dots::<FMA, 1>(weight, [x]);
         }
     }
+}
+
+/// The scalar products of a weight row, loaded once, with N rows of x; each does not depend on N.
+#[inline(always)]
+fn dots<const FMA: bool, const N: usize>(weight: &[f32], x: [&[f32]; N]) -> [f32; N] {
+    const LANES: usize = 16;
+    let (weight_chunks, weight_rest) = weight.as_chunks::<LANES>();
+    let x_chunks = x.map(|x| &x.as_chunks::<LANES>().0[..weight_chunks.len()]);
+    let mut lanes = [[0f32; LANES]; N];
+    for (index, weight) in weight_chunks.iter().enumerate() {
+        for row in 0..N {
+            let x = x_chunks[row][index];
+            let mut sums = lanes[row];
+            for lane in 0..LANES {
+                sums[lane] = fma::<FMA>(weight[lane], x[lane], sums[lane]);
+            }
+            lanes[row] = sums;
+        }
+    }
+    std::array::from_fn(|row| {
+        let x_rest = x[row].as_chunks::<LANES>().1;
+        let rest: f32 = weight_rest.iter().zip(x_rest).map(|(weight, x)| weight * x).sum();
+        lanes[row].iter().sum::<f32>() + rest
+    })
 }
 
 type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);

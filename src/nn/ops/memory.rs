@@ -8,14 +8,15 @@ use std::ops::Range;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
+
+use super::kernel::kernel;
 
 /// Floats touched by one block of a row loop.
 const BLOCK: usize = 16 * 1024;
 /// Floats touched below which a second thread costs more than it saves.
-pub(super) const SERIAL: usize = 32 * 1024;
+pub(super) const SERIAL: usize = 64 * 1024;
 
 /// Whether the fused form takes these tensors: all on the CPU, f32 or narrower. Mixed dtypes are an error.
 pub(super) fn fused(op: &str, tensors: &[&Tensor]) -> Result<bool> {
@@ -37,16 +38,54 @@ pub(super) fn width(op: &str, x: &Tensor) -> Result<usize> {
     }
 }
 
+/// The values of a contiguous storage in their own dtype.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    F32(&'a [f32]),
+    BF16(&'a [bf16]),
+    F16(&'a [f16]),
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("expected a contiguous tensor, got shape {:?} with strides {:?}", layout.shape(), layout.stride());
+        };
+        Ok(match storage {
+            CpuStorage::F32(values) => Self::F32(&values[start..end]),
+            CpuStorage::BF16(values) => Self::BF16(&values[start..end]),
+            CpuStorage::F16(values) => Self::F16(&values[start..end]),
+            other => bail!("expected f32, bf16 or f16 values, got {:?}", other.dtype()),
+        })
+    }
+
+    /// A part as f32, in `scratch` unless it already is.
+    pub(super) fn part<'b>(&self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        if let Self::F32(values) = self {
+            return &values[range];
+        }
+        scratch.resize(range.len(), 0.0);
+        self.widen(range, scratch);
+        scratch
+    }
+
+    fn widen(&self, range: Range<usize>, to: &mut [f32]) {
+        match self {
+            Self::F32(values) => to.copy_from_slice(&values[range]),
+            Self::BF16(values) => widen_bf16(&values[range], to),
+            Self::F16(values) => widen_f16(&values[range], to),
+        }
+    }
+}
+
 /// The f32 values of a contiguous storage, borrowed where they already are f32.
 pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cow<'a, [f32]>> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("expected a contiguous tensor, got shape {:?} with strides {:?}", layout.shape(), layout.stride());
-    };
-    Ok(match storage {
-        CpuStorage::F32(values) => Cow::Borrowed(&values[start..end]),
-        CpuStorage::BF16(values) => Cow::Owned(widen(&values[start..end], widen_bf16)),
-        CpuStorage::F16(values) => Cow::Owned(widen(&values[start..end], |from, to| from.convert_to_f32_slice(to))),
-        other => bail!("expected f32, bf16 or f16 values, got {:?}", other.dtype()),
+    Ok(match Source::new(storage, layout)? {
+        Source::F32(values) => Cow::Borrowed(values),
+        narrow => Cow::Owned(map_rows(layout.shape().elem_count(), 1, 1, |block, out| narrow.widen(block, out))),
     })
 }
 
@@ -60,14 +99,26 @@ pub(super) fn with_floats<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R
     }
 }
 
-fn widen<T: Copy + Sync>(values: &[T], convert: impl Fn(&[T], &mut [f32]) + Sync) -> Vec<f32> {
-    map_rows(values.len(), 1, 1, |block, out| convert(&values[block], out))
-}
-
 /// bf16 is the upper half of an f32.
 pub(super) fn widen_bf16(from: &[bf16], to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = f32::from_bits(u32::from(from.to_bits()) << 16);
+    }
+}
+
+kernel! {
+    /// Moves the bits into place and corrects the exponent's bias, 127 instead of 15, by a multiplication, which
+    /// is exact for subnormal numbers too.
+    fn widen_f16<const _FMA: bool>(from: &[f16], to: &mut [f32]) {
+        const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
+        for (to, from) in to.iter_mut().zip(from) {
+            let bits = u32::from(from.to_bits());
+            let size = (bits & 0x7fff) << 13;
+            let finite = (f32::from_bits(size) * REBIAS).to_bits();
+            // Infinity and NaN keep the largest exponent.
+            let size = if bits & 0x7c00 == 0x7c00 { size | 0x7f80_0000 } else { finite };
+            *to = f32::from_bits(size | (bits & 0x8000) << 16);
+        }
     }
 }
 
@@ -265,6 +316,19 @@ mod tests {
             let value = f32::from_bits(bits);
             let (ours, half) = (round_bf16(value), bf16::from_f32(value));
             assert!(ours == half || (ours.is_nan() && half.is_nan()), "{value}: {ours} instead of {half}");
+        }
+    }
+
+    #[test]
+    fn every_f16_is_widened_exactly() {
+        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        let mut wide = vec![0f32; all.len()];
+        widen_f16(&all, &mut wide);
+        for (wide, narrow) in wide.iter().zip(all) {
+            assert!(
+                wide.to_bits() == narrow.to_f32().to_bits() || (wide.is_nan() && narrow.is_nan()),
+                "{narrow}: {wide}"
+            );
         }
     }
 
