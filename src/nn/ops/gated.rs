@@ -6,7 +6,8 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use super::gelu::{tanh_slope, tanh_value};
 use super::kernel::kernel;
 use super::math::{fma, sigmoid};
-use super::memory::{floats, fused, map_pairs, map_rows, storage, tensor, with_floats};
+use super::memory::{floats, fused, storage, tensor, with_floats};
+use super::rows::{map_pairs, map_rows};
 
 /// The activation of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::kernel::kernel;
 use super::math::{erf, exp, fma, sigmoid, tanh};
-use super::memory::{floats, fused, map_rows, storage, tensor, with_floats};
+use super::memory::{floats, fused, storage, tensor, with_floats};
+use super::rows::map_rows;
 
 /// The form of the activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

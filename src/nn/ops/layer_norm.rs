@@ -5,7 +5,8 @@ use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail}
 
 use super::kernel::kernel;
 use super::math::{fma, sum_of};
-use super::memory::{Rows, floats, fused, map_rows, reduce_rows, storage, tensor, width, with_floats};
+use super::memory::{floats, fused, storage, tensor, width, with_floats};
+use super::rows::{Rows, map_rows, reduce_rows};
 
 /// Normalizes the last dimension: x `(.., d)`, weight and bias `(d)`, result `(.., d)`.
 ///

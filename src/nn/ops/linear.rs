@@ -4,19 +4,9 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::kernel;
-use super::math::fma;
-use super::matrix::{Product, View, column_sums, weight_gradient};
-use super::memory::{
-    Shared, Source, floats, for_each, fused, map_rows, storage, tensor, uninitialized, width, with_floats,
-};
-
-/// Rows up to which the weight is read row by row instead of through a blocked matrix product.
-const FEW_ROWS: usize = 16;
-/// Rows up to which strips of the weight go to the threads, as `gemm` would pack too much for too little.
-const SOME_ROWS: usize = 64;
-/// Multiplications below which one thread does everything.
-const SERIAL_PRODUCT: usize = 1 << 19;
+use super::matrix::{Product, View, column_sums, project, weight_gradient};
+use super::memory::{Source, floats, fused, storage, tensor, width, with_floats};
+use super::rows::uninitialized;
 
 /// `x weight^T + bias`: x `(.., in)`, weight `(out, in)`, bias `(out)`, result `(.., out)`.
 ///
@@ -75,101 +65,8 @@ fn forward(
     }
     let dtype = x.0.dtype();
     let x = floats(x.0, x.1)?;
-    let rows = x.len() / inputs;
-    let values = match Source::new(weight.0, weight.1)? {
-        weight if (1..=FEW_ROWS).contains(&rows) => few_rows(&x, weight, (out, inputs), bias),
-        Source::F32(weight) if rows > SOME_ROWS => {
-            let mut values = match bias {
-                Some(bias) => bias.repeat(rows),
-                None => uninitialized(rows * out),
-            };
-            let product = Product { add: bias.is_some(), ..Product::new(rows, inputs, out) };
-            product.write(&mut values, out, View::rows(&x, inputs), View::rows(weight, inputs).t());
-            values
-        }
-        weight => strips(&x, weight, (out, inputs), bias),
-    };
+    let values = project(&x, Source::new(weight.0, weight.1)?, (out, inputs), bias);
     Ok((storage(values, dtype)?, dims.into()))
-}
-
-/// The product for up to `FEW_ROWS` rows: every weight row is read (and widened) once, for all rows of x.
-fn few_rows(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
-    let rows = x.len() / inputs;
-    // (out, rows)
-    let columns = map_rows(out, rows, inputs, |block, values| {
-        let mut scratch = Vec::new();
-        for (index, values) in block.zip(values.chunks_mut(rows)) {
-            products(values, x, weight.part(index * inputs..(index + 1) * inputs, &mut scratch));
-            if let Some(bias) = bias {
-                values.iter_mut().for_each(|value| *value += bias[index]);
-            }
-        }
-    });
-    if rows == 1 {
-        return columns;
-    }
-    let places = (0..rows).flat_map(|row| (0..out).map(move |column| column * rows + row));
-    places.map(|place| columns[place]).collect()
-}
-
-/// The product by strips of weight rows, side by side; a strip of a narrow weight is widened in cache.
-fn strips(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
-    const STRIP: usize = 64;
-    let rows = x.len() / inputs;
-    let mut values = match bias {
-        Some(bias) => bias.repeat(rows),
-        None => uninitialized(rows * out),
-    };
-    let base = Shared::new(&mut values);
-    for_each(out.div_ceil(STRIP), rows * inputs * out <= SERIAL_PRODUCT, |strip| {
-        let (first, last) = (strip * STRIP, out.min((strip + 1) * STRIP));
-        let mut scratch = Vec::new();
-        let weight = weight.part(first * inputs..last * inputs, &mut scratch);
-        let product = Product { add: bias.is_some(), parallel: false, ..Product::new(rows, inputs, last - first) };
-        // SAFETY: strips are disjoint columns of the (rows, out) result.
-        unsafe { product.write_at(base.at(first), out, View::rows(x, inputs), View::rows(weight, inputs).t()) };
-    });
-    values
-}
-
-kernel! {
-    /// `values[r]`: the scalar product of a weight row and row r of x.
-    fn products<const FMA: bool>(values: &mut [f32], x: &[f32], weight: &[f32]) {
-        let inputs = weight.len();
-        let (fours, rest) = values.split_at_mut(values.len() / 4 * 4);
-        for (values, x) in fours.chunks_exact_mut(4).zip(x.chunks_exact(4 * inputs)) {
-            let (first, second) = x.split_at(2 * inputs);
-            let ((a, b), (c, d)) = (first.split_at(inputs), second.split_at(inputs));
-            values.copy_from_slice(&dots::<FMA, 4>(weight, [a, b, c, d]));
-        }
-        for (value, x) in rest.iter_mut().zip(x[fours.len() * inputs..].chunks_exact(inputs)) {
-            [*value] = dots::<FMA, 1>(weight, [x]);
-        }
-    }
-}
-
-/// The scalar products of a weight row, loaded once, with N rows of x; each does not depend on N.
-#[inline(always)]
-fn dots<const FMA: bool, const N: usize>(weight: &[f32], x: [&[f32]; N]) -> [f32; N] {
-    const LANES: usize = 16;
-    let (weight_chunks, weight_rest) = weight.as_chunks::<LANES>();
-    let x_chunks = x.map(|x| &x.as_chunks::<LANES>().0[..weight_chunks.len()]);
-    let mut lanes = [[0f32; LANES]; N];
-    for (index, weight) in weight_chunks.iter().enumerate() {
-        for row in 0..N {
-            let x = x_chunks[row][index];
-            let mut sums = lanes[row];
-            for lane in 0..LANES {
-                sums[lane] = fma::<FMA>(weight[lane], x[lane], sums[lane]);
-            }
-            lanes[row] = sums;
-        }
-    }
-    std::array::from_fn(|row| {
-        let x_rest = x[row].as_chunks::<LANES>().1;
-        let rest: f32 = weight_rest.iter().zip(x_rest).map(|(weight, x)| weight * x).sum();
-        lanes[row].iter().sum::<f32>() + rest
-    })
 }
 
 type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);

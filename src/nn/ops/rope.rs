@@ -7,7 +7,8 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::kernel::kernel;
-use super::memory::{floats, fused, map_rows, storage, tensor, with_floats};
+use super::memory::{floats, fused, storage, tensor, with_floats};
+use super::rows::map_rows;
 
 /// Cosines and sines `(positions, rotary_dim / 2)` of every position's angles.
 #[derive(Clone, Debug)]

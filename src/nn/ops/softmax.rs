@@ -5,7 +5,8 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 
 use super::kernel::kernel;
 use super::math::{exponentials, fma, maximum, sum_of};
-use super::memory::{floats, fused, map_rows, storage, tensor, width, with_floats};
+use super::memory::{floats, fused, storage, tensor, width, with_floats};
+use super::rows::map_rows;
 
 /// `e^x / sum(e^x)` over the last dimension; a row of minus infinities gives NaN, as in torch.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
