@@ -25,6 +25,14 @@ pub(super) fn fused(op: &str, tensors: &[&Tensor]) -> Result<bool> {
     Ok(tensors.iter().all(|t| t.device().is_cpu() && matches!(t.dtype(), DType::F32 | DType::BF16 | DType::F16)))
 }
 
+/// Runs an unfused form in f32 where its input is narrower, as rounding every intermediate would add up.
+pub(super) fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    match x.dtype() {
+        DType::BF16 | DType::F16 => f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype()),
+        _ => f(x),
+    }
+}
+
 /// The length of the last dimension.
 pub(super) fn width(op: &str, x: &Tensor) -> Result<usize> {
     match x.dims().last() {

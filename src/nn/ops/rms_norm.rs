@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail}
 
 use super::kernel::kernel;
 use super::math::{dot, fma, sum_of};
-use super::memory::{floats, fused, storage, tensor, width, with_floats};
+use super::memory::{floats, fused, in_f32, storage, tensor, width, with_floats};
 use super::rows::{Rows, map_rows, reduce_rows};
 
 /// Normalizes the last dimension: x `(.., d)`, weight `(d)`, result `(.., d)`.
@@ -25,8 +25,10 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, offset: f64) -> Result<Te
 
 /// [`rms_norm`] composed of candle's primitives.
 pub fn rms_norm_reference(x: &Tensor, weight: &Tensor, eps: f64, offset: f64) -> Result<Tensor> {
-    let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    x.broadcast_div(&scale)?.broadcast_mul(&(weight + offset)?)
+    in_f32(x, |x| {
+        let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
+        x.broadcast_div(&scale)?.broadcast_mul(&(weight.to_dtype(x.dtype())? + offset)?)
+    })
 }
 
 #[derive(Clone, Copy)]
