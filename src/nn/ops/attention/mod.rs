@@ -1,0 +1,163 @@
+//! Attention over packed sequences of different lengths, without padding. Queries, keys and values are rows of
+//! `(tokens, heads * head_dim)` matrices; a `Segment` says which query rows attend to which key rows.
+//! Scores exist for one tile of `TILE` queries of one head at a time, in the forward and in the backward.
+
+mod backward;
+mod forward;
+mod plan;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+
+use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
+use plan::Plan;
+
+/// Query rows `q` attend to the key rows `prefix` (a cache; empty in training) and then `k`.
+///
+/// Where attention is causal, query i of `q` sees all of the prefix and the first `k.len() - q.len() + i + 1`
+/// rows of `k`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub q: Range<usize>,
+    pub prefix: Range<usize>,
+    pub k: Range<usize>,
+}
+
+/// How attention is computed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    pub heads: usize,
+    /// Divides `heads`; heads `g * kv_head .. g * (kv_head + 1)` share a key and value head, g = heads / kv_heads.
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    /// The factor of the scores, usually 1 / sqrt(head_dim).
+    pub scale: f64,
+    pub causal: bool,
+    /// Turns a score s into `cap * tanh(s / cap)`, before the mask.
+    pub softcap: Option<f64>,
+    /// Only the last `window` visible keys, the query's own included; needs `causal`.
+    pub window: Option<usize>,
+}
+
+/// `softmax(scale q k^T + mask) v` for every head and segment.
+///
+/// q `(tokens, heads * head_dim)`, k and v `(keys, kv_heads * head_dim)`, result like q; query rows in no segment
+/// give zeros. Errors if the shapes, dtypes or segments do not fit. The backward is for training: it needs empty
+/// prefixes, and segments that cover every row of q and of k exactly once.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention, segments: &Arc<[Segment]>) -> Result<Tensor> {
+    let plan = Plan::new(q, k, v, spec, segments)?;
+    if !fused("attention", &[q, k, v])? {
+        return attention_reference(q, k, v, spec, segments);
+    }
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, plan)
+}
+
+/// [`attention`] composed of candle's primitives; holds all scores.
+pub fn attention_reference(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spec: &Attention,
+    segments: &Arc<[Segment]>,
+) -> Result<Tensor> {
+    let plan = Plan::new(q, k, v, spec, segments)?;
+    let width = spec.heads * spec.head_dim;
+    let mut results: Vec<Tensor> = Vec::new();
+    let mut covered = 0;
+    let gap = |from: usize, to: usize| Tensor::zeros((to - from, width), q.dtype(), q.device());
+    for segment in plan.by_query() {
+        if segment.q.start > covered {
+            results.push(gap(covered, segment.q.start)?);
+        }
+        if !segment.q.is_empty() {
+            results.push(segment_reference(q, k, v, &plan, segment)?);
+        }
+        covered = covered.max(segment.q.end);
+    }
+    if covered < q.dim(0)? || results.is_empty() {
+        results.push(gap(covered, q.dim(0)?)?);
+    }
+    Tensor::cat(&results, 0)
+}
+
+fn segment_reference(q: &Tensor, k: &Tensor, v: &Tensor, plan: &Plan, segment: &Segment) -> Result<Tensor> {
+    let Attention { heads, kv_heads, head_dim, scale, softcap, .. } = plan.spec;
+    let (queries, keys) = (segment.q.len(), segment.prefix.len() + segment.k.len());
+    // (heads, keys, head_dim), the key heads repeated for their group
+    let expand = |x: &Tensor| -> Result<Tensor> {
+        let prefix = x.narrow(0, segment.prefix.start, segment.prefix.len())?;
+        let rows = Tensor::cat(&[prefix, x.narrow(0, segment.k.start, segment.k.len())?], 0)?;
+        let rows = rows.reshape((keys, kv_heads, 1, head_dim))?.transpose(0, 1)?.transpose(1, 2)?;
+        rows.broadcast_as((kv_heads, heads / kv_heads, keys, head_dim))?.contiguous()?.reshape((heads, keys, head_dim))
+    };
+    let rows = q.narrow(0, segment.q.start, queries)?.contiguous()?;
+    let q = rows.reshape((queries, heads, head_dim))?.transpose(0, 1)?.contiguous()?;
+    // (heads, queries, keys)
+    let scores = q.matmul(&expand(k)?.t()?)?;
+    let mask = (0..queries).flat_map(|query| {
+        let visible = plan.visible(segment, query);
+        (0..keys).map(move |key| if visible.contains(&key) { 0f32 } else { f32::NEG_INFINITY })
+    });
+    let mask = Tensor::from_vec(mask.collect::<Vec<_>>(), (1, queries, keys), q.device())?;
+    let weights = in_f32(&scores, |scores| {
+        let scores = (scores * scale)?;
+        let scores = match softcap {
+            Some(cap) => ((scores / cap)?.tanh()? * cap)?,
+            None => scores,
+        };
+        super::softmax_reference(&scores.broadcast_add(&mask.to_dtype(scores.dtype())?)?)
+    })?;
+    weights.matmul(&expand(v)?)?.transpose(0, 1)?.contiguous()?.reshape((queries, heads * head_dim))
+}
+
+impl CustomOp3 for Plan {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let dtype = q.dtype();
+        let (q, k, v) = (floats(q, q_layout)?, floats(k, k_layout)?, floats(v, v_layout)?);
+        Ok((storage(forward::forward(self, &q, &k, &v), dtype)?, q_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        self.check_partition(q.dim(0)?, k.dim(0)?)?;
+        let wanted = [q, k, v].map(Tensor::track_op);
+        let [dq, dk, dv] = with_floats(q, |qs| {
+            with_floats(k, |ks| {
+                with_floats(v, |vs| {
+                    with_floats(gradient, |gradient| {
+                        Ok(backward::backward(self, backward::Inputs { q: qs, k: ks, v: vs, gradient }, wanted))
+                    })
+                })
+            })
+        })?;
+        Ok((
+            wanted[0].then(|| tensor(dq, q.shape(), q.dtype())).transpose()?,
+            wanted[1].then(|| tensor(dk, k.shape(), k.dtype())).transpose()?,
+            wanted[2].then(|| tensor(dv, v.shape(), v.dtype())).transpose()?,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests;

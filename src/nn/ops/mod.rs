@@ -1,0 +1,40 @@
+//! Trainable operations with their own backward, one per file. On the CPU, in f32, bf16 and f16, each runs a
+//! fused kernel that computes in f32; on other devices and in f64 it is composed of candle's differentiable
+//! primitives (the `*_reference` functions, which are also what the tests compare with).
+//! A frozen input (`!tensor.track_op()`) gets no gradient, and none is computed for it. Results do not depend
+//! on the number of threads: reductions run over fixed blocks that are summed in order.
+
+mod accumulate;
+mod adamw;
+mod attention;
+mod cross_entropy;
+mod embedding;
+mod gated;
+mod gelu;
+mod kernel;
+mod layer_norm;
+mod linear;
+mod math;
+mod matrix;
+mod memory;
+mod rms_norm;
+mod rope;
+mod rows;
+mod softmax;
+mod squared_norm;
+#[cfg(test)]
+mod testing;
+
+pub use accumulate::accumulate;
+pub use adamw::{AdamW, adamw};
+pub use attention::{Attention, Segment, attention, attention_reference};
+pub use cross_entropy::{cross_entropy, cross_entropy_reference};
+pub use embedding::{embedding, embedding_reference};
+pub use gated::{Gate, gated, gated_reference};
+pub use gelu::{Gelu, gelu, gelu_reference};
+pub use layer_norm::{layer_norm, layer_norm_reference};
+pub use linear::{linear, linear_reference};
+pub use rms_norm::{rms_norm, rms_norm_reference};
+pub use rope::{RopeTable, rope, rope_reference};
+pub use softmax::{softmax, softmax_reference};
+pub use squared_norm::squared_norm;
