@@ -49,6 +49,18 @@ pub fn set_threads(threads: usize) {
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
 }
 
+/// Keeps freed memory in the process: tensors of a step are as large as those of the step before, and giving their
+/// pages back and faulting them in again costs more than many of the operations. To be called first thing in `main`.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt only sets parameters of the allocator; no other thread exists yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+}
+
 /// The device of a name: `cpu`, `cuda`, `cuda:1`.
 pub fn device(name: &str) -> Result<Device> {
     match name.split_once(':').unwrap_or((name, "0")) {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 
-use crate::device::{Settings, set_threads};
+use crate::device::{Settings, keep_freed_memory, set_threads};
 use crate::error::{Error, Result};
 use crate::events::{Interrupt, Listeners};
 use crate::preset::Presets;
@@ -31,6 +31,7 @@ const USAGE: i32 = 2;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    keep_freed_memory();
     let args = Args::parse();
     let settings = Settings::from_env();
     set_threads(settings.threads);
