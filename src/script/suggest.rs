@@ -13,6 +13,7 @@ pub(super) fn function_not_found(signature: &str, docs: &[Function]) -> Explaine
         Some((name, arguments)) => (name.trim(), arguments.trim_end_matches(')')),
         None => (signature.trim(), ""),
     };
+    let arguments = &arguments.split(", ").map(plain).collect::<Vec<_>>().join(", ");
     if let Some(property) = name.strip_prefix("get$") {
         return property_of(property, arguments, docs);
     }
@@ -24,6 +25,16 @@ pub(super) fn function_not_found(signature: &str, docs: &[Function]) -> Explaine
     }
     let takes: Vec<String> = known.iter().map(|function| format!("`{}`", function.signature())).collect();
     (Kind::Type, format!("`{name}` does not take ({arguments})"), Some(format!("it is {}", takes.join(" or "))))
+}
+
+/// Rhai's name of an argument's type as scripts know it.
+fn plain(kind: &str) -> &str {
+    match kind.trim() {
+        "&str | ImmutableString | String" => "string",
+        "i64" => "int",
+        "f64" => "float",
+        other => other,
+    }
 }
 
 /// An undefined name: a variable, or a function without its brackets.

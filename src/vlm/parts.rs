@@ -225,8 +225,20 @@ impl Encoder {
     }
 
     /// Selected features of pixels (batch, 3, height, width): (batch, tokens, width). Blocks after the selected
-    /// layer are not run.
+    /// layer are not run. A frozen tower takes each image on its own, so that its features are the same to the last
+    /// bit whatever stands beside it in a batch (matmuls of another height may round differently).
     pub fn encode(&self, pixels: &Tensor) -> Result<Tensor> {
+        use rayon::prelude::*;
+        let batch = pixels.dims4()?.0;
+        if batch == 1 || self.params.iter().any(|param| param.is_trainable()) {
+            return self.encode_together(pixels);
+        }
+        let each = |image: usize| self.encode_together(&pixels.narrow(0, image, 1)?);
+        let features = (0..batch).into_par_iter().map(each).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&features, 0)?)
+    }
+
+    fn encode_together(&self, pixels: &Tensor) -> Result<Tensor> {
         let spec = self.tower.spec();
         let mut states = self.tower.hidden_states(&self.place(pixels)?, self.state())?;
         let Some(state) = states.pop() else { bail!(Tensor, "encoder `{}` gave no hidden state", self.id) };

@@ -1,0 +1,139 @@
+//! A session for tests, and what is tested through it: every documented example, the reference page, errors.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use llmore::events::{Interrupt, Listeners};
+use llmore::preset::Presets;
+use llmore::script::{Outcome, Output, Overrides, Session, SessionOptions};
+use llmore::show::{Figure, Table};
+
+/// Keeps what a session prints.
+#[derive(Default)]
+pub struct Captured(pub Mutex<String>);
+
+impl Captured {
+    fn push(&self, text: &str) {
+        self.0.lock().unwrap().push_str(text);
+    }
+}
+
+impl Output for Captured {
+    fn text(&self, text: &str) {
+        self.push(&format!("{text}\n"));
+    }
+
+    fn fragment(&self, text: &str) {
+        self.push(text);
+    }
+
+    fn table(&self, table: &Table) {
+        self.push(&format!("{}\n", table.text(None, false)));
+    }
+
+    fn figure(&self, figure: &Figure, about: &str) {
+        let (width, height) = figure.size();
+        assert!(width > 0 && height > 0);
+        self.push(&format!("[figure: {about}]\n"));
+    }
+}
+
+/// A folder below `target/` that is empty at first.
+pub fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-scratch").join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A session whose runs go to a scratch folder.
+pub fn session(name: &str) -> (Session, Arc<Captured>) {
+    let output = Arc::new(Captured::default());
+    let session = Session::new(SessionOptions {
+        presets: Presets::default(),
+        output: output.clone(),
+        listeners: Listeners::default(),
+        interrupt: Interrupt::default(),
+        overrides: Overrides::default(),
+        args: vec!["first".to_string()],
+        runs: scratch(name),
+    });
+    (session, output)
+}
+
+/// Runs a script and gives what it printed, its value included.
+pub fn run(name: &str, text: &str) -> Result<String, String> {
+    let (mut session, output) = session(name);
+    match session.run("test.rhai", text) {
+        Ok(Outcome::Value(value)) => {
+            session.show(&value);
+            Ok(output.0.lock().unwrap().clone())
+        }
+        Ok(Outcome::Exit(code)) => Ok(format!("exit {code}")),
+        Err(report) => Err(report.to_string()),
+    }
+}
+
+#[test]
+fn every_documented_example_runs() {
+    let (session, _) = session("examples-list");
+    let (mut examples, mut failures) = (0, Vec::new());
+    for function in session.functions() {
+        for (number, example) in function.examples().into_iter().enumerate() {
+            examples += 1;
+            if let Err(error) = run(&format!("example-{}-{number}", function.name), &example) {
+                failures.push(format!("{}:\n{error}", function.signature()));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert!(examples > 50, "only {examples} examples were found");
+}
+
+#[test]
+fn every_function_is_documented_in_the_committed_reference() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
+    let page = llmore::script::docs::reference(&session("reference").0.functions());
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(page == committed, "docs/reference.md is out of date: run `cargo run --release -- docs --markdown > docs/reference.md`");
+}
+
+#[test]
+fn the_embedded_modules_compile() {
+    let (session, _) = session("stdlib");
+    for (name, text) in llmore::script::stdlib::modules() {
+        if let Err(report) = session.check(name, text) {
+            panic!("{report}");
+        }
+    }
+    assert_eq!(run("stdlib-use", "percent(0.9731)").unwrap(), "97.3 %\n");
+}
+
+#[test]
+fn unfinished_texts_wait_and_faulty_ones_do_not() {
+    let (session, _) = session("unfinished");
+    for text in ["for i in 0..3 {", "let x = [1,", "let m = vlm(", "print(", "let s = `a", "/* a", "if true {"] {
+        assert!(session.is_unfinished(text), "{text}");
+    }
+    for text in ["1 + 1", "}", "foo)", "let s = \"a", "let x = 1;", "nosuch + 1", ""] {
+        assert!(!session.is_unfinished(text), "{text}");
+    }
+}
+
+#[test]
+fn variables_functions_and_args_stay_in_a_session() {
+    let (mut session, _) = session("stay");
+    session.run("a", "let x = 2; fn twice(n) { n * 2 } fn first() { args[0] }").unwrap();
+    match session.run("b", "first() + twice(x)").unwrap() {
+        Outcome::Value(value) => assert_eq!(value.to_string(), "first4"),
+        Outcome::Exit(_) => panic!("no exit was asked for"),
+    }
+    assert!(matches!(session.run("c", "exit(7)").unwrap(), Outcome::Exit(7)));
+}
+
+#[test]
+fn caught_errors_are_typed() {
+    let text = r#"let x = ""; try { llm("tiny-lama"); } catch (e) { x = `${e.kind}|${e.message}|${e.help}`; } x"#;
+    let got = run("caught", text).unwrap();
+    assert!(got.starts_with("missing|no LLM preset `tiny-lama`|did you mean `tiny-llama`?"), "{got}");
+}
