@@ -15,7 +15,7 @@ use llmore::nn::packing::Packing;
 use llmore::preset::Presets;
 use llmore::text::Template;
 use llmore::train::{Run, Status, Trainer};
-use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, Vlm};
+use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm};
 
 use super::scripting::scratch;
 use super::training::{options, setup};
@@ -32,7 +32,8 @@ fn model(llm: Llm) -> Arc<Vlm> {
     let open = EncoderOptions { select_layer: None, select: None, random: true, seed: 5, target: Target::cpu() };
     let encoder = Arc::new(Encoder::open(&presets, "tiny-clip", open).unwrap());
     let template = Template::load(&presets, "tiny").unwrap();
-    Arc::new(Vlm::compose(encoder, "mlp2x_gelu", Arc::new(llm), template, Aspect::Pad, 5).unwrap())
+    let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
+    Arc::new(Vlm::compose(encoder, &choice, Arc::new(llm), template, Aspect::Pad, 5).unwrap())
 }
 
 fn trainer(vlm: &Arc<Vlm>, table: &str, folder: &Path) -> Trainer {

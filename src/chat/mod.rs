@@ -21,7 +21,7 @@ pub fn answer(
     let projected = match image {
         Some(image) => {
             let features = vlm.features(&[image], vlm.aspect)?;
-            Some(vlm.projector.model.project(&features.flatten_to(1)?)?)
+            Some(vlm.projector.project(&features)?)
         }
         None => None,
     };

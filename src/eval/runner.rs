@@ -112,5 +112,5 @@ fn encode(vlm: &Vlm, items: &[&Item], control: Control) -> Result<candle_core::T
     };
     let images = items.par_iter().map(open).collect::<Result<Vec<_>>>()?;
     let features = vlm.features(&images.iter().collect::<Vec<_>>(), vlm.aspect)?;
-    Ok(vlm.projector.model.project(&features.flatten_to(1)?)?)
+    vlm.projector.project(&features)
 }

@@ -16,16 +16,16 @@ use crate::models::registry::Target;
 use crate::show::{self, Figure, Table};
 use crate::text::{Template, Tokenizer};
 use crate::train::{Plan, Recipe, Run, Trainer};
-use crate::vlm::{Encoder, Llm, ProjectorPart, Vlm};
+use crate::vlm::{Encoder, Llm, ProjectorChoice, ProjectorPart, Vlm};
 
 #[derive(Clone)]
 pub(super) struct EncoderHandle(pub Arc<Encoder>);
 #[derive(Clone)]
 pub(super) struct LlmHandle(pub Arc<Llm>);
-/// A projector before it is built into a model (only its name), or the one of a model.
+/// A projector before it is built into a model (only what was chosen), or the one of a model.
 #[derive(Clone)]
 pub(super) struct ProjectorHandle {
-    pub name: String,
+    pub choice: ProjectorChoice,
     pub part: Option<Arc<ProjectorPart>>,
 }
 #[derive(Clone)]
@@ -88,10 +88,10 @@ impl fmt::Display for LlmHandle {
 impl fmt::Display for ProjectorHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.part {
-            None => write!(f, "Projector({})", self.name),
+            None => write!(f, "Projector({})", self.choice.name),
             Some(part) => {
                 let params = show::count(part.params.count());
-                write!(f, "Projector({}, {} -> {}, {params})", self.name, part.input, part.output)
+                write!(f, "Projector({}, {} -> {}, {params})", part.label(), part.input, part.output)
             }
         }
     }

@@ -365,7 +365,7 @@ impl Trainer {
     /// Samples, positions and supervised positions of the first step.
     pub(super) fn lengths_of_first_step(&self) -> Result<(usize, usize, usize)> {
         let chosen: Vec<usize> = self.micro_batches(0).concat();
-        let per_image = self.vlm.encoder.tokens() - 1;
+        let per_image = self.vlm.image_tokens() - 1;
         let (mut positions, mut tokens) = (0, 0);
         for (sample, rendered) in self.render(&chosen)? {
             let image = if sample.image.is_some() { per_image } else { 0 };

@@ -5,15 +5,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Encoder, EncoderOptions, Llm, LlmOptions, Origin, Part, ProjectorPart, Select, Vlm};
+use super::{Encoder, EncoderOptions, Llm, LlmOptions, Origin, Part, ProjectorChoice, ProjectorPart, Select, Vlm};
 use crate::assets::Folder;
 use crate::error::{Context, Result};
 use crate::image::Aspect;
+use crate::models::projectors::pool::PoolKind;
 use crate::models::registry::Target;
 use crate::preset::Presets;
 use crate::text::Template;
 use crate::weights::{Source, TensorFiles};
 use crate::{bail, error};
+
+/// Keys of config.json beyond the reference's: how visual tokens are reduced before the projector.
+pub(super) const POOL: &str = "mm_projector_pool";
+pub(super) const POOL_TOKENS: &str = "mm_projector_tokens";
 
 /// Opens a whole model. `template` overrides what the folder says.
 pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Target) -> Result<Vlm> {
@@ -46,7 +51,12 @@ fn load_parts(presets: &Presets, path: &Path, template: Option<&str>, target: &T
     let name = config.string("mm_projector_type", "linear")?;
     let prefix = Part::Projector.prefix().to_string();
     let source = Source::Files { files, prefix };
-    let projector = ProjectorPart::build(&name, encoder.width(), llm.width(), source, target)?;
+    let pool = config.string(POOL, "")?;
+    let pool = match pool.as_str() {
+        "" => None,
+        kind => Some((PoolKind::parse(kind)?, config.required(POOL_TOKENS)?)),
+    };
+    let projector = ProjectorPart::build(&ProjectorChoice { name, pool }, &encoder, llm.width(), source, target)?;
 
     let Some(template) = template.map(str::to_string).or_else(|| llm.template.clone()) else {
         return Err(error!(Option, "config.json has no `model_architecture`, so the template is unknown")

@@ -134,7 +134,7 @@ fn prefill(
     let prefixes: Vec<usize> = groups.iter().map(shared_prefix).collect();
     let spliced = |ids: &[i64]| {
         let images = ids.iter().filter(|&&id| id == IMAGE_ID).count();
-        ids.len() + images * (vlm.encoder.tokens() - 1)
+        ids.len() + images * (vlm.image_tokens() - 1)
     };
     let mut capacity = 0;
     for (group, &prefix) in groups.iter().zip(&prefixes) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 pub use features::FeatureCache;
-pub use parts::{Encoder, EncoderOptions, Llm, LlmOptions, Origin, ProjectorPart, Select};
+pub use parts::{Encoder, EncoderOptions, Llm, LlmOptions, Origin, ProjectorChoice, ProjectorPart, Select};
 pub use splice::{Batch, Sequence, batch};
 
 use crate::error::Result;
@@ -69,15 +69,14 @@ impl Vlm {
     /// Joins the parts; a new projector starts from `seed`. Everything that cannot fit is refused here.
     pub fn compose(
         encoder: Arc<Encoder>,
-        projector: &str,
+        projector: &ProjectorChoice,
         llm: Arc<Llm>,
         template: Template,
         aspect: Aspect,
         seed: u64,
     ) -> Result<Self> {
         let target = llm.target();
-        let part =
-            ProjectorPart::build(projector, encoder.width(), llm.width(), Source::Random { seed }, &target)?;
+        let part = ProjectorPart::build(projector, &encoder, llm.width(), Source::Random { seed }, &target)?;
         Vlm::assemble(encoder, Arc::new(part), llm, template, aspect)
     }
 
@@ -101,16 +100,16 @@ impl Vlm {
                 llm.width()
             );
         }
-        if encoder.tokens() >= llm.context() {
+        if projector.tokens >= llm.context() {
             return Err(error!(
                 Shape,
                 "an image takes {} tokens of encoder `{}`, the context of LLM `{}` holds {}",
-                encoder.tokens(),
+                projector.tokens,
                 encoder.id,
                 llm.id,
                 llm.context()
             )
-            .help("choose an encoder with fewer tokens or an LLM with a longer context"));
+            .help("pool the tokens (`projector(name, #{ pool: \"average\", tokens: n })`) or choose a longer context"));
         }
         template.check(&llm.tokenizer)?;
         Ok(Vlm { encoder, projector, llm, template, aspect })
@@ -118,7 +117,12 @@ impl Vlm {
 
     /// One line that says what this is, e.g. `clip-vit-l-336 -> mlp2x_gelu -> llama-3.1-8b-instruct`.
     pub fn describe(&self) -> String {
-        format!("{} -> {} -> {}", self.encoder.id, self.projector.name, self.llm.id)
+        format!("{} -> {} -> {}", self.encoder.id, self.projector.label(), self.llm.id)
+    }
+
+    /// Visual tokens per image, as the LLM sees them.
+    pub fn image_tokens(&self) -> usize {
+        self.projector.tokens
     }
 
     /// Number of weights.

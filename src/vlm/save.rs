@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
+use super::checkpoint::{POOL, POOL_TOKENS};
 use super::{Encoder, Part, Vlm};
 use crate::error;
 use crate::error::{Context, Error, Result};
@@ -91,6 +92,10 @@ impl Vlm {
         ];
         for (key, value) in keys {
             config.insert(key.to_string(), value);
+        }
+        if let Some(pool) = &self.projector.pool {
+            config.insert(POOL.to_string(), json!(pool.kind.name()));
+            config.insert(POOL_TOKENS.to_string(), json!(pool.tokens));
         }
         Value::Object(config)
     }

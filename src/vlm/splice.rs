@@ -47,7 +47,7 @@ impl Batch {
 
 /// Splices sequences; `features` are (images, tokens, encoder width).
 pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit: usize) -> Result<Batch> {
-    let tokens = vlm.encoder.tokens();
+    let tokens = vlm.image_tokens();
     let mut rows = Rows::default();
     let mut lengths = Vec::with_capacity(sequences.len());
     let mut label_rows = Vec::new();
@@ -72,7 +72,7 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
         lengths.push(rows.order.len() - start);
     }
     let projected = match features {
-        Some(features) => Some(vlm.projector.model.project(&features.flatten_to(1)?)?),
+        Some(features) => Some(vlm.projector.project(features)?),
         None => None,
     };
     let embeds = rows.embed(vlm, projected.as_ref())?;
@@ -81,7 +81,7 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
 
 /// Embeds ids that may hold image marks; `projected` are (images * tokens, width). Every mark is image 0, 1, ...
 pub(super) fn embed(vlm: &Vlm, sequences: &[(&[i64], usize)], projected: Option<&Tensor>) -> Result<Tensor> {
-    let tokens = vlm.encoder.tokens();
+    let tokens = vlm.image_tokens();
     let mut rows = Rows::default();
     for &(ids, image) in sequences {
         for &id in ids {

@@ -9,13 +9,15 @@ use rhai::{Map, NativeCallContext};
 use super::Fallible;
 use crate::error::{Error, Result};
 use crate::image::Aspect;
+use crate::models::projectors::mlp::ProjectorSpec;
+use crate::models::projectors::pool::PoolKind;
 use crate::models::registry::Target;
 use crate::preset::PresetKind;
 use crate::script::convert::Options;
 use crate::script::handles::{EncoderHandle, LlmHandle, ProjectorHandle, VlmHandle};
 use crate::script::state::State;
 use crate::text::Template;
-use crate::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, Select, Vlm, checkpoint};
+use crate::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Select, Vlm, checkpoint};
 use crate::{bail, device, error};
 
 /// dtype and device of an option map; f32 on the CPU is the default.
@@ -70,7 +72,7 @@ fn compose(state: &State, encoder: EncoderHandle, projector: ProjectorHandle, ll
     let template = Template::load(state.presets(), &template)?;
     let aspect = aspect(&options.string("image")?.unwrap_or_else(|| "pad".to_string()))?;
     let seed = seed(&options, state)?;
-    Ok(VlmHandle(Arc::new(Vlm::compose(encoder.0, &projector.name, llm.0, template, aspect, seed)?)))
+    Ok(VlmHandle(Arc::new(Vlm::compose(encoder.0, &projector.choice, llm.0, template, aspect, seed)?)))
 }
 
 fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
@@ -81,6 +83,17 @@ fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
     let template = options.string("template")?;
     let vlm = checkpoint::load(state.presets(), Path::new(path), template.as_deref(), &target(&options)?)?;
     Ok(VlmHandle(Arc::new(vlm)))
+}
+
+fn choose_projector(name: &str, map: Map) -> Result<ProjectorHandle> {
+    ProjectorSpec::parse(name)?;
+    let options = Options::new(map, "projector", &["pool", "tokens"])?;
+    let pool = match (options.string("pool")?, options.count("tokens")?) {
+        (None, None) => None,
+        (Some(pool), Some(tokens)) => Some((PoolKind::parse(&pool)?, tokens)),
+        _ => bail!(Option, "projector: `pool` and `tokens` go together"),
+    };
+    Ok(ProjectorHandle { choice: ProjectorChoice { name: name.to_string(), pool }, part: None })
 }
 
 /// `square` or `pad`.
@@ -146,8 +159,18 @@ pub mod build {
     /// ```
     #[rhai_fn(name = "projector", return_raw)]
     pub fn projector(name: &str) -> Fallible<ProjectorHandle> {
-        crate::models::projectors::mlp::ProjectorSpec::parse(name)?;
-        Ok(ProjectorHandle { name: name.to_string(), part: None })
+        Ok(choose_projector(name, Map::new())?)
+    }
+
+    /// Names a projector that reduces the visual tokens first: `pool` ("average" or "pixel_shuffle") and `tokens`.
+    ///
+    /// ```rhai
+    /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu", #{ pool: "average", tokens: 4 }), llm("tiny-llama"));
+    /// print(m);
+    /// ```
+    #[rhai_fn(name = "projector", return_raw)]
+    pub fn projector_with(name: &str, options: Map) -> Fallible<ProjectorHandle> {
+        Ok(choose_projector(name, options)?)
     }
 
     /// Joins an encoder, a projector and an LLM; widths, context and template are checked here.

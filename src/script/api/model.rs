@@ -17,6 +17,7 @@ use crate::script::handles::{
 use crate::script::state::State;
 use crate::show::{Cell, Table, count};
 use crate::text::{Turn, with_image_mark};
+use crate::vlm::ProjectorChoice;
 use crate::vlm::generate::Sampling;
 
 const ASK_KEYS: [&str; 5] = ["max_new_tokens", "temperature", "top_p", "seed", "stream"];
@@ -63,7 +64,7 @@ fn summary_of(m: &VlmHandle) -> Table {
         .column("what")
         .number("weights")
         .row(part("encoder", format!("{}, {} tokens x {}", encoder.id, encoder.tokens(), encoder.width()), encoder.params.count()))
-        .row(part("projector", format!("{}, {} -> {}", vlm.projector.name, vlm.projector.input, vlm.projector.output), vlm.projector.params.count()))
+        .row(part("projector", format!("{}, {} -> {}", vlm.projector.label(), vlm.projector.input, vlm.projector.output), vlm.projector.params.count()))
         .row(part("llm", format!("{}, {} layers x {}, context {}", llm.id, spec.layers, spec.width, spec.context), llm.params.count()))
         .row(part("all", format!("template {}", vlm.template.name()), vlm.params()))
 }
@@ -79,7 +80,9 @@ pub mod model {
     /// Its projector.
     #[rhai_fn(get = "projector", pure)]
     pub fn projector(m: &mut VlmHandle) -> ProjectorHandle {
-        ProjectorHandle { name: m.0.projector.name.clone(), part: Some(m.0.projector.clone()) }
+        let part = m.0.projector.clone();
+        let pool = part.pool.map(|pool| (pool.kind, pool.tokens));
+        ProjectorHandle { choice: ProjectorChoice { name: part.name.clone(), pool }, part: Some(part) }
     }
 
     /// Its LLM.
