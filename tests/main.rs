@@ -1,5 +1,6 @@
 //! The one integration-test binary: a module per topic.
 
+mod architecture;
 mod images;
 mod templates;
 mod training;
