@@ -42,12 +42,23 @@ pub fn variable(name: &str) -> Option<String> {
 
 /// Gives rayon all threads and candle's own pool one: two pools on few cores spin against each other.
 /// To be called first thing in `main`, before any other thread exists.
-pub fn set_threads(threads: usize) -> Result<()> {
+pub fn set_threads(threads: usize) {
     // SAFETY: called before any other thread is started, so nothing reads the environment meanwhile.
     unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     // A pool built earlier (a test binary, a notebook cell) stays as it is.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    Ok(())
+}
+
+/// Keeps freed memory in the process: tensors of a step are as large as those of the step before, and giving their
+/// pages back and faulting them in again costs more than many of the operations. To be called first thing in `main`.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt only sets parameters of the allocator; no other thread exists yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
 }
 
 /// The device of a name: `cpu`, `cuda`, `cuda:1`.

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `llmore` program.
+
+fn main() -> std::process::ExitCode {
+    llmore::cli::main()
+}

@@ -1,4 +1,5 @@
 //! Templates against the reference's output, case by case, with the tokenizers it was made with.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -186,5 +187,75 @@ fn every_template_preset_loads() {
     for name in names {
         let template = Template::load(&presets, &name).unwrap();
         assert_eq!(template.name(), name);
+    }
+}
+
+/// The small tokenizer with its special tokens renamed, some of them not flagged as special.
+fn renamed(names: &[(&str, &str)]) -> Tokenizer {
+    let mut json = String::from_utf8(small().json().to_vec()).unwrap();
+    for (from, to) in names {
+        json = json.replace(from, to);
+    }
+    let mut json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for token in json["added_tokens"].as_array_mut().unwrap() {
+        token["special"] = (!token["content"].as_str().unwrap().contains("\u{ff5c}User")).into();
+    }
+    Tokenizer::from_bytes(json.to_string().as_bytes(), "renamed").unwrap()
+}
+
+#[test]
+fn deepseek_and_chatml_write_their_own_format() {
+    let turns = [Turn::human("<image>\nwhat is <\u{ff5c}User\u{ff5c}>?"), Turn::gpt("yes")];
+    let t = renamed(&[
+        ("<|begin_of_text|>", "<\u{ff5c}begin\u{2581}of\u{2581}sentence\u{ff5c}>"),
+        ("<|eot_id|>", "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>"),
+        ("<|start_header_id|>", "<\u{ff5c}User\u{ff5c}>"),
+        ("<|end_header_id|>", "<\u{ff5c}Assistant\u{ff5c}>"),
+    ]);
+    let got = template("deepseek_r1").render(&t, &turns).unwrap();
+    assert!(
+        got.text.starts_with("<\u{ff5c}begin\u{2581}of\u{2581}sentence\u{ff5c}>You are a helpful language and vision")
+    );
+    let end = "natural language.<\u{ff5c}User\u{ff5c}><image>\nwhat is <\u{ff5c}User\u{ff5c}>?\
+        <\u{ff5c}Assistant\u{ff5c}>yes<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>";
+    assert!(got.text.ends_with(end), "{}", got.text);
+    // The marker in the question is text, though the file does not flag it as special.
+    let user = i64::from(t.token_id("<\u{ff5c}User\u{ff5c}>").unwrap());
+    assert_eq!(got.ids.iter().filter(|id| **id == user).count(), 1);
+    assert_eq!(supervised(&t, &got.labels), "yes[287]");
+
+    let t = renamed(&[("<|start_header_id|>", "<|im_start|>"), ("<|eot_id|>", "<|im_end|>")]);
+    let got = template("chatml").render(&t, &turns).unwrap();
+    assert!(
+        got.text.starts_with("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<image>")
+    );
+    assert!(got.text.ends_with("<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"));
+    assert_eq!(supervised(&t, &got.labels), "yes[287]\n");
+}
+
+/// The pass over pieces gives what encoding the whole text gives, also where the tokenizer puts a prefix space
+/// before the first section only and a special token swallows white space after it.
+#[test]
+fn pieces_and_whole_text_agree() {
+    let turns = [Turn::human("a b"), Turn::gpt("c a"), Turn::human("b"), Turn::gpt("c")];
+    for (scheme, rstrip) in [("first", false), ("always", false), ("first", true), ("never", false)] {
+        let letters = "\u{2581} a b c d e f g h i k l n o p q r s t u v w y A E I N R S T U : ' . , _ \n";
+        let tokens = ["<unk>", "<s>", "</s>"].into_iter().chain(letters.split(' '));
+        let vocab: BTreeMap<&str, usize> = tokens.enumerate().map(|(id, token)| (token, id)).collect();
+        let special = |id: usize, text: &str| {
+            serde_json::json!({ "id": id, "content": text, "single_word": false,
+            "lstrip": false, "rstrip": rstrip, "normalized": false, "special": true })
+        };
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+            "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
+            "pre_tokenizer": { "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": false },
+            "decoder": null,
+            "model": { "type": "BPE", "vocab": vocab, "merges": [], "unk_token": "<unk>" },
+        });
+        let t = Tokenizer::from_bytes(json.to_string().as_bytes(), scheme).unwrap();
+        let got = template("v1").render(&t, &turns).unwrap();
+        let whole: Vec<i64> = t.encode(&got.text).unwrap().into_iter().map(i64::from).collect();
+        assert_eq!(got.ids, whole, "prefix {scheme}, rstrip {rstrip}");
     }
 }

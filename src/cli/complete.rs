@@ -10,7 +10,7 @@ use rustyline::hint::{Hinter, HistoryHinter};
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 
-use super::commands::{COMMANDS, Input};
+use super::prompt::{COMMANDS, Input};
 use super::tokens::{Kind, RESULTS, Token, name_results, paint, scan};
 use crate::preset::{PresetKind, Presets};
 use crate::script::Session;

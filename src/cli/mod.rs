@@ -1,6 +1,172 @@
 //! The command line: the only layer that prints, or reads arguments and the environment.
 
+mod args;
+mod commands;
+mod complete;
 pub mod graphics;
+mod listen;
+mod output;
 pub mod progress;
+mod prompt;
 mod query;
+mod repl;
 mod sixel;
+mod tokens;
+
+use std::io::{IsTerminal, Read};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use crate::device::{Settings, keep_freed_memory, set_threads};
+use crate::error::{Error, Result};
+use crate::events::{Interrupt, Listeners};
+use crate::preset::Presets;
+use crate::script::{Outcome, Overrides, Session, SessionOptions};
+use args::{Args, Command};
+use listen::ProgressListener;
+use output::Terminal;
+use progress::Progress;
+
+/// Exit code of a wrong command line.
+const USAGE: i32 = 2;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    keep_freed_memory();
+    let args = Args::parse();
+    let settings = Settings::from_env();
+    set_threads(settings.threads);
+    let code = match dispatch(args, &settings) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {}", error.message());
+            if let Some(help) = error.help_text() {
+                eprintln!("  = help: {help}");
+            }
+            if error.kind() == crate::error::Kind::Usage { USAGE } else { 1 }
+        }
+    };
+    ExitCode::from(code as u8)
+}
+
+fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
+    let overrides = match &args.command {
+        Some(Command::Run { set, .. }) => Overrides::parse(set)?,
+        _ => Overrides::parse(&args.set)?,
+    };
+    match args.command {
+        Some(Command::Run { ref script, args: ref script_args, .. }) => {
+            let text = std::fs::read_to_string(script).map_err(|error| Error::file(script, error))?;
+            let mut session = session(&args, settings, overrides, script_args.clone())?.session;
+            Ok(evaluate(&mut session, &script.display().to_string(), &text))
+        }
+        Some(Command::Check { ref script }) => {
+            let text = std::fs::read_to_string(script).map_err(|error| Error::file(script, error))?;
+            let session = session(&args, settings, overrides, Vec::new())?.session;
+            match session.check(&script.display().to_string(), &text) {
+                Ok(()) => Ok(0),
+                Err(report) => {
+                    eprintln!("{report}");
+                    Ok(report.exit_code())
+                }
+            }
+        }
+        Some(Command::Ls { what }) => commands::list(&Presets::new(settings.preset_folders.clone()), what, args.json),
+        Some(Command::Docs { ref topic, markdown }) => {
+            let session = session(&args, settings, overrides, Vec::new())?.session;
+            commands::docs(&session, topic.as_deref(), markdown)
+        }
+        Some(Command::Repl { ref file }) => {
+            let mut opened = session(&args, settings, overrides, Vec::new())?;
+            if let Some(file) = file {
+                let text = std::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
+                evaluate(&mut opened.session, &file.display().to_string(), &text);
+            }
+            Ok(repl::repl(&mut opened.session, &opened.fresh, settings, &opened.interrupt))
+        }
+        None => {
+            let (name, text) = match &args.code {
+                Some(code) => ("-c", code.clone()),
+                None if !std::io::stdin().is_terminal() => {
+                    let mut text = String::new();
+                    std::io::stdin().read_to_string(&mut text).map_err(|error| Error::file("stdin", error))?;
+                    ("stdin", text)
+                }
+                None => {
+                    eprintln!("{}", args::help());
+                    return Ok(USAGE);
+                }
+            };
+            let mut session = session(&args, settings, overrides, Vec::new())?.session;
+            Ok(evaluate(&mut session, name, &text))
+        }
+    }
+}
+
+struct Opened {
+    session: Session,
+    /// Makes another session like it.
+    fresh: Box<dyn Fn() -> Session>,
+    interrupt: Interrupt,
+}
+
+/// A session that prints to this terminal and stops on Ctrl-C.
+fn session(args: &Args, settings: &Settings, overrides: Overrides, script_args: Vec<String>) -> Result<Opened> {
+    let progress = Arc::new(Progress::new(args.quiet, std::io::stderr().is_terminal()));
+    let interrupt = Interrupt::default();
+    listen_for_signals(&interrupt)?;
+    let runs = std::path::PathBuf::from("runs");
+    let presets = Presets::new(settings.preset_folders.clone());
+    let output = Arc::new(Terminal::new(progress.clone(), args.json, runs.clone()));
+    let listeners = Listeners::default().with(Arc::new(ProgressListener::new(progress)));
+    let stop = interrupt.clone();
+    let fresh = move || {
+        Session::new(SessionOptions {
+            presets: presets.clone(),
+            output: output.clone(),
+            listeners: listeners.clone(),
+            interrupt: stop.clone(),
+            overrides: overrides.clone(),
+            args: script_args.clone(),
+            runs: runs.clone(),
+        })
+    };
+    Ok(Opened { session: fresh(), fresh: Box::new(fresh), interrupt })
+}
+
+/// Evaluates a text, shows its value unless that is `()`, prints an error with its place.
+fn evaluate(session: &mut Session, name: &str, text: &str) -> i32 {
+    match session.run(name, text) {
+        Ok(Outcome::Exit(code)) => code,
+        Ok(Outcome::Value(value)) => {
+            if !value.is_unit() {
+                session.show(&value);
+            }
+            0
+        }
+        Err(report) => {
+            eprintln!("{report}");
+            report.exit_code()
+        }
+    }
+}
+
+/// The first Ctrl-C (or SIGTERM, SIGUSR1 from a scheduler) asks for a stop with everything saved; a second Ctrl-C
+/// within that stop ends the process.
+fn listen_for_signals(interrupt: &Interrupt) -> Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1])
+        .map_err(|error| crate::error!(File, "signals cannot be listened to: {error}"))?;
+    let interrupt = interrupt.clone();
+    std::thread::spawn(move || {
+        for _ in &mut signals {
+            if interrupt.is_set() {
+                std::process::exit(130);
+            }
+            interrupt.set();
+        }
+    });
+    Ok(())
+}

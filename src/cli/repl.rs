@@ -1,4 +1,4 @@
-//! The loop at the prompt. A line is code or a command (`commands.rs`); one session lives from the first line to
+//! The loop at the prompt. A line is code or a command (`prompt.rs`); one session lives from the first line to
 //! the last, and neither an error nor Ctrl-C ends it.
 
 use std::cell::RefCell;
@@ -11,7 +11,7 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
 
-use super::commands::{Input, overview, read, wrong};
+use super::prompt::{Input, overview, read, wrong};
 use super::complete::{Assistant, Words};
 use super::tokens::{RESULTS, name_results};
 use crate::device::Settings;

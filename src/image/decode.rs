@@ -3,7 +3,7 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use super::Image;
 use crate::error::{Error, Result};
@@ -33,10 +33,9 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Image> {
     let decoder = reader.into_decoder().map_err(|error| damaged(&error))?;
     let (width, height) = decoder.dimensions();
     check_size(name, u64::from(width), u64::from(height))?;
-    let stored = decoder.original_color_type();
     let decoded = DynamicImage::from_decoder(decoder).map_err(|error| damaged(&error))?;
     let (width, height) = (width as usize, height as usize);
-    Ok(Image { width, height, pixels: rgb(decoded, stored).into() })
+    Ok(Image { width, height, pixels: rgb(decoded, is_gray16(format, bytes)).into() })
 }
 
 pub(super) fn size_of(bytes: &[u8]) -> Result<(usize, usize)> {
@@ -82,16 +81,19 @@ fn unusable(name: &str, found: &str) -> Error {
     error!(Decode, "`{name}` is not a PNG, JPEG, GIF, BMP or WebP file: {found}")
 }
 
-fn rgb(decoded: DynamicImage, stored: ExtendedColorType) -> Vec<u8> {
+/// Whether a PNG header says 16 bits of gray without alpha.
+fn is_gray16(format: ImageFormat, bytes: &[u8]) -> bool {
+    format == ImageFormat::Png && bytes.get(24..26) == Some(&[16, 0])
+}
+
+fn rgb(decoded: DynamicImage, gray16: bool) -> Vec<u8> {
     let clip = |sample: u16| sample.min(255) as u8;
     let high = |sample: u16| (sample >> 8) as u8;
     match decoded {
         DynamicImage::ImageRgb8(image) => image.into_raw(),
         DynamicImage::ImageLuma16(image) => image.as_raw().iter().flat_map(|v| [clip(*v); 3]).collect(),
         // Gray with one transparent level comes with an alpha channel that is not stored.
-        DynamicImage::ImageLumaA16(image) if stored == ExtendedColorType::L16 => {
-            image.pixels().flat_map(|pixel| [clip(pixel.0[0]); 3]).collect()
-        }
+        DynamicImage::ImageLumaA16(image) if gray16 => image.pixels().flat_map(|pixel| [clip(pixel.0[0]); 3]).collect(),
         DynamicImage::ImageLumaA16(image) => image.pixels().flat_map(|pixel| [high(pixel.0[0]); 3]).collect(),
         DynamicImage::ImageRgb16(image) => image.as_raw().iter().map(|v| high(*v)).collect(),
         DynamicImage::ImageRgba16(image) => {

@@ -1,6 +1,6 @@
 //! Pillow's resampling, bit for bit: 8-bit samples, coefficients in fixed point with 22 fractional bits, a
-//! horizontal pass rounded to bytes and then a vertical one. The filter widens when an image shrinks.
-//! Source: Pillow 13.0.0, `src/libImaging/Resample.c`.
+//! horizontal and a vertical pass with bytes in between. The filter widens when an image shrinks. Checked
+//! against Pillow 13.0.0 (older ones never go vertically first: up to one level apart on tall images).
 
 use std::ops::Range;
 
@@ -56,23 +56,41 @@ pub(super) fn resample(
 ) -> Vec<u8> {
     let across = (image.width != width).then(|| Taps::new(image.width, width, columns.clone(), filter));
     let down = (image.height != height).then(|| Taps::new(image.height, height, rows.clone(), filter));
-    let needed = down.as_ref().map_or(rows, Taps::inputs);
-    let source = Source { pixels: &image.pixels, width: image.width, rows: needed, columns };
+    // Pillow 13 goes vertically first where the height loses more than twice what the width does.
+    let tall = image.height > height && image.height + 2 * width > height + 2 * image.width;
+    let job = Job { across, down, columns, rows, tall };
+    let source = Plane { pixels: &image.pixels, width: image.width, left: 0, top: 0 };
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2; the function is the portable one compiled for it.
-        return unsafe { passes_avx2(&source, across.as_ref(), down.as_ref()) };
+        return unsafe { passes_avx2(&source, &job) };
     }
-    passes(&source, across.as_ref(), down.as_ref())
+    passes(&source, &job)
 }
 
-struct Source<'a> {
+/// The passes to make and the window of the output they are made for.
+struct Job {
+    across: Option<Taps>,
+    down: Option<Taps>,
+    columns: Range<usize>,
+    rows: Range<usize>,
+    tall: bool,
+}
+
+/// Rows of RGB bytes; the first pixel is the one at `(left, top)`.
+struct Plane<'a> {
     pixels: &'a [u8],
     width: usize,
-    /// The input rows that matter.
-    rows: Range<usize>,
-    /// The output columns, which are input columns when there is no horizontal pass.
-    columns: Range<usize>,
+    left: usize,
+    top: usize,
+}
+
+impl Plane<'_> {
+    #[inline(always)]
+    fn row(&self, y: usize, columns: &Range<usize>) -> &[u8] {
+        let first = (y - self.top) * self.width;
+        &self.pixels[(first + columns.start - self.left) * 3..(first + columns.end - self.left) * 3]
+    }
 }
 
 /// For every output position the first input position and the fixed-point weights from there on.
@@ -127,42 +145,43 @@ impl Taps {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn passes_avx2(source: &Source, across: Option<&Taps>, down: Option<&Taps>) -> Vec<u8> {
-    passes(source, across, down)
+fn passes_avx2(source: &Plane, job: &Job) -> Vec<u8> {
+    passes(source, job)
 }
 
 #[inline(always)]
-fn passes(source: &Source, across: Option<&Taps>, down: Option<&Taps>) -> Vec<u8> {
-    let rows = match across {
-        Some(taps) => horizontal(source, taps),
-        None => cropped(source),
-    };
-    match down {
-        Some(taps) => vertical(&rows, source, taps),
-        None => rows,
+fn passes(source: &Plane, job: &Job) -> Vec<u8> {
+    match (&job.across, &job.down) {
+        (None, None) => job.rows.clone().flat_map(|y| source.row(y, &job.columns)).copied().collect(),
+        (Some(across), None) => horizontal(source, &job.rows, across),
+        (None, Some(down)) => vertical(source, &job.columns, down),
+        (Some(across), Some(down)) if job.tall => {
+            let columns = across.inputs();
+            let pixels = vertical(source, &columns, down);
+            let between = Plane { pixels: &pixels, width: columns.len(), left: columns.start, top: 0 };
+            horizontal(&between, &(0..job.rows.len()), across)
+        }
+        (Some(across), Some(down)) => {
+            let rows = down.inputs();
+            let pixels = horizontal(source, &rows, across);
+            let between = Plane { pixels: &pixels, width: job.columns.len(), left: 0, top: rows.start };
+            vertical(&between, &(0..job.columns.len()), down)
+        }
     }
 }
 
-fn cropped(source: &Source) -> Vec<u8> {
-    let row = |y: usize| {
-        let first = y * source.width;
-        &source.pixels[(first + source.columns.start) * 3..(first + source.columns.end) * 3]
-    };
-    source.rows.clone().flat_map(row).copied().collect()
-}
-
+/// The taps' columns of these rows.
 #[inline(always)]
-fn horizontal(source: &Source, taps: &Taps) -> Vec<u8> {
+fn horizontal(plane: &Plane, rows: &Range<usize>, taps: &Taps) -> Vec<u8> {
     let inputs = taps.inputs();
     let width = taps.starts.len();
-    let mut out = vec![0; source.rows.len() * width * 3];
+    let mut out = vec![0; rows.len() * width * 3];
     let mut block = vec![[0u8; LANES]; inputs.len()];
-    for (index, rows) in out.chunks_mut(ROWS * width * 3).enumerate() {
-        let top = source.rows.start + index * ROWS;
-        for row in 0..rows.len() / (width * 3) {
-            let first = (top + row) * source.width;
-            let pixels = &source.pixels[(first + inputs.start) * 3..(first + inputs.end) * 3];
-            for (lanes, pixel) in block.iter_mut().zip(pixels.chunks_exact(3)) {
+    for (index, out) in out.chunks_mut(ROWS * width * 3).enumerate() {
+        let top = rows.start + index * ROWS;
+        for row in 0..out.len() / (width * 3) {
+            let pixels = plane.row(top + row, &inputs).chunks_exact(3);
+            for (lanes, pixel) in block.iter_mut().zip(pixels) {
                 lanes[row * 3..row * 3 + 3].copy_from_slice(pixel);
             }
         }
@@ -175,7 +194,7 @@ fn horizontal(source: &Source, taps: &Taps) -> Vec<u8> {
                 }
             }
             let bytes = sums.map(clip);
-            for (row, pixel) in rows.chunks_exact_mut(width * 3).zip(bytes.chunks_exact(3)) {
+            for (row, pixel) in out.chunks_exact_mut(width * 3).zip(bytes.chunks_exact(3)) {
                 row[x * 3..x * 3 + 3].copy_from_slice(pixel);
             }
         }
@@ -183,17 +202,17 @@ fn horizontal(source: &Source, taps: &Taps) -> Vec<u8> {
     out
 }
 
+/// The taps' rows of these columns.
 #[inline(always)]
-fn vertical(rows: &[u8], source: &Source, taps: &Taps) -> Vec<u8> {
-    let length = source.columns.len() * 3;
+fn vertical(plane: &Plane, columns: &Range<usize>, taps: &Taps) -> Vec<u8> {
+    let length = columns.len() * 3;
     let mut out = vec![0; taps.starts.len() * length];
     let mut sums = vec![0i32; length];
-    for (y, out) in out.chunks_exact_mut(length).enumerate() {
+    for (y, out) in out.chunks_exact_mut(length.max(1)).enumerate() {
         let (start, weights) = taps.at(y);
-        let inputs = rows[(start - source.rows.start) * length..].chunks_exact(length);
         sums.fill(HALF);
-        for (row, weight) in inputs.zip(weights) {
-            for (sum, sample) in sums.iter_mut().zip(row) {
+        for (row, weight) in weights.iter().enumerate() {
+            for (sum, sample) in sums.iter_mut().zip(plane.row(start + row, columns)) {
                 *sum += i32::from(*sample) * weight;
             }
         }

@@ -53,7 +53,6 @@ impl Session {
         engine.register_global_module(globals.into());
         engine.set_module_resolver(StaticModuleResolver::new());
         stdlib::register(&mut engine);
-        state.set_docs(docs::functions(&engine));
         Session { engine, scope: Scope::new(), functions: AST::empty(), state }
     }
 
@@ -64,7 +63,7 @@ impl Session {
             Ok(value) => Ok(Outcome::Value(value)),
             Err(error) => match Exit::of(&error) {
                 Some(Exit(code)) => Ok(Outcome::Exit(code)),
-                None => Err(report(&error, &self.state.docs(), name, text)),
+                None => Err(report(&error, &self.functions(), name, text)),
             },
         }
     }
@@ -72,7 +71,7 @@ impl Session {
     /// Parses a text without running it.
     pub fn check(&self, name: &str, text: &str) -> Result<(), Report> {
         let compiled = self.engine.compile_with_scope(&self.scope, text).map(|_| ());
-        compiled.map_err(|error| report(&EvalAltResult::from(error), &self.state.docs(), name, text))
+        compiled.map_err(|error| report(&EvalAltResult::from(error), &self.functions(), name, text))
     }
 
     /// Whether a text is the beginning of something: a REPL keeps reading only then.
@@ -97,7 +96,7 @@ impl Session {
 
     /// Every registered function and those of stdlib, for help and completion.
     pub fn functions(&self) -> Vec<docs::Function> {
-        self.state.docs()
+        docs::functions(&self.engine)
     }
 
     /// Sets a variable (`_` results of the REPL).

@@ -20,6 +20,8 @@ use crate::train::Lock;
 pub trait Output: Send + Sync {
     /// A line of text.
     fn text(&self, text: &str);
+    /// A piece of a line, at once (an answer that is being generated).
+    fn fragment(&self, text: &str);
     /// A table.
     fn table(&self, table: &ShownTable);
     /// A picture; `about` says what it is in one line.
@@ -60,14 +62,12 @@ struct Shared {
     /// Runs of this session so far: part of their folders' names.
     runs: AtomicU64,
     script: Mutex<String>,
-    /// Function metadata, for `help`.
-    docs: Mutex<Vec<super::docs::Function>>,
 }
 
 impl State {
     pub(super) fn new(options: SessionOptions) -> Self {
         let (seed, runs) = (AtomicU64::new(0), AtomicU64::new(0));
-        State(Arc::new(Shared { options, seed, runs, script: Mutex::default(), docs: Mutex::default() }))
+        State(Arc::new(Shared { options, seed, runs, script: Mutex::default() }))
     }
 
     /// The state of the session a native function was called in.
@@ -111,14 +111,6 @@ impl State {
 
     pub(super) fn set_script(&self, text: &str) {
         *self.0.script.lock().unwrap_or_else(PoisonError::into_inner) = text.to_string();
-    }
-
-    pub(super) fn set_docs(&self, docs: Vec<super::docs::Function>) {
-        *self.0.docs.lock().unwrap_or_else(PoisonError::into_inner) = docs;
-    }
-
-    pub(super) fn docs(&self) -> Vec<super::docs::Function> {
-        self.0.docs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What run.lock says about program and script.

@@ -15,7 +15,9 @@ pub(super) struct Builder<'a> {
     run: String,
     /// The stretches of the run: where each ends, and whether it is supervised.
     stretches: Vec<(usize, bool)>,
-    /// The special token before the run swallows white space after it.
+    /// A special token stands before the run.
+    follows: bool,
+    /// It swallows white space after it.
     trim_start: bool,
 }
 
@@ -28,6 +30,7 @@ impl<'a> Builder<'a> {
             labels: Vec::new(),
             run: String::new(),
             stretches: Vec::new(),
+            follows: false,
             trim_start: false,
         }
     }
@@ -60,7 +63,7 @@ impl<'a> Builder<'a> {
         };
         let (trim_end, trim_start) = self.tokenizer.strips(id);
         self.flush(trim_end)?;
-        self.trim_start = trim_start;
+        (self.follows, self.trim_start) = (true, trim_start);
         self.text.push_str(text);
         self.push(i64::from(id), supervised);
         Ok(())
@@ -95,7 +98,7 @@ impl<'a> Builder<'a> {
     fn flush(&mut self, trim_end: bool) -> Result<()> {
         let run = std::mem::take(&mut self.run);
         let stretches = std::mem::take(&mut self.stretches);
-        let trim_start = std::mem::take(&mut self.trim_start);
+        let (follows, trim_start) = (std::mem::take(&mut self.follows), std::mem::take(&mut self.trim_start));
         let mut kept = if trim_start { run.trim_start() } else { run.as_str() };
         let offset = run.len() - kept.len();
         if trim_end {
@@ -104,7 +107,7 @@ impl<'a> Builder<'a> {
         if kept.is_empty() {
             return Ok(());
         }
-        for (id, span) in self.tokenizer.encode_plain(kept)? {
+        for (id, span) in self.tokenizer.encode_plain(kept, follows)? {
             // A token without a span (a prefix space) belongs to what follows it.
             let byte = (offset + span.start).min(run.len() - 1);
             let stretch = stretches.iter().find(|(end, _)| byte < *end);

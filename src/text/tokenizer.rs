@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Inner};
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
+use tokenizers::{AddedToken, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer as Inner};
 
 use crate::error::{Error, Result};
 use crate::{bail, error};
@@ -22,9 +23,17 @@ struct Parts {
     json: Vec<u8>,
     inner: Inner,
     /// Made on first use: scripts that only encode and decode never need it.
-    plain: OnceLock<Inner>,
+    plain: OnceLock<Plain>,
     added: HashMap<u32, AddedToken>,
     bos: Option<u32>,
+}
+
+/// The tokenizers for text from data.
+struct Plain {
+    first: Inner,
+    /// For text that follows a special token, where that differs: the prefix space of newer sentencepiece
+    /// conversions goes to the first section only.
+    next: Option<Inner>,
 }
 
 /// Token ids with the byte range of the text each came from.
@@ -102,10 +111,16 @@ impl Tokenizer {
         self.0.bos
     }
 
-    /// The ids of text from data with their byte ranges: no BOS, special-token text is plain text.
-    pub(super) fn encode_plain(&self, text: &str) -> Result<Spans> {
-        let plain = self.0.plain.get_or_init(|| plain(&self.0.inner, &self.0.added));
-        let encoding = plain.encode(text, false).map_err(|error| self.failed(error))?;
+    /// The ids of text from data with their byte ranges: no BOS, special-token text is plain text. `follows` says
+    /// that a special token stands right before it.
+    pub(super) fn encode_plain(&self, text: &str, follows: bool) -> Result<Spans> {
+        let plain = self.0.plain.get_or_init(|| {
+            let first = plain(&self.0.inner, &self.0.added);
+            let next = without_prefix(&first);
+            Plain { first, next }
+        });
+        let inner = plain.next.as_ref().filter(|_| follows).unwrap_or(&plain.first);
+        let encoding = inner.encode(text, false).map_err(|error| self.failed(error))?;
         let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
         Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
     }
@@ -188,6 +203,19 @@ fn plain(inner: &Inner, added: &HashMap<u32, AddedToken>) -> Inner {
     plain
 }
 
+/// The same tokenizer without a prefix space, if it puts one before the first section only.
+fn without_prefix(first: &Inner) -> Option<Inner> {
+    let Some(PreTokenizerWrapper::Metaspace(metaspace)) = first.get_pre_tokenizer() else { return None };
+    if metaspace.get_prepend_scheme() != PrependScheme::First {
+        return None;
+    }
+    let mut metaspace = metaspace.clone();
+    metaspace.set_prepend_scheme(PrependScheme::Never);
+    let mut next = first.clone();
+    next.with_pre_tokenizer(Some(metaspace));
+    Some(next)
+}
+
 fn is_marker(text: &str) -> bool {
     text.starts_with('<') && text.ends_with('>') && text.contains(['|', '\u{ff5c}'])
 }
@@ -217,7 +245,7 @@ mod tests {
     fn data_never_makes_a_special_token() {
         let t = small();
         let text = "say <|eot_id|> twice";
-        let spans = t.encode_plain(text).unwrap();
+        let spans = t.encode_plain(text, false).unwrap();
         assert!(spans.iter().all(|(id, _)| *id < 281), "a special token in {spans:?}");
         let ids: Vec<u32> = spans.iter().map(|(id, _)| *id).collect();
         assert_eq!(t.decode(&ids).unwrap(), text);

@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::Vlm;
+use super::{Llm, Vlm};
 use super::splice::embed;
 use crate::bail;
 use crate::error::Result;
@@ -92,6 +92,36 @@ pub fn generate(
         logits = vlm.llm.model.logits(&hidden)?; // (active, vocab)
     }
     Ok(streams.into_iter().map(|stream| stream.text).collect())
+}
+
+/// Continues a plain text with an LLM alone: the tokenizer's own BOS rule, no template; the new text only.
+pub fn complete(llm: &Llm, text: &str, sampling: &Sampling) -> Result<String> {
+    llm.params.set_trainable(false)?;
+    let prompt = llm.tokenizer.encode(text)?;
+    if prompt.is_empty() || prompt.len() + sampling.max_new_tokens > llm.context() {
+        bail!(
+            Data,
+            "a text of {} tokens and {} new ones do not fit the context of {} of LLM `{}`",
+            prompt.len(),
+            sampling.max_new_tokens,
+            llm.context(),
+            llm.id
+        );
+    }
+    let mut cache = llm.model.cache(prompt.len() + sampling.max_new_tokens)?;
+    let mut slot = cache.slot(prompt.len() + sampling.max_new_tokens, None)?;
+    let (mut next, mut made): (Vec<u32>, Vec<u32>) = (prompt, Vec::new());
+    for step in 0..sampling.max_new_tokens {
+        let packing = append(&mut [&mut slot], &[next.len()])?;
+        let hidden = llm.model.hidden(&llm.model.embed(&next.into())?, &packing, Some(&cache))?;
+        let Some(id) = pick(&llm.model.logits(&hidden)?, &[0], step, sampling)?.first().copied() else { break };
+        if llm.end_ids.contains(&id) {
+            break;
+        }
+        made.push(id);
+        next = vec![id];
+    }
+    llm.tokenizer.decode(&made)
 }
 
 /// Runs prefixes, then what is left of every prompt; gives the logits of each prompt's last position.

@@ -271,6 +271,12 @@ impl Llm {
         Llm::build(id, origin, source, Some(preset.template), options.target)
     }
 
+    /// The tokenizer of a preset, without its weights.
+    pub fn tokenizer_of(presets: &Presets, id: &str) -> Result<Tokenizer> {
+        let preset: LlmPreset = presets.get(PresetKind::Llms, id)?;
+        open_tokenizer(&Folder::parse(&preset.source), id)
+    }
+
     /// Builds an LLM from an opened folder and a source of weights.
     pub fn build(
         id: &str,
@@ -279,10 +285,7 @@ impl Llm {
         template: Option<String>,
         target: Target,
     ) -> Result<Self> {
-        let tokenizer = match origin.folder.path() {
-            Some(path) => Tokenizer::open(path)?,
-            None => Tokenizer::from_bytes(&origin.folder.read("tokenizer.json")?, id)?,
-        };
+        let tokenizer = open_tokenizer(&origin.folder, id)?;
         let built = registry::llm(&origin.config, source, &target).context(|| format!("LLM `{id}`"))?;
         let Built { model, params, unused } = built;
         let vocab = model.spec().vocab;
@@ -334,6 +337,13 @@ impl Target {
     /// f32 on the CPU.
     pub fn cpu() -> Self {
         Target { dtype: DType::F32, device: Device::Cpu }
+    }
+}
+
+fn open_tokenizer(folder: &Folder, id: &str) -> Result<Tokenizer> {
+    match folder.path() {
+        Some(path) => Tokenizer::open(path),
+        None => Tokenizer::from_bytes(&folder.read("tokenizer.json")?, id),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
-use super::{Part, Vlm};
+use super::{Encoder, Part, Vlm};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::image::Aspect;
@@ -36,8 +36,7 @@ impl Vlm {
                 write_text(&folder.join(name), &self.llm.origin.folder.read(name)?)?;
             }
         }
-        write_json(&tower.join("config.json"), self.encoder.origin.config.value())?;
-        write_text(&tower.join("preprocessor_config.json"), self.encoder.processor.to_json().as_bytes())?;
+        self.encoder.save_config(&tower)?;
         // Last, so that a folder with a config is a whole one.
         write_json(&folder.join("config.json"), &self.config())
     }
@@ -94,6 +93,22 @@ impl Vlm {
             config.insert(key.to_string(), value);
         }
         Value::Object(config)
+    }
+}
+
+impl Encoder {
+    /// Writes the tower alone, in Hugging Face layout.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
+        let used = self.params.iter().map(|param| (param.name().to_string(), param.tensor().detach()));
+        let tensors: Vec<(String, Tensor)> = used.chain(self.unused.iter().cloned()).collect();
+        save_tensors(&tensors, &folder.join("model.safetensors"))?;
+        self.save_config(folder)
+    }
+
+    fn save_config(&self, folder: &Path) -> Result<()> {
+        write_text(&folder.join("preprocessor_config.json"), self.processor.to_json().as_bytes())?;
+        write_json(&folder.join("config.json"), self.origin.config.value())
     }
 }
 

@@ -3,7 +3,8 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Result, Tensor, bail};
 
-use super::memory::{SERIAL, edit, with_floats};
+use super::memory::{edit, with_floats};
+use super::rows::SERIAL;
 use rayon::prelude::*;
 
 /// Adds `gradient` (any float dtype) to `into` (f32, contiguous), in place.

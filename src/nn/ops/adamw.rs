@@ -5,7 +5,8 @@ use candle_core::{CpuStorage, DType, Result, Tensor, bail};
 
 use super::kernel::kernel;
 use super::math::fma;
-use super::memory::{Shared, edit, for_each, round_bf16, widen_bf16, with_floats};
+use super::memory::{edit, round_bf16, widen_bf16, with_floats};
+use super::rows::{Shared, for_each};
 
 /// The hyper-parameters of one step.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +133,7 @@ impl Factors {
 fn step(parameter: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], factors: Factors) {
     const BLOCK: usize = 16 * 1024;
     let len = parameter.len();
-    let bases = [parameter, first, second].map(|values| Shared::new(values));
+    let bases = [parameter, first, second].map(Shared::new);
     for_each(len.div_ceil(BLOCK), len <= 2 * BLOCK, |block| {
         let (start, end) = (block * BLOCK, len.min((block + 1) * BLOCK));
         // SAFETY: all four have `len` elements (equal shapes), and blocks are disjoint.

@@ -9,7 +9,8 @@ use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor
 use super::kernel::kernel;
 use super::math::{exponentials, maximum, tanh};
 use super::matrix::{Product, View, weight_gradient};
-use super::memory::{Shared, floats, for_each, fused, tensor, uninitialized, with_floats};
+use super::memory::{floats, fused, tensor, with_floats};
+use super::rows::{Shared, for_each, uninitialized};
 
 /// The sum over n rows of `-log softmax(hidden weight^T)[target]`, a scalar in f32 (f64 for f64 inputs).
 ///

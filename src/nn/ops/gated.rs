@@ -6,7 +6,8 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use super::gelu::{tanh_slope, tanh_value};
 use super::kernel::kernel;
 use super::math::{fma, sigmoid};
-use super::memory::{floats, fused, map_pairs, map_rows, storage, tensor, with_floats};
+use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
+use super::rows::{map_pairs, map_rows};
 
 /// The activation of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +31,13 @@ pub fn gated(gate: &Tensor, up: &Tensor, kind: Gate) -> Result<Tensor> {
 
 /// [`gated`] composed of candle's primitives.
 pub fn gated_reference(gate: &Tensor, up: &Tensor, kind: Gate) -> Result<Tensor> {
-    match kind {
-        Gate::Silu => gate.silu()? * up,
-        Gate::GeluTanh => super::gelu_reference(gate, super::Gelu::Tanh)? * up,
-    }
+    in_f32(gate, |gate| {
+        let up = up.to_dtype(gate.dtype())?;
+        match kind {
+            Gate::Silu => gate.silu()? * up,
+            Gate::GeluTanh => super::gelu_reference(gate, super::Gelu::Tanh)? * up,
+        }
+    })
 }
 
 struct Gated {

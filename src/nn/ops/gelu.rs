@@ -5,7 +5,8 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::kernel::kernel;
 use super::math::{erf, exp, fma, sigmoid, tanh};
-use super::memory::{floats, fused, map_rows, storage, tensor, with_floats};
+use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
+use super::rows::map_rows;
 
 /// The form of the activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +29,14 @@ pub fn gelu(x: &Tensor, kind: Gelu) -> Result<Tensor> {
 
 /// [`gelu`] composed of candle's primitives.
 pub fn gelu_reference(x: &Tensor, kind: Gelu) -> Result<Tensor> {
-    match kind {
+    in_f32(x, |x| match kind {
         Gelu::Erf => ((x / std::f64::consts::SQRT_2)?.erf()? + 1.0)? * (x / 2.0)?,
         Gelu::Tanh => {
             let inner = ((x + (x.powf(3.0)? * f64::from(CUBIC))?)? * f64::from(SQRT_2_OVER_PI))?;
             (inner.tanh()? + 1.0)? * (x / 2.0)?
         }
         Gelu::Quick => (((x * -QUICK)?.exp()? + 1.0)?.recip())? * x,
-    }
+    })
 }
 
 const QUICK: f64 = 1.702;

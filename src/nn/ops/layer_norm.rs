@@ -5,7 +5,8 @@ use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail}
 
 use super::kernel::kernel;
 use super::math::{fma, sum_of};
-use super::memory::{Rows, floats, fused, map_rows, reduce_rows, storage, tensor, width, with_floats};
+use super::memory::{floats, fused, in_f32, storage, tensor, width, with_floats};
+use super::rows::{Rows, map_rows, reduce_rows};
 
 /// Normalizes the last dimension: x `(.., d)`, weight and bias `(d)`, result `(.., d)`.
 ///
@@ -25,9 +26,12 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
 
 /// [`layer_norm`] composed of candle's primitives.
 pub fn layer_norm_reference(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-    let scale = (centered.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    centered.broadcast_div(&scale)?.broadcast_mul(weight)?.broadcast_add(bias)
+    in_f32(x, |x| {
+        let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let scale = (centered.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
+        let (weight, bias) = (weight.to_dtype(x.dtype())?, bias.to_dtype(x.dtype())?);
+        centered.broadcast_div(&scale)?.broadcast_mul(&weight)?.broadcast_add(&bias)
+    })
 }
 
 struct LayerNorm {

@@ -3,15 +3,10 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use half::slice::HalfFloatSliceExt;
 
-use super::kernel::kernel;
-use super::math::dot;
-use super::matrix::{Product, View, column_sums, weight_gradient};
-use super::memory::{floats, fused, map_rows, storage, tensor, uninitialized, widen_bf16, width, with_floats};
-
-/// Rows up to which the weight is read row by row instead of through a blocked matrix product.
-const FEW_ROWS: usize = 4;
+use super::matrix::{Product, View, column_sums, project, weight_gradient};
+use super::memory::{Source, floats, fused, storage, tensor, width, with_floats};
+use super::rows::uninitialized;
 
 /// `x weight^T + bias`: x `(.., in)`, weight `(out, in)`, bias `(out)`, result `(.., out)`.
 ///
@@ -64,94 +59,14 @@ fn forward(
     bias: Option<&[f32]>,
 ) -> Result<(CpuStorage, Shape)> {
     let (out, inputs) = weight.1.shape().dims2()?;
-    let dtype = x.0.dtype();
     let mut dims = x.1.dims().to_vec();
     if let Some(last) = dims.last_mut() {
         *last = out;
     }
+    let dtype = x.0.dtype();
     let x = floats(x.0, x.1)?;
-    let rows = x.len() / inputs;
-    let values = if (1..=FEW_ROWS).contains(&rows) {
-        few_rows(&x, weight, bias, rows)?
-    } else {
-        let weight = floats(weight.0, weight.1)?;
-        let mut values = match bias {
-            Some(bias) => bias.repeat(rows),
-            None => uninitialized(rows * out),
-        };
-        let product = Product { add: bias.is_some(), ..Product::new(rows, inputs, out) };
-        product.write(&mut values, out, View::rows(&x, inputs), View::rows(&weight, inputs).t());
-        values
-    };
+    let values = project(&x, Source::new(weight.0, weight.1)?, (out, inputs), bias);
     Ok((storage(values, dtype)?, dims.into()))
-}
-
-/// The product for up to `FEW_ROWS` rows: every weight row is read (and widened) once, for all rows of x.
-fn few_rows(x: &[f32], weight: (&CpuStorage, &Layout), bias: Option<&[f32]>, rows: usize) -> Result<Vec<f32>> {
-    let (out, inputs) = weight.1.shape().dims2()?;
-    let Some((start, end)) = weight.1.contiguous_offsets() else {
-        bail!("linear: expected a contiguous weight, got strides {:?}", weight.1.stride());
-    };
-    let add_bias = |first: usize, values: &mut [f32]| {
-        if let Some(bias) = bias {
-            for (values, bias) in values.chunks_mut(rows).zip(&bias[first..]) {
-                values.iter_mut().for_each(|value| *value += bias);
-            }
-        }
-    };
-    // (out, rows)
-    let products = match weight.0 {
-        CpuStorage::F32(weight) => {
-            let weight = &weight[start..end];
-            map_rows(out, rows, inputs, |block, values| {
-                products(values, x, &weight[block.start * inputs..block.end * inputs], inputs);
-                add_bias(block.start, values);
-            })
-        }
-        CpuStorage::BF16(weight) => widened_products(x, &weight[start..end], (out, inputs), widen_bf16, add_bias),
-        CpuStorage::F16(weight) => {
-            widened_products(x, &weight[start..end], (out, inputs), |from, to| from.convert_to_f32_slice(to), add_bias)
-        }
-        other => bail!("linear: unsupported weight dtype {:?}", other.dtype()),
-    };
-    if rows == 1 {
-        return Ok(products);
-    }
-    Ok((0..rows)
-        .flat_map(|row| (0..out).map(move |column| (row, column)))
-        .map(|(row, column)| products[column * rows + row])
-        .collect())
-}
-
-/// As the f32 case of [`few_rows`], widening one weight row at a time.
-fn widened_products<T: Copy + Sync>(
-    x: &[f32],
-    weight: &[T],
-    (out, inputs): (usize, usize),
-    widen: impl Fn(&[T], &mut [f32]) + Sync,
-    finish: impl Fn(usize, &mut [f32]) + Sync,
-) -> Vec<f32> {
-    let rows = x.len() / inputs;
-    map_rows(out, rows, inputs, |block, values| {
-        let mut row = uninitialized(inputs);
-        for (index, values) in block.clone().zip(values.chunks_mut(rows)) {
-            widen(&weight[index * inputs..][..inputs], &mut row);
-            products(values, x, &row, inputs);
-        }
-        finish(block.start, values);
-    })
-}
-
-kernel! {
-    /// `values[o][r]`: the scalar product of weight row o and x row r.
-    fn products<const FMA: bool>(values: &mut [f32], x: &[f32], weight: &[f32], inputs: usize) {
-        let rows = x.len() / inputs;
-        for (values, weight) in values.chunks_exact_mut(rows).zip(weight.chunks_exact(inputs)) {
-            for (value, x) in values.iter_mut().zip(x.chunks_exact(inputs)) {
-                *value = dot::<FMA>(weight, x);
-            }
-        }
-    }
 }
 
 type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);

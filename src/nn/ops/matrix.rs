@@ -1,7 +1,17 @@
 //! Matrix products on strided slices through the `gemm` crate. Results do not depend on the threads: the
 //! crate splits the result, never the inner dimension.
 
-use super::memory::{Rows, Shared, for_each, reduce_rows};
+use super::kernel::kernel;
+use super::math::fma;
+use super::memory::Source;
+use super::rows::{Rows, Shared, for_each, map_rows, reduce_rows, uninitialized};
+
+/// Rows up to which the weight is read row by row instead of through a blocked matrix product.
+const FEW_ROWS: usize = 16;
+/// Rows up to which strips of the weight go to the threads, as `gemm` would pack too much for too little.
+const SOME_ROWS: usize = 64;
+/// Multiplications below which one thread does everything.
+const SERIAL_PRODUCT: usize = 1 << 19;
 
 /// A matrix inside a slice: element (row, column) is `values[row * row_stride + column * column_stride]`.
 #[derive(Clone, Copy)]
@@ -89,6 +99,106 @@ impl Product {
     }
 }
 
+/// `x weight^T + bias`: x (rows, inputs), weight (out, inputs), bias (out), result (rows, out).
+pub(super) fn project(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
+    let rows = x.len() / inputs;
+    match weight {
+        _ if (1..=FEW_ROWS).contains(&rows) => few_rows(x, weight, (out, inputs), bias),
+        Source::F32(weight) if rows > SOME_ROWS => {
+            let mut values = start_values(rows, out, bias);
+            let product = Product { add: bias.is_some(), ..Product::new(rows, inputs, out) };
+            product.write(&mut values, out, View::rows(x, inputs), View::rows(weight, inputs).t());
+            values
+        }
+        _ => strips(x, weight, (out, inputs), bias),
+    }
+}
+
+/// A (rows, out) result that a product is added to: the bias in every row, or values nobody reads.
+fn start_values(rows: usize, out: usize, bias: Option<&[f32]>) -> Vec<f32> {
+    match bias {
+        Some(bias) => bias.repeat(rows),
+        None => uninitialized(rows * out),
+    }
+}
+
+/// The product for up to `FEW_ROWS` rows: every weight row is read (and widened) once, for all rows of x.
+fn few_rows(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
+    let rows = x.len() / inputs;
+    // (out, rows)
+    let columns = map_rows(out, rows, inputs, |block, values| {
+        let mut scratch = Vec::new();
+        for (index, values) in block.zip(values.chunks_mut(rows)) {
+            products(values, x, weight.part(index * inputs..(index + 1) * inputs, &mut scratch));
+            if let Some(bias) = bias {
+                values.iter_mut().for_each(|value| *value += bias[index]);
+            }
+        }
+    });
+    if rows == 1 {
+        return columns;
+    }
+    let places = (0..rows).flat_map(|row| (0..out).map(move |column| column * rows + row));
+    places.map(|place| columns[place]).collect()
+}
+
+/// The product by strips of weight rows, side by side; a strip of a narrow weight is widened in cache.
+fn strips(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
+    const STRIP: usize = 64;
+    let rows = x.len() / inputs;
+    let mut values = start_values(rows, out, bias);
+    let base = Shared::new(&mut values);
+    for_each(out.div_ceil(STRIP), rows * inputs * out <= SERIAL_PRODUCT, |strip| {
+        let (first, last) = (strip * STRIP, out.min((strip + 1) * STRIP));
+        let mut scratch = Vec::new();
+        let weight = weight.part(first * inputs..last * inputs, &mut scratch);
+        let product = Product { add: bias.is_some(), parallel: false, ..Product::new(rows, inputs, last - first) };
+        // SAFETY: strips are disjoint columns of the (rows, out) result.
+        unsafe { product.write_at(base.at(first), out, View::rows(x, inputs), View::rows(weight, inputs).t()) };
+    });
+    values
+}
+
+kernel! {
+    /// `values[r]`: the scalar product of a weight row and row r of x.
+    fn products<const FMA: bool>(values: &mut [f32], x: &[f32], weight: &[f32]) {
+        let inputs = weight.len();
+        let (fours, rest) = values.split_at_mut(values.len() / 4 * 4);
+        for (values, x) in fours.chunks_exact_mut(4).zip(x.chunks_exact(4 * inputs)) {
+            let (first, second) = x.split_at(2 * inputs);
+            let ((a, b), (c, d)) = (first.split_at(inputs), second.split_at(inputs));
+            values.copy_from_slice(&dots::<FMA, 4>(weight, [a, b, c, d]));
+        }
+        for (value, x) in rest.iter_mut().zip(x[fours.len() * inputs..].chunks_exact(inputs)) {
+            [*value] = dots::<FMA, 1>(weight, [x]);
+        }
+    }
+}
+
+/// The scalar products of a weight row, loaded once, with N rows of x; each does not depend on N.
+#[inline(always)]
+fn dots<const FMA: bool, const N: usize>(weight: &[f32], x: [&[f32]; N]) -> [f32; N] {
+    const LANES: usize = 16;
+    let (weight_chunks, weight_rest) = weight.as_chunks::<LANES>();
+    let x_chunks = x.map(|x| &x.as_chunks::<LANES>().0[..weight_chunks.len()]);
+    let mut lanes = [[0f32; LANES]; N];
+    for (index, weight) in weight_chunks.iter().enumerate() {
+        for row in 0..N {
+            let x = x_chunks[row][index];
+            let mut sums = lanes[row];
+            for lane in 0..LANES {
+                sums[lane] = fma::<FMA>(weight[lane], x[lane], sums[lane]);
+            }
+            lanes[row] = sums;
+        }
+    }
+    std::array::from_fn(|row| {
+        let x_rest = x[row].as_chunks::<LANES>().1;
+        let rest: f32 = weight_rest.iter().zip(x_rest).map(|(weight, x)| weight * x).sum();
+        lanes[row].iter().sum::<f32>() + rest
+    })
+}
+
 /// `out (+)= gradient^T x`, the gradient of a weight: `gradient` is (tokens, out_features), `x` is
 /// (tokens, in_features), `out` is (out_features, in_features). One product per strip of rows keeps the packed
 /// strip in cache over the long inner dimension; `gemm`'s own split is about 7 % slower here.
@@ -108,9 +218,11 @@ pub(super) fn weight_gradient(out: &mut [f32], gradient: &[f32], x: &[f32], toke
         return product.write(out, in_features, gradient, x);
     }
     let base = Shared::new(out);
-    for_each(out_features.div_ceil(STRIP), false, |strip| {
+    let strips = out_features.div_ceil(STRIP);
+    let parallel = strips < rayon::current_num_threads();
+    for_each(strips, false, |strip| {
         let first = strip * STRIP;
-        let product = Product { rows: STRIP.min(out_features - first), parallel: false, ..product };
+        let product = Product { rows: STRIP.min(out_features - first), parallel, ..product };
         let gradient = View { values: &gradient.values[first..], ..gradient };
         // SAFETY: strips are disjoint rows of `out`, whose size was checked above.
         unsafe { product.write_at(base.at(first * in_features), in_features, gradient, x) }

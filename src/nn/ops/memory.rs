@@ -1,6 +1,5 @@
-//! Slices in and out of candle's CPU storage, and loops over rows. Kernels see contiguous f32; bf16 and f16
-//! are widened on the way in and rounded to nearest even on the way out. Row loops cut the work into blocks
-//! whose size depends on the shapes only, so that sums over blocks do not depend on the threads.
+//! Slices in and out of candle's CPU storage. Kernels see contiguous f32; bf16 and f16 are widened on the way in
+//! and rounded to nearest even on the way out.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -8,14 +7,11 @@ use std::ops::Range;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-/// Floats touched by one block of a row loop.
-const BLOCK: usize = 16 * 1024;
-/// Floats touched below which a second thread costs more than it saves.
-pub(super) const SERIAL: usize = 32 * 1024;
+use super::kernel::kernel;
+use super::rows::{BLOCK, SERIAL, map_rows};
 
 /// Whether the fused form takes these tensors: all on the CPU, f32 or narrower. Mixed dtypes are an error.
 pub(super) fn fused(op: &str, tensors: &[&Tensor]) -> Result<bool> {
@@ -29,6 +25,14 @@ pub(super) fn fused(op: &str, tensors: &[&Tensor]) -> Result<bool> {
     Ok(tensors.iter().all(|t| t.device().is_cpu() && matches!(t.dtype(), DType::F32 | DType::BF16 | DType::F16)))
 }
 
+/// Runs an unfused form in f32 where its input is narrower, as rounding every intermediate would add up.
+pub(super) fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    match x.dtype() {
+        DType::BF16 | DType::F16 => f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype()),
+        _ => f(x),
+    }
+}
+
 /// The length of the last dimension.
 pub(super) fn width(op: &str, x: &Tensor) -> Result<usize> {
     match x.dims().last() {
@@ -37,16 +41,54 @@ pub(super) fn width(op: &str, x: &Tensor) -> Result<usize> {
     }
 }
 
+/// The values of a contiguous storage in their own dtype.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    F32(&'a [f32]),
+    BF16(&'a [bf16]),
+    F16(&'a [f16]),
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("expected a contiguous tensor, got shape {:?} with strides {:?}", layout.shape(), layout.stride());
+        };
+        Ok(match storage {
+            CpuStorage::F32(values) => Self::F32(&values[start..end]),
+            CpuStorage::BF16(values) => Self::BF16(&values[start..end]),
+            CpuStorage::F16(values) => Self::F16(&values[start..end]),
+            other => bail!("expected f32, bf16 or f16 values, got {:?}", other.dtype()),
+        })
+    }
+
+    /// A part as f32, in `scratch` unless it already is.
+    pub(super) fn part<'b>(&self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        if let Self::F32(values) = self {
+            return &values[range];
+        }
+        scratch.resize(range.len(), 0.0);
+        self.widen(range, scratch);
+        scratch
+    }
+
+    fn widen(&self, range: Range<usize>, to: &mut [f32]) {
+        match self {
+            Self::F32(values) => to.copy_from_slice(&values[range]),
+            Self::BF16(values) => widen_bf16(&values[range], to),
+            Self::F16(values) => widen_f16(&values[range], to),
+        }
+    }
+}
+
 /// The f32 values of a contiguous storage, borrowed where they already are f32.
 pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cow<'a, [f32]>> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("expected a contiguous tensor, got shape {:?} with strides {:?}", layout.shape(), layout.stride());
-    };
-    Ok(match storage {
-        CpuStorage::F32(values) => Cow::Borrowed(&values[start..end]),
-        CpuStorage::BF16(values) => Cow::Owned(widen(&values[start..end], widen_bf16)),
-        CpuStorage::F16(values) => Cow::Owned(widen(&values[start..end], |from, to| from.convert_to_f32_slice(to))),
-        other => bail!("expected f32, bf16 or f16 values, got {:?}", other.dtype()),
+    Ok(match Source::new(storage, layout)? {
+        Source::F32(values) => Cow::Borrowed(values),
+        narrow => Cow::Owned(map_rows(layout.shape().elem_count(), 1, 1, |block, out| narrow.widen(block, out))),
     })
 }
 
@@ -60,14 +102,26 @@ pub(super) fn with_floats<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R
     }
 }
 
-fn widen<T: Copy + Sync>(values: &[T], convert: impl Fn(&[T], &mut [f32]) + Sync) -> Vec<f32> {
-    map_rows(values.len(), 1, 1, |block, out| convert(&values[block], out))
-}
-
 /// bf16 is the upper half of an f32.
 pub(super) fn widen_bf16(from: &[bf16], to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = f32::from_bits(u32::from(from.to_bits()) << 16);
+    }
+}
+
+kernel! {
+    /// Moves the bits into place and corrects the exponent's bias, 127 instead of 15, by a multiplication, which
+    /// is exact for subnormal numbers too.
+    fn widen_f16<const _FMA: bool>(from: &[f16], to: &mut [f32]) {
+        const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
+        for (to, from) in to.iter_mut().zip(from) {
+            let bits = u32::from(from.to_bits());
+            let size = (bits & 0x7fff) << 13;
+            let finite = (f32::from_bits(size) * REBIAS).to_bits();
+            // Infinity and NaN keep the largest exponent.
+            let size = if bits & 0x7c00 == 0x7c00 { size | 0x7f80_0000 } else { finite };
+            *to = f32::from_bits(size | (bits & 0x8000) << 16);
+        }
     }
 }
 
@@ -99,136 +153,6 @@ fn narrow<T: Send>(values: &[f32], convert: impl Fn(f32) -> T + Sync) -> Vec<T> 
 pub(super) fn tensor(values: Vec<f32>, shape: &Shape, dtype: DType) -> Result<Tensor> {
     let storage = storage(values, dtype)?;
     Ok(Tensor::from_storage(Storage::Cpu(storage), shape.clone(), candle_core::op::BackpropOp::none(), false))
-}
-
-/// `len` floats of unspecified value, which the caller overwrites before it reads them.
-pub(super) fn uninitialized(len: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
-    // SAFETY: the capacity is `len`, every bit pattern is an f32, and all callers write before they read.
-    #[allow(clippy::uninit_vec)]
-    unsafe {
-        values.set_len(len)
-    };
-    values
-}
-
-/// A new (rows, width) buffer filled by `fill(rows_of_a_block, their_values)`; a row touches about `cost` floats.
-pub(super) fn map_rows(
-    rows: usize,
-    width: usize,
-    cost: usize,
-    fill: impl Fn(Range<usize>, &mut [f32]) + Sync,
-) -> Vec<f32> {
-    reduce_rows(Rows { rows, cost, width, sums: 0 }, |block, out, _| fill(block, out)).0
-}
-
-/// What a row loop makes: (rows, width) values and, summed over all rows, `sums` values.
-#[derive(Clone, Copy)]
-pub(super) struct Rows {
-    pub rows: usize,
-    /// Floats touched per row.
-    pub cost: usize,
-    pub width: usize,
-    pub sums: usize,
-}
-
-/// Rows in one block of a row loop.
-pub(super) fn block_rows(cost: usize) -> usize {
-    (BLOCK / cost.max(1)).max(1)
-}
-
-/// Runs `fill(rows, out, sums)` over blocks of rows; every block adds into its own zeroed `sums`, which
-/// are added in order at the end.
-pub(super) fn reduce_rows(
-    shape: Rows,
-    fill: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync,
-) -> (Vec<f32>, Vec<f32>) {
-    let Rows { rows, cost, width, sums } = shape;
-    let block = block_rows(cost);
-    let blocks = rows.div_ceil(block);
-    let mut out = uninitialized(rows * width);
-    let mut partial = vec![0f32; blocks * sums];
-    // Raw parts, because a width of 0 (nothing wanted) has no chunks to iterate over.
-    let (out_base, partial_base) = (Shared::new(&mut out), Shared::new(&mut partial));
-    let run = |index: usize| {
-        let first = index * block;
-        let count = block.min(rows - first);
-        // SAFETY: blocks are disjoint ranges of two buffers that outlive the loop.
-        let (out, partial) =
-            unsafe { (out_base.slice(first * width, count * width), partial_base.slice(index * sums, sums)) };
-        fill(first..first + count, out, partial);
-    };
-    for_each(blocks, rows * cost <= SERIAL, run);
-    (out, fold(partial, sums))
-}
-
-/// Two buffers of `len` floats (empty where not `wanted`), filled by `fill(block, first, second)`.
-pub(super) fn map_pairs(
-    len: usize,
-    wanted: [bool; 2],
-    fill: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync,
-) -> (Vec<f32>, Vec<f32>) {
-    let [mut first, mut second] = wanted.map(|wanted| uninitialized(if wanted { len } else { 0 }));
-    let bases = (Shared::new(&mut first), Shared::new(&mut second));
-    for_each(len.div_ceil(BLOCK), len <= SERIAL, |index| {
-        let block = index * BLOCK..len.min((index + 1) * BLOCK);
-        let part = |base: Shared, wanted: bool| {
-            let range = if wanted { block.clone() } else { 0..0 };
-            // SAFETY: blocks are disjoint ranges of buffers that outlive the loop.
-            unsafe { base.slice(range.start, range.len()) }
-        };
-        fill(block.clone(), part(bases.0, wanted[0]), part(bases.1, wanted[1]));
-    });
-    (first, second)
-}
-
-/// Runs `body` for `0..count`, on one thread if `serial`.
-pub(super) fn for_each(count: usize, serial: bool, body: impl Fn(usize) + Sync) {
-    if serial || count == 1 { (0..count).for_each(body) } else { (0..count).into_par_iter().for_each(&body) }
-}
-
-/// Adds the rows of a (blocks, width) buffer in order.
-fn fold(mut partial: Vec<f32>, width: usize) -> Vec<f32> {
-    if width > 0 {
-        let first = width.min(partial.len());
-        let (total, rest) = partial.split_at_mut(first);
-        for block in rest.chunks(width) {
-            for (total, value) in total.iter_mut().zip(block) {
-                *total += value;
-            }
-        }
-        partial.resize(width, 0.0);
-    }
-    partial
-}
-
-/// A buffer that several threads write, each its own part.
-#[derive(Clone, Copy)]
-pub(super) struct Shared(*mut f32);
-
-// SAFETY: the pointer is only dereferenced through the unsafe methods, whose callers keep to disjoint parts.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    pub(super) fn new(buffer: &mut [f32]) -> Self {
-        Self(buffer.as_mut_ptr())
-    }
-
-    /// # Safety
-    /// The offset is inside the buffer or one past its end.
-    pub(super) unsafe fn at(self, offset: usize) -> *mut f32 {
-        // SAFETY: guaranteed by the caller.
-        unsafe { self.0.add(offset) }
-    }
-
-    /// # Safety
-    /// The range is inside the buffer, which lives as long as the slice, and no other thread touches it.
-    pub(super) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [f32] {
-        // SAFETY: guaranteed by the caller.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
-    }
 }
 
 /// Runs `f` on the storage of a contiguous CPU tensor, in place.
@@ -269,18 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn sums_over_blocks_are_the_same_on_any_number_of_threads() {
-        let run = || {
-            let shape = Rows { rows: 5_000, cost: 64, width: 0, sums: 3 };
-            reduce_rows(shape, |block, _, sums| {
-                for row in block {
-                    sums[row % 3] += (row as f32).sin();
-                }
-            })
-            .1
-        };
-        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap().install(run);
-        let four = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap().install(run);
-        assert_eq!(one, four);
+    fn every_f16_is_widened_exactly() {
+        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        let mut wide = vec![0f32; all.len()];
+        widen_f16(&all, &mut wide);
+        for (wide, narrow) in wide.iter().zip(all) {
+            assert!(
+                wide.to_bits() == narrow.to_f32().to_bits() || (wide.is_nan() && narrow.is_nan()),
+                "{narrow}: {wide}"
+            );
+        }
     }
 }

@@ -19,6 +19,7 @@ mod matrix;
 mod memory;
 mod rms_norm;
 mod rope;
+mod rows;
 mod softmax;
 mod squared_norm;
 #[cfg(test)]

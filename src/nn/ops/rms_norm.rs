@@ -1,15 +1,16 @@
-//! Root-mean-square normalization, `x / rms(x) * (offset + weight)`; an offset of 1 is Gemma's form.
+//! Root-mean-square normalization, `x / rms(x) * (norm.offset + weight)`; an offset of 1 is Gemma's form.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 
 use super::kernel::kernel;
 use super::math::{dot, fma, sum_of};
-use super::memory::{Rows, floats, fused, map_rows, reduce_rows, storage, tensor, width, with_floats};
+use super::memory::{floats, fused, in_f32, storage, tensor, width, with_floats};
+use super::rows::{Rows, map_rows, reduce_rows};
 
 /// Normalizes the last dimension: x `(.., d)`, weight `(d)`, result `(.., d)`.
 ///
-/// `x / sqrt(mean(x^2) + eps) * (offset + weight)`; errors if the shapes or dtypes do not agree.
+/// `x / sqrt(mean(x^2) + eps) * (norm.offset + weight)`; errors if the shapes or dtypes do not agree.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, offset: f64) -> Result<Tensor> {
     let width = width("rms_norm", x)?;
     if weight.dims() != [width] {
@@ -24,22 +25,25 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, offset: f64) -> Result<Te
 
 /// [`rms_norm`] composed of candle's primitives.
 pub fn rms_norm_reference(x: &Tensor, weight: &Tensor, eps: f64, offset: f64) -> Result<Tensor> {
-    let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    x.broadcast_div(&scale)?.broadcast_mul(&(weight + offset)?)
+    in_f32(x, |x| {
+        let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
+        x.broadcast_div(&scale)?.broadcast_mul(&(weight.to_dtype(x.dtype())? + offset)?)
+    })
 }
 
+#[derive(Clone, Copy)]
 struct RmsNorm {
     eps: f32,
     offset: f32,
 }
 
 kernel! {
-    fn normalize<const FMA: bool>(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32, offset: f32) {
+    fn normalize<const FMA: bool>(out: &mut [f32], x: &[f32], weight: &[f32], norm: RmsNorm) {
         let width = weight.len();
         for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            let inverse = 1.0 / (dot::<FMA>(x, x) / width as f32 + eps).sqrt();
+            let inverse = 1.0 / (dot::<FMA>(x, x) / width as f32 + norm.eps).sqrt();
             for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-                *out = x * inverse * (offset + weight);
+                *out = x * inverse * (norm.offset + weight);
             }
         }
     }
@@ -54,23 +58,22 @@ kernel! {
         x: &[f32],
         weight: &[f32],
         gradient: &[f32],
-        eps: f32,
-        offset: f32,
+        norm: RmsNorm,
     ) {
         let width = weight.len();
         for (row, (x, gradient)) in x.chunks_exact(width).zip(gradient.chunks_exact(width)).enumerate() {
-            let inverse = 1.0 / (dot::<FMA>(x, x) / width as f32 + eps).sqrt();
+            let inverse = 1.0 / (dot::<FMA>(x, x) / width as f32 + norm.eps).sqrt();
             for ((sum, x), gradient) in weight_gradient.iter_mut().zip(x).zip(gradient) {
                 *sum = fma::<FMA>(gradient * x, inverse, *sum);
             }
             if x_gradient.is_empty() {
                 continue;
             }
-            let projection = sum_of(width, |i| gradient[i] * (offset + weight[i]) * x[i]);
+            let projection = sum_of(width, |i| gradient[i] * (norm.offset + weight[i]) * x[i]);
             let pull = projection * inverse * inverse / width as f32;
             let out = &mut x_gradient[row * width..][..width];
             for (((out, x), gradient), weight) in out.iter_mut().zip(x).zip(gradient).zip(weight) {
-                *out = inverse * fma::<FMA>(-x, pull, gradient * (offset + weight));
+                *out = inverse * fma::<FMA>(-x, pull, gradient * (norm.offset + weight));
             }
         }
     }
@@ -92,7 +95,7 @@ impl CustomOp2 for RmsNorm {
         let (x, weight) = (floats(x, x_layout)?, floats(weight, weight_layout)?);
         let width = weight.len();
         let values = map_rows(x.len() / width, width, width, |block, out| {
-            normalize(out, &x[block.start * width..block.end * width], &weight, self.eps, self.offset)
+            normalize(out, &x[block.start * width..block.end * width], &weight, *self)
         });
         Ok((storage(values, dtype)?, x_layout.shape().clone()))
     }
@@ -115,7 +118,7 @@ impl CustomOp2 for RmsNorm {
                     Ok(reduce_rows(shape, |block, out, sums| {
                         let block = block.start * width..block.end * width;
                         let (x, gradient) = (&xs[block.clone()], &gradients[block]);
-                        differentiate(out, sums, x, weights, gradient, self.eps, self.offset);
+                        differentiate(out, sums, x, weights, gradient, *self);
                     }))
                 })
             })

@@ -7,7 +7,8 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::kernel::kernel;
-use super::memory::{floats, fused, map_rows, storage, tensor, with_floats};
+use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
+use super::rows::map_rows;
 
 /// Cosines and sines `(positions, rotary_dim / 2)` of every position's angles.
 #[derive(Clone, Debug)]
@@ -73,6 +74,10 @@ pub fn rope(x: &Tensor, table: &Arc<RopeTable>, positions: &Arc<[u32]>, head_dim
 
 /// [`rope`] composed of candle's primitives.
 pub fn rope_reference(x: &Tensor, table: &Arc<RopeTable>, positions: &Arc<[u32]>, head_dim: usize) -> Result<Tensor> {
+    in_f32(x, |x| rope_in_f32(x, table, positions, head_dim))
+}
+
+fn rope_in_f32(x: &Tensor, table: &RopeTable, positions: &[u32], head_dim: usize) -> Result<Tensor> {
     let (tokens, width) = x.dims2()?;
     let half = table.half;
     // (tokens, 1, half)

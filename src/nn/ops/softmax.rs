@@ -5,7 +5,8 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 
 use super::kernel::kernel;
 use super::math::{exponentials, fma, maximum, sum_of};
-use super::memory::{floats, fused, map_rows, storage, tensor, width, with_floats};
+use super::memory::{floats, fused, in_f32, storage, tensor, width, with_floats};
+use super::rows::map_rows;
 
 /// `e^x / sum(e^x)` over the last dimension; a row of minus infinities gives NaN, as in torch.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
@@ -18,8 +19,10 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 
 /// [`softmax`] composed of candle's primitives.
 pub fn softmax_reference(x: &Tensor) -> Result<Tensor> {
-    let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
-    shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)
+    in_f32(x, |x| {
+        let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
+        shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)
+    })
 }
 
 struct Softmax {

@@ -63,7 +63,12 @@ impl Check {
     }
 
     /// The result and the gradients of a fixed random weighting of it; input `frozen` is no variable.
-    fn outcome(&self, dtype: DType, frozen: Option<usize>, op: &dyn Fn(&[Tensor]) -> Result<Tensor>) -> Outcome {
+    fn outcome(
+        &self,
+        dtype: DType,
+        frozen: Option<usize>,
+        op: &(dyn Fn(&[Tensor]) -> Result<Tensor> + Sync),
+    ) -> Outcome {
         let variables = self.variables(dtype);
         let inputs: Vec<Tensor> = variables
             .iter()
@@ -87,18 +92,24 @@ impl Check {
 
     pub(super) fn run(
         &self,
-        op: impl Fn(&[Tensor]) -> Result<Tensor>,
-        reference: impl Fn(&[Tensor]) -> Result<Tensor>,
+        op: impl Fn(&[Tensor]) -> Result<Tensor> + Sync,
+        reference: impl Fn(&[Tensor]) -> Result<Tensor> + Sync,
     ) {
         let exact = self.outcome(DType::F64, None, &reference);
         let ours = self.outcome(DType::F32, None, &op);
         self.compare("f32", &ours, &exact, self.tolerance);
         self.compare("bf16", &self.outcome(DType::BF16, None, &op), &exact, 2f64.powi(-7));
+        // candle sums in bf16, and logits are rounded before the loss.
+        self.compare("bf16 unfused", &self.outcome(DType::BF16, None, &reference), &exact, 2f64.powi(-5));
         // f64 has no fused form: the public function has to take the unfused one.
         self.compare("f64", &self.outcome(DType::F64, None, &op), &exact, 1e-12);
         self.finite_differences(&exact, &reference);
-        let again = self.outcome(DType::F32, None, &op);
-        assert!(ours.result == again.result && ours.gradients == again.gradients, "{}: two runs differ", self.name);
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let again = pool.install(|| self.outcome(DType::F32, None, &op));
+            let same = ours.result == again.result && ours.gradients == again.gradients;
+            assert!(same, "{}: {threads} threads give other bits", self.name);
+        }
         for frozen in 0..self.inputs.len() {
             let without = self.outcome(DType::F32, Some(frozen), &op);
             for (i, (gradient, full)) in without.gradients.iter().zip(&ours.gradients).enumerate() {
@@ -131,7 +142,7 @@ impl Check {
     }
 
     /// Central differences of the f64 reference at some places of every input.
-    fn finite_differences(&self, exact: &Outcome, reference: &dyn Fn(&[Tensor]) -> Result<Tensor>) {
+    fn finite_differences(&self, exact: &Outcome, reference: &(dyn Fn(&[Tensor]) -> Result<Tensor> + Sync)) {
         const STEP: f64 = 1e-5;
         let loss = |inputs: &[Vec<f64>]| -> f64 {
             let tensors =

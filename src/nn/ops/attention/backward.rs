@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::super::kernel::kernel;
 use super::super::math::{fma, sum_of};
 use super::super::matrix::{Product, View};
-use super::super::memory::{Shared, uninitialized};
+use super::super::rows::{Shared, uninitialized};
 use super::forward::{SERIAL, head_rows, weigh};
 use super::plan::{Plan, Tile};
 

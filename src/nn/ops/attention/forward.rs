@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::super::kernel::kernel;
 use super::super::math::{exponentials, maximum, tanh};
 use super::super::matrix::{Product, View};
-use super::super::memory::Shared;
+use super::super::rows::Shared;
 use super::plan::{Plan, Tile};
 
 /// Multiplications below which one thread does everything.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::memory::{floats, fused, storage, tensor, with_floats};
+use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
 use plan::Plan;
 
 /// Query rows `q` attend to the key rows `prefix` (a cache; empty in training) and then `k`.
@@ -96,17 +96,20 @@ fn segment_reference(q: &Tensor, k: &Tensor, v: &Tensor, plan: &Plan, segment: &
     let rows = q.narrow(0, segment.q.start, queries)?.contiguous()?;
     let q = rows.reshape((queries, heads, head_dim))?.transpose(0, 1)?.contiguous()?;
     // (heads, queries, keys)
-    let scores = (q.matmul(&expand(k)?.t()?)? * scale)?;
-    let scores = match softcap {
-        Some(cap) => ((scores / cap)?.tanh()? * cap)?,
-        None => scores,
-    };
+    let scores = q.matmul(&expand(k)?.t()?)?;
     let mask = (0..queries).flat_map(|query| {
         let visible = plan.visible(segment, query);
         (0..keys).map(move |key| if visible.contains(&key) { 0f32 } else { f32::NEG_INFINITY })
     });
-    let mask = Tensor::from_vec(mask.collect::<Vec<_>>(), (1, queries, keys), q.device())?.to_dtype(q.dtype())?;
-    let weights = super::softmax_reference(&scores.broadcast_add(&mask)?)?;
+    let mask = Tensor::from_vec(mask.collect::<Vec<_>>(), (1, queries, keys), q.device())?;
+    let weights = in_f32(&scores, |scores| {
+        let scores = (scores * scale)?;
+        let scores = match softcap {
+            Some(cap) => ((scores / cap)?.tanh()? * cap)?,
+            None => scores,
+        };
+        super::softmax_reference(&scores.broadcast_add(&mask.to_dtype(scores.dtype())?)?)
+    })?;
     weights.matmul(&expand(v)?)?.transpose(0, 1)?.contiguous()?.reshape((queries, heads * head_dim))
 }
 

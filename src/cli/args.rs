@@ -1,0 +1,78 @@
+//! Arguments.
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// A laboratory for LLaVA-style multimodal LLMs.
+#[derive(Parser)]
+#[command(name = "llmore", version, about, after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Evaluate an expression and print its value
+    #[arg(short = 'c', value_name = "EXPRESSION")]
+    pub code: Option<String>,
+    /// Override an option of every trainer, or `limit`, or `smoke=true`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Tables as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  llmore run scripts/quickstart.rhai                   train, evaluate and plot a small LLaVA
+  llmore run scripts/quickstart.rhai --set smoke=true  the same in two steps
+  llmore -c 'encoder(\"tiny-clip\").tokens'              evaluate an expression
+  llmore repl                                          explore
+  llmore docs trainer                                  help on a function
+
+Exit codes: 0 ok, 1 script error, 2 usage, 3 does not fit, 130 interrupted and saved";
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Run a script
+    Run {
+        script: PathBuf,
+        /// Override an option of every trainer, or `limit`, or `smoke=true`
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// What the script sees as `args`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Parse a script without running it
+    Check { script: PathBuf },
+    /// Explore interactively
+    Repl {
+        /// A script to run first
+        file: Option<PathBuf>,
+    },
+    /// List what there is
+    Ls { what: Listing },
+    /// Help on a function, or the whole script reference
+    Docs {
+        topic: Option<String>,
+        /// The reference page as Markdown
+        #[arg(long)]
+        markdown: bool,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum Listing {
+    Models,
+    Datasets,
+    Benchmarks,
+    Recipes,
+    Runs,
+}
+
+/// The help text.
+pub(super) fn help() -> String {
+    Args::command().render_help().to_string()
+}

@@ -1,0 +1,63 @@
+//! Events as progress lines.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::progress::{Progress, Update};
+use crate::device::peak_memory;
+use crate::events::{Event, Listener};
+use crate::show::{bytes, count, number, percent};
+
+/// Turns a session's events into updates of the progress display.
+pub(super) struct ProgressListener {
+    progress: Arc<Progress>,
+    /// The task under way and its unit, and what its line says.
+    current: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    task: String,
+    unit: String,
+    facts: Vec<(&'static str, String)>,
+    /// Supervised positions and seconds, for the mean speed.
+    tokens: u64,
+    seconds: f64,
+}
+
+impl ProgressListener {
+    pub(super) fn new(progress: Arc<Progress>) -> Self {
+        ProgressListener { progress, current: Mutex::default() }
+    }
+}
+
+impl Listener for ProgressListener {
+    fn hear(&self, event: &Event) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let (done, total, finished) = match event {
+            Event::Start { task, done, total, unit } => {
+                *current = Current { task: task.clone(), unit: unit.clone(), ..Current::default() };
+                (*done, *total, false)
+            }
+            Event::Step(step) => {
+                current.tokens += step.positions;
+                current.seconds += step.seconds;
+                let speed = (current.tokens as f64 / current.seconds.max(1e-9)) as usize;
+                current.facts =
+                    vec![("loss", number(step.loss)), ("", format!("{} tokens/s", count(speed))), memory()];
+                (step.step, step.steps, false)
+            }
+            Event::Scored { done, total, score, .. } => {
+                current.facts = vec![("score", percent(*score)), memory()];
+                (*done, *total, false)
+            }
+            Event::Checkpoint { .. } => return,
+            Event::End { done, total, .. } => (*done, *total, true),
+        };
+        let (task, unit, facts) = (&current.task, &current.unit, &current.facts);
+        self.progress.update(&Update { task, done, total, unit, facts, finished });
+    }
+}
+
+fn memory() -> (&'static str, String) {
+    ("peak", peak_memory().map_or_else(|| "?".to_string(), bytes))
+}

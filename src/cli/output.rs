@@ -1,0 +1,102 @@
+//! A session's output on a terminal: text and tables to stdout, figures as pictures with the path of their PNG.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::graphics::{Graphics, encode};
+use super::progress::Progress;
+use crate::device::variable;
+use crate::script::Output;
+use crate::show::{Figure, Table};
+
+/// Columns a picture takes at most.
+const PICTURE_COLUMNS: usize = 100;
+
+/// Prints to stdout, between progress bars.
+pub(super) struct Terminal {
+    progress: Arc<Progress>,
+    json: bool,
+    /// Where figures are written.
+    folder: PathBuf,
+    figures: AtomicUsize,
+    /// Asked once, when the first picture is shown.
+    graphics: OnceLock<Graphics>,
+}
+
+impl Terminal {
+    pub(super) fn new(progress: Arc<Progress>, json: bool, runs: PathBuf) -> Self {
+        let folder = runs.join("figures");
+        Terminal { progress, json, folder, figures: AtomicUsize::new(0), graphics: OnceLock::new() }
+    }
+
+    fn print(&self, text: &str) {
+        self.progress.suspend(|| {
+            let mut out = std::io::stdout().lock();
+            // A closed pipe (`| head`) is no error of ours.
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        });
+    }
+}
+
+impl Output for Terminal {
+    fn text(&self, text: &str) {
+        self.print(&format!("{text}\n"));
+    }
+
+    fn fragment(&self, text: &str) {
+        self.print(text);
+    }
+
+    fn table(&self, table: &Table) {
+        self.print(&table_text(table, self.json));
+    }
+
+    fn figure(&self, figure: &Figure, about: &str) {
+        let number = self.figures.fetch_add(1, Ordering::SeqCst) + 1;
+        let path = self.folder.join(format!("{}-{number}.png", std::process::id()));
+        let graphics = self.graphics.get_or_init(Graphics::of_terminal);
+        let columns = terminal_width().unwrap_or(PICTURE_COLUMNS).min(PICTURE_COLUMNS);
+        let picture = figure
+            .picture()
+            .and_then(|picture| encode(*graphics, picture.width, picture.height, &picture.rgb, columns))
+            .unwrap_or_default();
+        let saved = match figure.save(&path) {
+            Ok(()) => path.display().to_string(),
+            Err(error) => format!("not saved: {error}"),
+        };
+        let line = if picture.is_empty() { "" } else { "\n" };
+        self.print(&format!("{picture}{line}{about} -> {saved}\n"));
+    }
+}
+
+/// Prints a table to stdout.
+pub(super) fn print_table(table: &Table, json: bool) {
+    let _ = std::io::stdout().lock().write_all(table_text(table, json).as_bytes());
+}
+
+fn table_text(table: &Table, json: bool) -> String {
+    if json {
+        return format!("{}\n", table.json());
+    }
+    let color = std::io::stdout().is_terminal() && variable("NO_COLOR").is_none();
+    let text = table.text(terminal_width(), color);
+    if text.ends_with('\n') { text } else { format!("{text}\n") }
+}
+
+/// Columns of the terminal; `None` when stdout is none.
+fn terminal_width() -> Option<usize> {
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    let (_, columns) = console_size()?;
+    Some(columns)
+}
+
+fn console_size() -> Option<(usize, usize)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ fills the struct it is given; the file descriptor is stdout.
+    let done = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) };
+    (done == 0 && size.ws_col > 0).then_some((usize::from(size.ws_row), usize::from(size.ws_col)))
+}

@@ -1,0 +1,205 @@
+//! Building models: `encoder`, `llm`, `projector`, `vlm`, `load`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rhai::plugin::*;
+use rhai::{Map, NativeCallContext};
+
+use super::Fallible;
+use crate::error::{Error, Result};
+use crate::image::Aspect;
+use crate::models::registry::Target;
+use crate::preset::PresetKind;
+use crate::script::convert::Options;
+use crate::script::handles::{EncoderHandle, LlmHandle, ProjectorHandle, VlmHandle};
+use crate::script::state::State;
+use crate::text::Template;
+use crate::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, Select, Vlm, checkpoint};
+use crate::{bail, device, error};
+
+/// dtype and device of an option map; f32 on the CPU is the default.
+fn target(options: &Options) -> Result<Target> {
+    let dtype = device::dtype(&options.string("dtype")?.unwrap_or_else(|| "f32".to_string()))?;
+    let device = device::device(&options.string("device")?.unwrap_or_else(|| "cpu".to_string()))?;
+    Ok(Target { dtype, device })
+}
+
+/// `weights: "random"`; stored weights are the default.
+fn random(options: &Options) -> Result<bool> {
+    match options.string("weights")?.as_deref() {
+        None => Ok(false),
+        Some("random") => Ok(true),
+        Some(other) => Err(Error::unknown("kind of weights", other, &["random"], "")),
+    }
+}
+
+fn seed(options: &Options, state: &State) -> Result<u64> {
+    Ok(options.count("seed")?.map_or_else(|| state.seed(), |seed| seed as u64))
+}
+
+fn open_encoder(state: &State, id: &str, map: Map) -> Result<EncoderHandle> {
+    let keys = ["select_layer", "select", "weights", "seed", "dtype", "device"];
+    let options = Options::new(map, "encoder", &keys)?;
+    let select = options.string("select")?.map(|name| Select::parse(&name)).transpose()?;
+    let options = EncoderOptions {
+        select_layer: options.int("select_layer")?,
+        select,
+        random: random(&options)?,
+        seed: seed(&options, state)?,
+        target: target(&options)?,
+    };
+    let id = state.stand_in(PresetKind::Encoders, id);
+    Ok(EncoderHandle(Arc::new(Encoder::open(state.presets(), &id, options)?)))
+}
+
+fn open_llm(state: &State, id: &str, map: Map) -> Result<LlmHandle> {
+    let options = Options::new(map, "llm", &["weights", "seed", "dtype", "device"])?;
+    let options =
+        LlmOptions { random: random(&options)?, seed: seed(&options, state)?, target: target(&options)? };
+    let id = state.stand_in(PresetKind::Llms, id);
+    Ok(LlmHandle(Arc::new(Llm::open(state.presets(), &id, options)?)))
+}
+
+fn compose(state: &State, encoder: EncoderHandle, projector: ProjectorHandle, llm: LlmHandle, map: Map) -> Result<VlmHandle> {
+    let options = Options::new(map, "vlm", &["seed", "image", "template"])?;
+    let Some(template) = options.string("template")?.or_else(|| llm.0.template.clone()) else {
+        return Err(error!(Option, "LLM `{}` does not say which template it was made for", llm.0.id)
+            .help("name it: `vlm(encoder, projector, llm, #{ template: \"llama_3_1\" })`"));
+    };
+    let template = Template::load(state.presets(), &template)?;
+    let aspect = aspect(&options.string("image")?.unwrap_or_else(|| "pad".to_string()))?;
+    let seed = seed(&options, state)?;
+    Ok(VlmHandle(Arc::new(Vlm::compose(encoder.0, &projector.name, llm.0, template, aspect, seed)?)))
+}
+
+fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
+    let options = Options::new(map, "load", &["template", "dtype", "device"])?;
+    if !Path::new(path).is_dir() {
+        bail!(Missing, "no folder `{path}`");
+    }
+    let template = options.string("template")?;
+    let vlm = checkpoint::load(state.presets(), Path::new(path), template.as_deref(), &target(&options)?)?;
+    Ok(VlmHandle(Arc::new(vlm)))
+}
+
+/// `square` or `pad`.
+pub(super) fn aspect(name: &str) -> Result<Aspect> {
+    match name {
+        "square" => Ok(Aspect::Square),
+        "pad" => Ok(Aspect::Pad),
+        _ => Err(Error::unknown("image mode", name, &["square", "pad"], "")),
+    }
+}
+
+#[export_module]
+pub mod build {
+    /// Opens a vision encoder: a preset id, or a folder in Hugging Face layout.
+    ///
+    /// ```rhai
+    /// let e = encoder("tiny-clip");
+    /// print(`${e.tokens} tokens of width ${e.width}`);
+    /// ```
+    #[rhai_fn(name = "encoder", return_raw)]
+    pub fn encoder(context: NativeCallContext, id: &str) -> Fallible<EncoderHandle> {
+        Ok(open_encoder(&State::of(&context)?, id, Map::new())?)
+    }
+
+    /// Opens a vision encoder with options: `select_layer` (-2 is the output of the last block but one), `select`
+    /// ("patch" or "cls_patch"), `weights: "random"`, `seed`, `dtype`, `device`.
+    ///
+    /// ```rhai
+    /// let e = encoder("tiny-clip", #{ select_layer: -1, select: "cls_patch" });
+    /// print(e.tokens);  // 17
+    /// ```
+    #[rhai_fn(name = "encoder", return_raw)]
+    pub fn encoder_with(context: NativeCallContext, id: &str, options: Map) -> Fallible<EncoderHandle> {
+        Ok(open_encoder(&State::of(&context)?, id, options)?)
+    }
+
+    /// Opens an LLM: a preset id, or a folder in Hugging Face layout.
+    ///
+    /// ```rhai
+    /// let lm = llm("tiny-llama");
+    /// print(lm);
+    /// ```
+    #[rhai_fn(name = "llm", return_raw)]
+    pub fn llm(context: NativeCallContext, id: &str) -> Fallible<LlmHandle> {
+        Ok(open_llm(&State::of(&context)?, id, Map::new())?)
+    }
+
+    /// Opens an LLM with options: `weights: "random"`, `seed`, `dtype`, `device`.
+    ///
+    /// ```rhai
+    /// let lm = llm("tiny-llama", #{ seed: 1 });
+    /// print(lm.params);
+    /// ```
+    #[rhai_fn(name = "llm", return_raw)]
+    pub fn llm_with(context: NativeCallContext, id: &str, options: Map) -> Fallible<LlmHandle> {
+        Ok(open_llm(&State::of(&context)?, id, options)?)
+    }
+
+    /// Names a projector: `mlp2x_gelu` (any depth), `linear` or `identity`. Its widths are those of what it joins.
+    ///
+    /// ```rhai
+    /// let p = projector("mlp2x_gelu");
+    /// ```
+    #[rhai_fn(name = "projector", return_raw)]
+    pub fn projector(name: &str) -> Fallible<ProjectorHandle> {
+        crate::models::projectors::mlp::ProjectorSpec::parse(name)?;
+        Ok(ProjectorHandle { name: name.to_string(), part: None })
+    }
+
+    /// Joins an encoder, a projector and an LLM; widths, context and template are checked here.
+    ///
+    /// ```rhai
+    /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
+    /// print(m);
+    /// ```
+    #[rhai_fn(name = "vlm", return_raw)]
+    pub fn vlm(
+        context: NativeCallContext,
+        encoder: EncoderHandle,
+        projector: ProjectorHandle,
+        llm: LlmHandle,
+    ) -> Fallible<VlmHandle> {
+        Ok(compose(&State::of(&context)?, encoder, projector, llm, Map::new())?)
+    }
+
+    /// Joins parts with options: `seed` of the projector's start, `image` ("pad" or "square"), `template`.
+    ///
+    /// ```rhai
+    /// let m = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"), #{ seed: 1, image: "square" });
+    /// ```
+    #[rhai_fn(name = "vlm", return_raw)]
+    pub fn vlm_with(
+        context: NativeCallContext,
+        encoder: EncoderHandle,
+        projector: ProjectorHandle,
+        llm: LlmHandle,
+        options: Map,
+    ) -> Fallible<VlmHandle> {
+        Ok(compose(&State::of(&context)?, encoder, projector, llm, options)?)
+    }
+
+    /// Opens a whole model from a LLaVA-MORE checkpoint folder.
+    ///
+    /// ```rhai
+    /// let m = load("tests/fixtures/training/checkpoint");
+    /// print(m);
+    /// ```
+    #[rhai_fn(name = "load", return_raw)]
+    pub fn load(context: NativeCallContext, path: &str) -> Fallible<VlmHandle> {
+        Ok(open_model(&State::of(&context)?, path, Map::new())?)
+    }
+
+    /// Opens a whole model with options: `template` (instead of what the folder says), `dtype`, `device`.
+    ///
+    /// ```rhai
+    /// let m = load("tests/fixtures/training/checkpoint", #{ template: "plain" });
+    /// ```
+    #[rhai_fn(name = "load", return_raw)]
+    pub fn load_with(context: NativeCallContext, path: &str, options: Map) -> Fallible<VlmHandle> {
+        Ok(open_model(&State::of(&context)?, path, options)?)
+    }
+}

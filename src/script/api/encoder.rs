@@ -1,0 +1,132 @@
+//! Encoders: facts, preprocessing, features.
+
+use candle_core::Tensor;
+use rhai::plugin::*;
+use rhai::{Array, Map};
+
+use super::Fallible;
+use super::build::aspect;
+use crate::device::device_name;
+use crate::error;
+use crate::error::Result;
+use crate::image::Aspect;
+use crate::script::convert::{Options, shown};
+use crate::script::handles::{EncoderHandle, ImageHandle, TensorHandle, dtype_name};
+
+/// Pixels (1, 3, height, width) of a picture or of a pixel tensor.
+fn pixels(encoder: &EncoderHandle, value: &Dynamic) -> Result<Tensor> {
+    if let Some(image) = value.clone().try_cast::<ImageHandle>() {
+        return Ok(encoder.0.preprocess(&image.0, Aspect::Square)?.unsqueeze(0)?);
+    }
+    match value.clone().try_cast::<TensorHandle>() {
+        Some(tensor) if tensor.0.rank() == 3 => Ok(tensor.0.unsqueeze(0)?),
+        Some(tensor) => Err(error!(Shape, "pixels have shape {:?}, expected (3, height, width)", tensor.0.dims())),
+        None => Err(error!(Type, "expected an Image or a Tensor of pixels, got {}", shown(value))),
+    }
+}
+
+#[export_module]
+pub mod encoder {
+    /// The preset id or folder it was opened by.
+    ///
+    /// ```rhai
+    /// print(encoder("tiny-clip").id);
+    /// ```
+    #[rhai_fn(get = "id", pure)]
+    pub fn id(e: &mut EncoderHandle) -> String {
+        e.0.id.clone()
+    }
+
+    /// Width of the features.
+    #[rhai_fn(get = "width", pure)]
+    pub fn width(e: &mut EncoderHandle) -> i64 {
+        e.0.width() as i64
+    }
+
+    /// Visual tokens per picture.
+    #[rhai_fn(get = "tokens", pure)]
+    pub fn tokens(e: &mut EncoderHandle) -> i64 {
+        e.0.tokens() as i64
+    }
+
+    /// Side of the square the tower sees, in pixels.
+    #[rhai_fn(get = "image_size", pure)]
+    pub fn image_size(e: &mut EncoderHandle) -> i64 {
+        e.0.tower.spec().image_size as i64
+    }
+
+    /// Blocks in the checkpoint.
+    #[rhai_fn(get = "layers", pure)]
+    pub fn layers(e: &mut EncoderHandle) -> i64 {
+        e.0.tower.spec().layers as i64
+    }
+
+    /// Number of weights.
+    #[rhai_fn(get = "params", pure)]
+    pub fn params(e: &mut EncoderHandle) -> i64 {
+        e.0.params.count() as i64
+    }
+
+    /// The dtype it computes in.
+    #[rhai_fn(get = "dtype", pure)]
+    pub fn dtype(e: &mut EncoderHandle) -> String {
+        dtype_name(e.0.target().dtype).to_string()
+    }
+
+    /// Where it computes.
+    #[rhai_fn(get = "device", pure)]
+    pub fn device(e: &mut EncoderHandle) -> String {
+        device_name(&e.0.target().device)
+    }
+
+    /// Pixels (3, H, W) as the reference image processor gives them.
+    ///
+    /// ```rhai
+    /// let x = encoder("tiny-clip").preprocess(image("tests/fixtures/images/red-circle.png"));
+    /// print(x.shape);  // [3, 64, 64]
+    /// ```
+    #[rhai_fn(name = "preprocess", return_raw)]
+    pub fn preprocess(e: EncoderHandle, image: ImageHandle) -> Fallible<TensorHandle> {
+        Ok(TensorHandle(e.0.preprocess(&image.0, Aspect::Square)?))
+    }
+
+    /// The same with `image: "pad"`: first pasted on a square of the mean color.
+    ///
+    /// ```rhai
+    /// let x = encoder("tiny-clip").preprocess(image("tests/fixtures/images/wide-640x11.png"), #{ image: "pad" });
+    /// ```
+    #[rhai_fn(name = "preprocess", return_raw)]
+    pub fn preprocess_with(e: EncoderHandle, image: ImageHandle, options: Map) -> Fallible<TensorHandle> {
+        let options = Options::new(options, "preprocess", &["image"])?;
+        let aspect = aspect(&options.string("image")?.unwrap_or_else(|| "square".to_string()))?;
+        Ok(TensorHandle(e.0.preprocess(&image.0, aspect)?))
+    }
+
+    /// All hidden states, each (sequence, width): `[0]` are the embeddings, `[i]` is the output of block i.
+    ///
+    /// ```rhai
+    /// let states = encoder("tiny-clip").hidden_states(image("tests/fixtures/images/red-circle.png"));
+    /// print(states.len());  // 5
+    /// ```
+    #[rhai_fn(name = "hidden_states", return_raw)]
+    pub fn hidden_states(e: EncoderHandle, image: Dynamic) -> Fallible<Array> {
+        let states = e.0.hidden_states(&pixels(&e, &image)?)?;
+        let mut array = Array::with_capacity(states.len());
+        for state in states {
+            array.push(Dynamic::from(TensorHandle(state.squeeze(0).map_err(crate::error::Error::from)?)));
+        }
+        Ok(array)
+    }
+
+    /// Features (tokens, width) after layer and token selection.
+    ///
+    /// ```rhai
+    /// let x = encoder("tiny-clip").encode(image("tests/fixtures/images/red-circle.png"));
+    /// print(x.shape);  // [16, 128]
+    /// ```
+    #[rhai_fn(name = "encode", return_raw)]
+    pub fn encode(e: EncoderHandle, image: Dynamic) -> Fallible<TensorHandle> {
+        let features = e.0.encode(&pixels(&e, &image)?)?;
+        Ok(TensorHandle(features.squeeze(0).map_err(crate::error::Error::from)?))
+    }
+}

@@ -1,0 +1,153 @@
+//! LLMs on their own: facts, logits, generation from plain text.
+
+use std::sync::Arc;
+
+use rhai::plugin::*;
+use rhai::{Array, Map, NativeCallContext};
+
+use super::Fallible;
+use crate::error::Result;
+use crate::nn::packing::Packing;
+use crate::script::convert::{Options, ids};
+use crate::script::handles::{LlmHandle, TensorHandle, TokenizerHandle, dtype_name};
+use crate::script::state::State;
+use crate::vlm::generate::{Sampling, complete};
+use crate::{bail, device};
+
+/// `max_new_tokens`, `temperature`, `top_p`, `seed` of an option map.
+pub(super) fn sampling(options: &Options, state: &State) -> Result<Sampling> {
+    let standard = Sampling::default();
+    let sampling = Sampling {
+        max_new_tokens: options.count("max_new_tokens")?.unwrap_or(standard.max_new_tokens),
+        temperature: options.float("temperature")?.unwrap_or(standard.temperature),
+        top_p: options.float("top_p")?.unwrap_or(standard.top_p),
+        seed: options.count("seed")?.map_or_else(|| state.seed(), |seed| seed as u64),
+    };
+    if sampling.max_new_tokens == 0 {
+        bail!(Option, "option `max_new_tokens` is 0, it must be above 0");
+    }
+    if !sampling.temperature.is_finite() || sampling.temperature < 0.0 {
+        bail!(Option, "option `temperature` is {}, it must not be below 0", sampling.temperature);
+    }
+    if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
+        bail!(Option, "option `top_p` is {}, it must be above 0 and at most 1", sampling.top_p);
+    }
+    Ok(sampling)
+}
+
+fn logits_of(llm: &LlmHandle, array: &Array) -> Result<TensorHandle> {
+    let model = &llm.0.model;
+    let (vocab, context) = (model.spec().vocab as i64, model.spec().context);
+    let ids = ids(array)?;
+    if ids.is_empty() || ids.len() > context {
+        bail!(Data, "{} ids, expected from 1 to the context of {context}", ids.len());
+    }
+    if let Some(id) = ids.iter().find(|id| !(0..vocab).contains(*id)) {
+        bail!(Data, "token id {id} is outside the vocabulary of {vocab}");
+    }
+    llm.0.params.set_trainable(false)?;
+    let ids: Arc<[u32]> = ids.into_iter().map(|id| id as u32).collect();
+    let hidden = model.hidden(&model.embed(&ids)?, &Packing::whole(&[ids.len()]), None)?;
+    Ok(TensorHandle(model.logits(&hidden)?))
+}
+
+#[export_module]
+pub mod llm {
+    /// The preset id or folder it was opened by.
+    #[rhai_fn(get = "id", pure)]
+    pub fn id(lm: &mut LlmHandle) -> String {
+        lm.0.id.clone()
+    }
+
+    /// Hidden size.
+    #[rhai_fn(get = "width", pure)]
+    pub fn width(lm: &mut LlmHandle) -> i64 {
+        lm.0.width() as i64
+    }
+
+    /// Number of blocks.
+    #[rhai_fn(get = "layers", pure)]
+    pub fn layers(lm: &mut LlmHandle) -> i64 {
+        lm.0.model.spec().layers as i64
+    }
+
+    /// Rows of the embedding.
+    #[rhai_fn(get = "vocab", pure)]
+    pub fn vocab(lm: &mut LlmHandle) -> i64 {
+        lm.0.model.spec().vocab as i64
+    }
+
+    /// Longest sequence, visual tokens included.
+    #[rhai_fn(get = "context", pure)]
+    pub fn context_length(lm: &mut LlmHandle) -> i64 {
+        lm.0.context() as i64
+    }
+
+    /// Number of weights.
+    #[rhai_fn(get = "params", pure)]
+    pub fn params(lm: &mut LlmHandle) -> i64 {
+        lm.0.params.count() as i64
+    }
+
+    /// Its tokenizer.
+    ///
+    /// ```rhai
+    /// print(llm("tiny-llama").tokenizer.encode("what color is the shape?"));
+    /// ```
+    #[rhai_fn(get = "tokenizer", pure)]
+    pub fn tokenizer(lm: &mut LlmHandle) -> TokenizerHandle {
+        TokenizerHandle(lm.0.tokenizer.clone())
+    }
+
+    /// The name of the template it was made for, or `()`.
+    #[rhai_fn(get = "template", pure)]
+    pub fn template(lm: &mut LlmHandle) -> Dynamic {
+        lm.0.template.clone().map_or(Dynamic::UNIT, Dynamic::from)
+    }
+
+    /// The dtype it computes in.
+    #[rhai_fn(get = "dtype", pure)]
+    pub fn dtype(lm: &mut LlmHandle) -> String {
+        dtype_name(lm.0.target().dtype).to_string()
+    }
+
+    /// Where it computes.
+    #[rhai_fn(get = "device", pure)]
+    pub fn device(lm: &mut LlmHandle) -> String {
+        device::device_name(&lm.0.target().device)
+    }
+
+    /// Logits of every position, (ids, vocab).
+    ///
+    /// ```rhai
+    /// let lm = llm("tiny-llama");
+    /// print(lm.logits(lm.tokenizer.encode("a red circle")).shape);
+    /// ```
+    #[rhai_fn(name = "logits", return_raw)]
+    pub fn logits(lm: LlmHandle, ids: Array) -> Fallible<TensorHandle> {
+        Ok(logits_of(&lm, &ids)?)
+    }
+
+    /// Continues a text; no chat template, the new text alone.
+    ///
+    /// ```rhai
+    /// print(llm("tiny-llama").generate("a red"));
+    /// ```
+    #[rhai_fn(name = "generate", return_raw)]
+    pub fn generate(context: NativeCallContext, lm: LlmHandle, text: &str) -> Fallible<String> {
+        let sampling = sampling(&Options::new(Map::new(), "generate", &[])?, &State::of(&context)?)?;
+        Ok(complete(&lm.0, text, &sampling)?)
+    }
+
+    /// The same with `max_new_tokens`, `temperature` (0 is greedy), `top_p`, `seed`.
+    ///
+    /// ```rhai
+    /// print(llm("tiny-llama").generate("a red", #{ max_new_tokens: 4, temperature: 1, seed: 3 }));
+    /// ```
+    #[rhai_fn(name = "generate", return_raw)]
+    pub fn generate_with(context: NativeCallContext, lm: LlmHandle, text: &str, options: Map) -> Fallible<String> {
+        let keys = ["max_new_tokens", "temperature", "top_p", "seed"];
+        let sampling = sampling(&Options::new(options, "generate", &keys)?, &State::of(&context)?)?;
+        Ok(complete(&lm.0, text, &sampling)?)
+    }
+}

@@ -1,0 +1,218 @@
+//! Looking: plots, galleries, tables, `show`.
+
+use rhai::plugin::*;
+use rhai::{Array, Map, NativeCallContext};
+
+use super::Fallible;
+use super::tensor::floats;
+use crate::error::Result;
+use crate::script::convert::{Options, number, numbers, shown};
+use crate::script::describe;
+use crate::script::handles::{FigureHandle, ImageHandle, PlanHandle, TableHandle, TensorHandle};
+use crate::script::state::State;
+use crate::show::{Caption, Cell, Figure, Labels, LinePlot, Picture, Table};
+use crate::{bail, error};
+
+/// Shows a value where the session's output goes: tables and pictures as such, everything else on one line.
+pub(in crate::script) fn show_value(state: &State, value: &Dynamic) {
+    let output = state.output();
+    if let Some(table) = value.read_lock::<TableHandle>() {
+        output.table(&table.0);
+    } else if let Some(figure) = value.read_lock::<FigureHandle>() {
+        output.figure(&figure.0, &figure.to_string());
+    } else if let Some(plan) = value.read_lock::<PlanHandle>() {
+        output.table(&super::train::plan_table(&plan.0));
+    } else if let Some(image) = value.read_lock::<ImageHandle>() {
+        let picture = Picture::new(image.0.width, image.0.height, image.0.pixels.to_vec());
+        match picture.and_then(|picture| Figure::gallery(&[picture], &[Caption::from("")], "")) {
+            Ok(figure) => output.figure(&figure, &image.to_string()),
+            Err(_) => output.text(&image.to_string()),
+        }
+    } else {
+        output.text(&describe(value));
+    }
+}
+
+fn points(xs: &[f64], ys: &[f64]) -> Result<Vec<(f64, f64)>> {
+    if xs.len() != ys.len() {
+        bail!(Shape, "{} x values and {} y values", xs.len(), ys.len());
+    }
+    Ok(xs.iter().copied().zip(ys.iter().copied()).collect())
+}
+
+/// Values over 1, 2, 3, ...
+fn counted(ys: &[f64]) -> Vec<(f64, f64)> {
+    ys.iter().enumerate().map(|(i, y)| (i as f64 + 1.0, *y)).collect()
+}
+
+fn plot_map(map: Map) -> Result<Figure> {
+    let options = Options::new(map, "plot", &["series", "title", "x", "y", "log"])?;
+    let Some(series) = options.value("series").and_then(|value| value.try_cast::<Map>()) else {
+        return Err(error!(Option, "`plot` needs `series`").help("plot(#{ series: #{ loss: t.losses } })"));
+    };
+    let mut lines = Vec::new();
+    for (name, values) in series {
+        let Some(values) = values.clone().try_cast::<Array>() else {
+            bail!(Type, "series `{name}` is {}, expected an array", shown(&values));
+        };
+        lines.push((name.to_string(), counted(&numbers(&values)?)));
+    }
+    Figure::line(LinePlot {
+        series: lines,
+        title: options.string("title")?.unwrap_or_default(),
+        x: options.string("x")?.unwrap_or_default(),
+        y: options.string("y")?.unwrap_or_default(),
+        log: options.bool("log")?.unwrap_or(false),
+    })
+}
+
+fn line(points: Vec<(f64, f64)>) -> Result<Figure> {
+    Figure::line(LinePlot { series: vec![(String::new(), points)], ..LinePlot::default() })
+}
+
+fn table_of(rows: &Array) -> Result<Table> {
+    let mut columns: Vec<String> = Vec::new();
+    let maps: Vec<Map> = rows
+        .iter()
+        .map(|row| row.clone().try_cast::<Map>().ok_or_else(|| error!(Type, "a row is {}, expected a map", shown(row))))
+        .collect::<Result<_>>()?;
+    for key in maps.iter().flat_map(|map| map.keys()) {
+        if !columns.iter().any(|column| column == key.as_str()) {
+            columns.push(key.to_string());
+        }
+    }
+    let is_number = |column: &str| maps.iter().all(|map| map.get(column).is_none_or(|value| number(value).is_some()));
+    let mut table = Table::new("");
+    for column in &columns {
+        table = if is_number(column) { table.number(column.as_str()) } else { table.column(column.as_str()) };
+    }
+    for map in &maps {
+        let cell = |column: &String| match map.get(column.as_str()) {
+            None => Cell::from(""),
+            Some(value) if value.is_int() => Cell::of(value.to_string(), value.as_int().unwrap_or(0)),
+            Some(value) => number(value).map_or_else(|| Cell::from(describe(value)), Cell::from),
+        };
+        table.push(columns.iter().map(cell));
+    }
+    Ok(table)
+}
+
+#[export_module]
+pub mod look {
+    /// A line plot of numbers.
+    ///
+    /// ```rhai
+    /// plot([3.0, 2.0, 1.5]).save("target/example-plot.png");
+    /// ```
+    #[rhai_fn(name = "plot", return_raw)]
+    pub fn plot(ys: Array) -> Fallible<FigureHandle> {
+        Ok(FigureHandle(line(counted(&numbers(&ys)?))?))
+    }
+
+    /// A line plot of y over x.
+    ///
+    /// ```rhai
+    /// let f = plot([0, 10, 20], [3.0, 2.0, 1.5]);
+    /// ```
+    #[rhai_fn(name = "plot", return_raw)]
+    pub fn plot_xy(xs: Array, ys: Array) -> Fallible<FigureHandle> {
+        Ok(FigureHandle(line(points(&numbers(&xs)?, &numbers(&ys)?)?)?))
+    }
+
+    /// Several series: `#{ series: #{ name: ys }, title, x, y, log }`.
+    ///
+    /// ```rhai
+    /// let f = plot(#{ series: #{ clip: [3, 2, 1], dino: [3, 2.5, 2] }, title: "loss", x: "step", log: true });
+    /// ```
+    #[rhai_fn(name = "plot", return_raw)]
+    pub fn plot_series(options: Map) -> Fallible<FigureHandle> {
+        Ok(FigureHandle(plot_map(options)?))
+    }
+
+    /// A bar chart of a map from name to number.
+    ///
+    /// ```rhai
+    /// let f = bar(#{ model: 0.98, blind: 0.67, majority: 0.373 });
+    /// ```
+    #[rhai_fn(name = "bar", return_raw)]
+    pub fn bar(values: Map) -> Fallible<FigureHandle> {
+        let mut bars = Vec::new();
+        for (name, value) in values {
+            let Some(height) = number(&value) else {
+                return Err(error!(Type, "`{name}` is {}, expected a number", shown(&value)).into());
+            };
+            bars.push((name.to_string(), height));
+        }
+        Ok(FigureHandle(Figure::bar(&bars, &Labels::default())?))
+    }
+
+    /// A histogram of numbers.
+    ///
+    /// ```rhai
+    /// let f = hist([1, 2, 2, 3, 3, 3]);
+    /// ```
+    #[rhai_fn(name = "hist", return_raw)]
+    pub fn hist(values: Array) -> Fallible<FigureHandle> {
+        Ok(FigureHandle(Figure::hist(&numbers(&values)?, &Labels::default())?))
+    }
+
+    /// A two-dimensional tensor as colors.
+    ///
+    /// ```rhai
+    /// let f = heatmap(encoder("tiny-clip").encode(image("tests/fixtures/images/red-circle.png")));
+    /// ```
+    #[rhai_fn(name = "heatmap", return_raw)]
+    pub fn heatmap(x: TensorHandle) -> Fallible<FigureHandle> {
+        let values = floats(&x.0)?;
+        match x.0.dims() {
+            [rows, columns] => Ok(FigureHandle(Figure::heatmap(*rows, *columns, &values, &Labels::default())?)),
+            dims => Err(error!(Shape, "a heatmap needs two dimensions, this tensor has shape {dims:?}").into()),
+        }
+    }
+
+    /// Pictures with captions in a grid; a caption that begins with a check mark or a cross gets it in color.
+    ///
+    /// ```rhai
+    /// let d = dataset("tiny-emoji");
+    /// let f = gallery([d[0].image, d[1].image], [d[0].turns[1].value, d[1].turns[1].value]);
+    /// ```
+    #[rhai_fn(name = "gallery", return_raw)]
+    pub fn gallery(images: Array, captions: Array) -> Fallible<FigureHandle> {
+        let mut pictures = Vec::new();
+        for image in &images {
+            let Some(image) = crate::script::convert::image(image)? else {
+                return Err(error!(Type, "a gallery needs images, got ()").into());
+            };
+            pictures.push(Picture::new(image.width, image.height, image.pixels.to_vec())?);
+        }
+        let captions: Vec<Caption> = captions.iter().map(|text| Caption::from(text.to_string().as_str())).collect();
+        Ok(FigureHandle(Figure::gallery(&pictures, &captions, "")?))
+    }
+
+    /// Writes a figure to a `.png` or `.svg` file.
+    #[rhai_fn(name = "save", return_raw)]
+    pub fn save(f: FigureHandle, path: &str) -> Fallible<()> {
+        Ok(f.0.save(path)?)
+    }
+
+    /// A table from an array of maps; columns are the keys.
+    ///
+    /// ```rhai
+    /// show(table([#{ model: "clip", score: 0.9 }, #{ model: "dino", score: 0.8 }]));
+    /// ```
+    #[rhai_fn(name = "table", return_raw)]
+    pub fn table(rows: Array) -> Fallible<TableHandle> {
+        Ok(TableHandle(table_of(&rows)?))
+    }
+
+    /// Shows anything: tables as tables, figures and images as pictures, the rest on one line.
+    ///
+    /// ```rhai
+    /// show(image("tests/fixtures/images/red-circle.png"));
+    /// ```
+    #[rhai_fn(name = "show", return_raw)]
+    pub fn show(context: NativeCallContext, x: Dynamic) -> Fallible<()> {
+        show_value(&State::of(&context)?, &x);
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Tokenizers and templates.
+
+use std::path::Path;
+
+use rhai::plugin::*;
+use rhai::{Array, Map, NativeCallContext};
+
+use super::Fallible;
+use crate::error::Result;
+use crate::script::convert;
+use crate::script::handles::{TemplateHandle, TokenizerHandle};
+use crate::script::state::State;
+use crate::text::{Template, Tokenizer};
+use crate::{bail, error};
+
+fn array_of(ids: impl IntoIterator<Item = i64>) -> Array {
+    ids.into_iter().map(Dynamic::from_int).collect()
+}
+
+fn token_ids(array: &Array) -> Result<Vec<u32>> {
+    let as_token = |id: i64| u32::try_from(id).map_err(|_| error!(Data, "{id} is not a token id"));
+    convert::ids(array)?.into_iter().map(as_token).collect()
+}
+
+fn open(state: &State, id: &str) -> Result<TokenizerHandle> {
+    if Path::new(id).exists() {
+        return Ok(TokenizerHandle(Tokenizer::open(Path::new(id))?));
+    }
+    if id.contains('/') {
+        bail!(Missing, "no file or folder `{id}`");
+    }
+    Ok(TokenizerHandle(crate::vlm::Llm::tokenizer_of(state.presets(), id)?))
+}
+
+#[export_module]
+pub mod text {
+    /// Opens a tokenizer: a `tokenizer.json`, a folder that holds one, or an LLM's preset id.
+    ///
+    /// ```rhai
+    /// let t = tokenizer("tiny-llama");
+    /// print(t.decode(t.encode("a red circle")));
+    /// ```
+    #[rhai_fn(name = "tokenizer", return_raw)]
+    pub fn tokenizer(context: NativeCallContext, id: &str) -> Fallible<TokenizerHandle> {
+        Ok(open(&State::of(&context)?, id)?)
+    }
+
+    /// Ids of a text; the file's own rule says whether a BOS is added.
+    #[rhai_fn(name = "encode", return_raw)]
+    pub fn encode(t: TokenizerHandle, text: &str) -> Fallible<Array> {
+        Ok(array_of(t.0.encode(text)?.into_iter().map(i64::from)))
+    }
+
+    /// Text of ids, without special tokens.
+    #[rhai_fn(name = "decode", return_raw)]
+    pub fn decode(t: TokenizerHandle, ids: Array) -> Fallible<String> {
+        Ok(t.0.decode(&token_ids(&ids)?)?)
+    }
+
+    /// Number of tokens, added ones included.
+    #[rhai_fn(get = "vocab", pure)]
+    pub fn vocab(t: &mut TokenizerHandle) -> i64 {
+        t.0.vocab() as i64
+    }
+
+    /// Opens a chat template: `plain v1 llama_3 llama_3_1 phi_4 gemma_2 mistral_instruct deepseek_r1 chatml tiny`.
+    ///
+    /// ```rhai
+    /// let r = template("tiny").render(tokenizer("tiny-llama"), [
+    ///     #{ from: "human", value: "<image>\nwhat color is the shape?" }, #{ from: "gpt", value: "red" }]);
+    /// print(r.text);
+    /// print(r.labels);
+    /// ```
+    #[rhai_fn(name = "template", return_raw)]
+    pub fn template(context: NativeCallContext, name: &str) -> Fallible<TemplateHandle> {
+        Ok(TemplateHandle(Template::load(State::of(&context)?.presets(), name)?))
+    }
+
+    /// The template's name.
+    #[rhai_fn(get = "name", pure)]
+    pub fn name(t: &mut TemplateHandle) -> String {
+        t.0.name().to_string()
+    }
+
+    /// A conversation for training: `#{ text, ids, labels }`; -200 marks the image, -100 an unsupervised position.
+    #[rhai_fn(name = "render", return_raw)]
+    pub fn render(t: TemplateHandle, tokenizer: TokenizerHandle, turns: Array) -> Fallible<Map> {
+        let rendered = t.0.render(&tokenizer.0, &convert::turns(&turns)?)?;
+        let mut map = Map::new();
+        map.insert("text".into(), rendered.text.into());
+        map.insert("ids".into(), Dynamic::from_array(array_of(rendered.ids)));
+        map.insert("labels".into(), Dynamic::from_array(array_of(rendered.labels)));
+        Ok(map)
+    }
+
+    /// The ids to generate an answer from.
+    #[rhai_fn(name = "prompt", return_raw)]
+    pub fn prompt(t: TemplateHandle, tokenizer: TokenizerHandle, turns: Array) -> Fallible<Array> {
+        Ok(array_of(t.0.prompt(&tokenizer.0, &convert::turns(&turns)?)?))
+    }
+}
