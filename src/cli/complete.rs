@@ -1,18 +1,8 @@
-//! Help while typing: completion of names, methods, preset ids and paths, colors, hints from the history, and the
-//! question whether a text is finished. What can be completed comes from what the session has registered.
+//! What may stand at the cursor: names, the members of a type along a chain of calls, preset ids in strings. All of
+//! it comes from what the session has registered.
 
-use std::borrow::Cow;
-use std::cell::RefCell;
-
-use rustyline::completion::{Completer, FilenameCompleter, Pair};
-use rustyline::highlight::{CmdKind, Highlighter};
-use rustyline::hint::{Hinter, HistoryHinter};
-use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Context, Helper};
-
-use super::prompt::{COMMANDS, Input};
-use super::tokens::{Kind, RESULTS, Token, name_results, paint, scan};
-use crate::preset::{PresetKind, Presets};
+use super::tokens::{Kind, RESULTS, Token, scan};
+use crate::preset::PresetKind;
 use crate::script::Session;
 use crate::script::docs::Function;
 
@@ -55,19 +45,14 @@ impl Words {
             at = opening(text, &tokens[..at])?.checked_sub(1)?;
         }
         let name = word(at).filter(|_| tokens[at].kind == Kind::Name)?;
-        let receiver = if at > 0 && word(at - 1) == Some(".") {
-            Some(self.type_before(text, &tokens[..at - 1])?)
-        } else {
-            None
-        };
+        let receiver =
+            if at > 0 && word(at - 1) == Some(".") { Some(self.type_before(text, &tokens[..at - 1])?) } else { None };
         if let (None, false) = (&receiver, called) {
             return self.variables.iter().find(|(variable, _)| variable == name).map(|(_, kind)| kind.clone());
         }
         let fits = |function: &&Function| {
             let of = function.params.first().map(|(_, kind)| kind);
-            function.name == name
-                && function.is_property != called
-                && (receiver.is_none() || of == receiver.as_ref())
+            function.name == name && function.is_property != called && (receiver.is_none() || of == receiver.as_ref())
         };
         self.functions.iter().find(fits).map(|function| function.returns.clone())
     }
@@ -138,87 +123,6 @@ pub(super) fn open_string(text: &str) -> Option<(usize, Option<PresetKind>)> {
         _ => None,
     };
     Some((last.range.start + 1, kind))
-}
-
-/// The helper rustyline asks.
-pub(super) struct Assistant<'a, 'b> {
-    pub(super) session: &'a RefCell<&'b mut Session>,
-    pub(super) presets: Presets,
-    files: FilenameCompleter,
-    history: HistoryHinter,
-}
-
-impl<'a, 'b> Assistant<'a, 'b> {
-    pub(super) fn new(session: &'a RefCell<&'b mut Session>, presets: Presets) -> Self {
-        Assistant { session, presets, files: FilenameCompleter::new(), history: HistoryHinter::new() }
-    }
-}
-
-impl Helper for Assistant<'_, '_> {}
-
-impl Completer for Assistant<'_, '_> {
-    type Candidate = Pair;
-
-    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let pair = |(display, replacement)| Pair { display, replacement };
-        let text = &line[..pos];
-        if let Some(command) = text.strip_prefix(':').filter(|rest| !rest.contains(' ')) {
-            let names = COMMANDS.iter().map(|command| command.name).filter(|name| name.starts_with(command));
-            return Ok((1, names.map(|name| pair((format!(":{name}"), name.to_string()))).collect()));
-        }
-        if text.starts_with(":load ") {
-            return self.files.complete_path(line, pos);
-        }
-        if let Some((start, kind)) = open_string(text) {
-            let (from, mut found) = self.files.complete_path(line, pos)?;
-            if let Some(kind) = kind {
-                let ids = self.presets.ids(kind).into_iter().filter(|id| id.starts_with(&text[start..]));
-                let ids: Vec<Pair> = ids.map(|id| pair((id.clone(), id))).collect();
-                if !ids.is_empty() {
-                    return Ok((start, ids));
-                }
-            }
-            // A path's last part is replaced from where the completer says.
-            found.truncate(200);
-            return Ok((from, found));
-        }
-        let (start, found) = Words::of(&self.session.borrow()).complete(text);
-        Ok((start, found.into_iter().map(pair).collect()))
-    }
-}
-
-impl Hinter for Assistant<'_, '_> {
-    type Hint = String;
-
-    fn hint(&self, line: &str, pos: usize, context: &Context<'_>) -> Option<String> {
-        self.history.hint(line, pos, context)
-    }
-}
-
-impl Highlighter for Assistant<'_, '_> {
-    fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
-        if line.starts_with([':', '?']) { Cow::Borrowed(line) } else { Cow::Owned(paint(line)) }
-    }
-
-    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
-        Cow::Owned(format!("\u{1b}[90m{hint}\u{1b}[0m"))
-    }
-
-    fn highlight_char(&self, _: &str, _: usize, kind: CmdKind) -> bool {
-        kind != CmdKind::MoveCursor
-    }
-}
-
-impl Validator for Assistant<'_, '_> {
-    fn validate(&self, context: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
-        let unfinished = match Input::parse(context.input()) {
-            Input::Code(text) | Input::Type(text) | Input::Time(text) => {
-                self.session.borrow().is_unfinished(&name_results(text))
-            }
-            _ => false,
-        };
-        Ok(if unfinished { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
-    }
 }
 
 #[cfg(test)]

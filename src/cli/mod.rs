@@ -1,6 +1,7 @@
 //! The command line: the only layer that prints, or reads arguments and the environment.
 
 mod args;
+mod assist;
 mod commands;
 mod complete;
 pub mod graphics;

@@ -11,13 +11,16 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
 
+use super::assist::Assistant;
+use super::complete::Words;
+use super::output::print_table;
 use super::prompt::{Input, overview, read, wrong};
-use super::complete::{Assistant, Words};
-use super::tokens::{RESULTS, name_results};
+use super::tokens::{RESULTS, is_silent, name_results};
 use crate::device::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::events::Interrupt;
 use crate::preset::Presets;
+use crate::script::docs::Function;
 use crate::script::{Outcome, Session};
 use crate::show::{Cell, Table, seconds};
 
@@ -43,12 +46,7 @@ pub(super) fn repl(
     }
 }
 
-fn run(
-    session: &mut Session,
-    fresh: &dyn Fn() -> Session,
-    settings: &Settings,
-    interrupt: &Interrupt,
-) -> Result<i32> {
+fn run(session: &mut Session, fresh: &dyn Fn() -> Session, settings: &Settings, interrupt: &Interrupt) -> Result<i32> {
     let history = settings.state_folder.join("history");
     let shared = RefCell::new(session);
     let presets = Presets::new(settings.preset_folders.clone());
@@ -119,7 +117,7 @@ impl Repl<'_, '_> {
             },
             Input::Help(None) => println!("{}", overview()),
             Input::Help(Some(name)) => self.help(name),
-            Input::Vars => println!("{}", self.variables().text(None, false)),
+            Input::Vars => print_table(&self.variables(), false),
             Input::Shell(command) => {
                 if let Err(error) = std::process::Command::new("sh").arg("-c").arg(command).status() {
                     eprintln!("error: sh: {error}");
@@ -137,16 +135,22 @@ impl Repl<'_, '_> {
         self.interrupt.clear();
         let start = Instant::now();
         let text = name_results(text);
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.session.borrow_mut().run(name, &text)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.session.borrow_mut().run(name, &text).map_err(Box::new)));
         let elapsed = start.elapsed().as_secs_f64();
         match outcome {
             Ok(Ok(Outcome::Exit(code))) => return Some(code),
             Ok(Ok(Outcome::Value(value))) if value.is_unit() => {}
             Ok(Ok(Outcome::Value(value))) => {
-                self.session.borrow().show(&value);
+                if !is_silent(&text) {
+                    self.session.borrow().show(&value);
+                }
                 self.remember(value);
             }
-            Ok(Err(report)) => eprintln!("{report}"),
+            Ok(Err(report)) => {
+                // The terminal has written `^C`.
+                let line = if self.interrupt.is_set() { "\n" } else { "" };
+                eprintln!("{line}{report}");
+            }
             Err(_) => eprintln!("error: a defect of llmore, please report the line; the session goes on"),
         }
         if elapsed > limit {
@@ -168,15 +172,23 @@ impl Repl<'_, '_> {
         self.remember(Dynamic::UNIT);
     }
 
-    /// Help on a variable or a type lists its members; on anything else it is the script function `help`.
+    /// Help on a function is what the script function `help` gives; on a variable or a type it lists the members.
     fn help(&mut self, name: &str) {
         let words = Words::of(&self.session.borrow());
         let name = name.rsplit('.').next().unwrap_or(name).trim_end_matches("()");
+        if words.functions.iter().any(|function| function.name == name) {
+            self.evaluate("help", &format!("print(help({name:?}))"), SLOW);
+            return;
+        }
         let kind = words.variables.iter().find(|(variable, _)| variable == name).map_or(name, |(_, kind)| kind);
-        let members: Vec<String> =
-            words.members(kind).map(|f| format!("  {}\n      {}", f.signature(), f.summary())).collect();
-        if members.is_empty() || words.functions.iter().any(|function| function.name == name) {
-            self.evaluate("help", &format!("help({name:?})"), SLOW);
+        let line = |f: &Function| format!("  {}\n      {}", f.signature(), f.summary());
+        let members: Vec<String> = words.members(kind).map(line).collect();
+        if members.is_empty() {
+            let known: Vec<&str> = words.functions.iter().map(|function| function.name.as_str()).collect();
+            eprintln!(
+                "error: {}",
+                Error::unknown("function, variable or type", name, &known, "`llmore docs` lists all")
+            );
         } else {
             println!("{kind}\n{}", members.join("\n"));
         }

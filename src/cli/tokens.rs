@@ -129,6 +129,12 @@ pub(super) fn name_results(text: &str) -> String {
     out
 }
 
+/// Whether a text ends with `;`: its value is not wanted. Rhai itself has one all the same.
+pub(super) fn is_silent(text: &str) -> bool {
+    let last = scan(text).into_iter().rfind(|token| token.kind != Kind::Comment);
+    last.is_some_and(|token| &text[token.range] == ";")
+}
+
 /// The text in colors; what is shown has the width of what was typed.
 pub(super) fn paint(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
@@ -169,6 +175,15 @@ mod tests {
         ];
         for (typed, expected) in cases {
             assert_eq!(name_results(typed), expected);
+        }
+    }
+
+    #[test]
+    fn a_semicolon_at_the_end_is_silent() {
+        let cases =
+            [("1;", true), ("1 ; // x", true), ("1; 2", false), ("\";\"", false), ("", false), ("1;\n\n", true)];
+        for (text, expected) in cases {
+            assert_eq!(is_silent(text), expected, "{text}");
         }
     }
 
