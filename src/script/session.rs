@@ -48,12 +48,16 @@ impl Session {
 
         handles::register(&mut engine);
         api::register(&mut engine);
+        // Functions find `args` in the module, the strict parser finds it in the scope.
+        let args: rhai::Array = state.args().iter().map(|arg| Dynamic::from(arg.clone())).collect();
         let mut globals = Module::new();
-        globals.set_var("args", state.args().iter().map(|arg| Dynamic::from(arg.clone())).collect::<rhai::Array>());
+        globals.set_var("args", args.clone());
         engine.register_global_module(globals.into());
+        let mut scope = Scope::new();
+        scope.push_constant("args", args);
         engine.set_module_resolver(StaticModuleResolver::new());
         stdlib::register(&mut engine);
-        Session { engine, scope: Scope::new(), functions: AST::empty(), state }
+        Session { engine, scope, functions: AST::empty(), state }
     }
 
     /// Evaluates a text; `name` is what errors call it.
