@@ -135,7 +135,7 @@ impl Repl<'_, '_> {
         self.interrupt.clear();
         let start = Instant::now();
         let text = name_results(text);
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.session.borrow_mut().run(name, &text).map_err(Box::new)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.session.borrow_mut().run(name, &text)));
         let elapsed = start.elapsed().as_secs_f64();
         match outcome {
             Ok(Ok(Outcome::Exit(code))) => return Some(code),

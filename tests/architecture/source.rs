@@ -154,7 +154,7 @@ impl Source {
                 name if is_name(name) || name == "*" => {
                     names.push(name.to_string());
                     at += 1;
-                    if !self.tokens.get(at).is_some_and(|token| token.text == "::") {
+                    if self.tokens.get(at).is_none_or(|token| token.text != "::") {
                         break;
                     }
                 }
