@@ -1,14 +1,18 @@
 //! The command line: the only layer that prints, or reads arguments and the environment.
 
 mod args;
+mod assist;
 mod commands;
+mod complete;
 pub mod graphics;
 mod listen;
 mod output;
 pub mod progress;
-mod repl;
+mod prompt;
 mod query;
+mod repl;
 mod sixel;
+mod tokens;
 
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
@@ -81,7 +85,7 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
                 let text = std::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
                 evaluate(&mut opened.session, &file.display().to_string(), &text);
             }
-            Ok(repl::repl(&mut opened.session, settings, &opened.interrupt))
+            Ok(repl::repl(&mut opened.session, &opened.fresh, settings, &opened.interrupt))
         }
         None => {
             let (name, text) = match &args.code {
@@ -104,6 +108,8 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
 
 struct Opened {
     session: Session,
+    /// Makes another session like it.
+    fresh: Box<dyn Fn() -> Session>,
     interrupt: Interrupt,
 }
 
@@ -113,16 +119,22 @@ fn session(args: &Args, settings: &Settings, overrides: Overrides, script_args: 
     let interrupt = Interrupt::default();
     listen_for_signals(&interrupt)?;
     let runs = std::path::PathBuf::from("runs");
-    let session = Session::new(SessionOptions {
-        presets: Presets::new(settings.preset_folders.clone()),
-        output: Arc::new(Terminal::new(progress.clone(), args.json, runs.clone())),
-        listeners: Listeners::default().with(Arc::new(ProgressListener::new(progress))),
-        interrupt: interrupt.clone(),
-        overrides,
-        args: script_args,
-        runs,
-    });
-    Ok(Opened { session, interrupt })
+    let presets = Presets::new(settings.preset_folders.clone());
+    let output = Arc::new(Terminal::new(progress.clone(), args.json, runs.clone()));
+    let listeners = Listeners::default().with(Arc::new(ProgressListener::new(progress)));
+    let stop = interrupt.clone();
+    let fresh = move || {
+        Session::new(SessionOptions {
+            presets: presets.clone(),
+            output: output.clone(),
+            listeners: listeners.clone(),
+            interrupt: stop.clone(),
+            overrides: overrides.clone(),
+            args: script_args.clone(),
+            runs: runs.clone(),
+        })
+    };
+    Ok(Opened { session: fresh(), fresh: Box::new(fresh), interrupt })
 }
 
 /// Evaluates a text, shows its value unless that is `()`, prints an error with its place.

@@ -93,7 +93,7 @@ impl Decoder {
         let mut hidden = embeds.clone(); // (tokens, width)
         for (layer, block) in self.blocks.iter().enumerate() {
             let rows = if layer + 1 == self.blocks.len() { packing.rows.as_ref() } else { None };
-            hidden = self.block(block, layer, &hidden, packing, cache, rows)?;
+            hidden = self.block(block, &hidden, packing, cache.map(|cache| (cache, layer)), rows)?;
         }
         self.norm.forward(&hidden)
     }
@@ -119,14 +119,14 @@ impl Decoder {
         self.embedding.tensor().device().clone()
     }
 
-    /// One block. In the last one only the wanted `rows` go on after attention: nothing else reads the others.
+    /// One block; `cache` comes with its number. In the last block only the wanted `rows` go on after attention:
+    /// nothing else reads the others.
     fn block(
         &self,
         block: &Block,
-        layer: usize,
         hidden: &Tensor,
         packing: &Packing,
-        cache: Option<&Cache>,
+        cache: Option<(&Cache, usize)>,
         rows: Option<&Arc<[u32]>>,
     ) -> Result<Tensor> {
         let spec = &self.spec;
@@ -135,7 +135,7 @@ impl Decoder {
         let k = ops::rope(&block.k.forward(&x)?, &self.rope, &packing.positions, spec.head_dim)?;
         let v = block.v.forward(&x)?; // (tokens, kv_heads * head_dim)
         let (k, v) = match cache {
-            Some(cache) => cache.write(layer, &k, &v, packing)?,
+            Some((cache, layer)) => cache.write(layer, &k, &v, packing)?,
             None => (k, v),
         };
         let attention = Attention {

@@ -44,7 +44,7 @@ impl Options {
     }
 
     pub(super) fn float(&self, key: &str) -> Result<Option<f64>> {
-        self.get(key, "a number", |value| number(value))
+        self.get(key, "a number", number)
     }
 
     /// The value itself.

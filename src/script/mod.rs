@@ -1,6 +1,8 @@
 //! The script layer, the only one that knows Rhai: sessions, the API modules, errors with positions, and docs that
 //! are generated from what is registered.
 
+// `export_module` writes `unwrap` into what it generates for getters.
+#[allow(clippy::unwrap_used)]
 mod api;
 mod convert;
 pub mod docs;

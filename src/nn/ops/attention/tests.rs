@@ -1,3 +1,5 @@
+//! Attention against its unfused form: shared heads, masks, prefixes, packed segments of many lengths.
+
 use super::super::testing::{Check, values};
 use super::*;
 use candle_core::{DType, Device, Var};
