@@ -36,7 +36,7 @@ LLAMA = {
     "head_dim": 32,
     "hidden_act": "silu",
     "hidden_size": 128,
-    "initializer_range": 0.02,
+    "initializer_range": 0.08,
     "intermediate_size": 344,
     "max_position_embeddings": 1024,
     "mlp_bias": False,

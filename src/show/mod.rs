@@ -7,6 +7,8 @@ mod color;
 mod figure;
 mod font;
 mod lines;
+#[cfg(feature = "notebook")]
+mod notebook;
 mod picture;
 mod scene;
 mod table;

@@ -17,12 +17,9 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Softmax { width })
 }
 
-/// [`softmax`] composed of candle's primitives.
+/// [`softmax`] composed of candle's primitives (candle-nn's differentiable form, not `softmax_last_dim`).
 pub fn softmax_reference(x: &Tensor) -> Result<Tensor> {
-    in_f32(x, |x| {
-        let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
-        shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)
-    })
+    in_f32(x, |x| candle_nn::ops::softmax(x, D::Minus1))
 }
 
 struct Softmax {
