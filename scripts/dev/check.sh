@@ -39,7 +39,7 @@ step() { # name, command...
 }
 
 tests() {
-    cargo test --release --locked 2>&1 | tee "$scratch/tests.log"
+    cargo test --release --locked --no-fail-fast 2>&1 | tee "$scratch/tests.log"
 }
 
 # Scripts run in a folder of their own that sees tests/ and stdlib/, so that runs/ here is left alone. Prints the

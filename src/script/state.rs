@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn run_folders_carry_the_civil_date() {
         assert_eq!(timestamp(0), "19700101-000000");
-        assert_eq!(timestamp(1_795_406_130), "20261123-041530");
+        assert_eq!(timestamp(1_795_407_330), "20261123-041530");
         assert_eq!(timestamp(951_782_400), "20000229-000000");
     }
 
