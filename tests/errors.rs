@@ -10,24 +10,45 @@ use super::scripting::{run, scratch};
 const CASES: &[(&str, &str)] = &[
     ("unknown preset", "let e = encoder(\"tiny-clip\");\nlet lm = llm(\"tiny-lama\");"),
     ("misspelled option key", "llm(\"tiny-llama\", #{ sed: 1 })"),
-    ("misspelled trainer option", "let m = load(\"tests/fixtures/training/checkpoint\");\ntrainer(m, dataset(\"tiny-emoji\"), #{ train: #{ projector: 1e-3 }, bach: 4 })"),
-    ("wrong part", "let m = load(\"tests/fixtures/training/checkpoint\");\ntrainer(m, dataset(\"tiny-emoji\"), #{ train: #{ projektor: 1e-3 } })"),
+    (
+        "misspelled trainer option",
+        "let m = load(\"tests/fixtures/training/checkpoint\");\ntrainer(m, dataset(\"tiny-emoji\"), #{ train: #{ projector: 1e-3 }, bach: 4 })",
+    ),
+    (
+        "wrong part",
+        "let m = load(\"tests/fixtures/training/checkpoint\");\ntrainer(m, dataset(\"tiny-emoji\"), #{ train: #{ projektor: 1e-3 } })",
+    ),
     ("wrong handle type", "vlm(projector(\"linear\"), encoder(\"tiny-clip\"), llm(\"tiny-llama\"))"),
-    ("misspelled method", "let m = load(\"tests/fixtures/training/checkpoint\");\nm.aks(image(\"tests/fixtures/images/red-circle.png\"), \"What?\")"),
+    (
+        "misspelled method",
+        "let m = load(\"tests/fixtures/training/checkpoint\");\nm.aks(image(\"tests/fixtures/images/red-circle.png\"), \"What?\")",
+    ),
     ("misspelled property", "encoder(\"tiny-clip\").tokes"),
     ("missing file", "image(\"no/such/picture.png\")"),
     ("corrupt PNG", "image(\"tests/fixtures/images/corrupt.png\")"),
     ("not an image", "image(\"tests/fixtures/images/not-an-image.png\")"),
     ("truncated safetensors", "load(\"FOLDER/truncated\")"),
-    ("shape mismatch", "let x = tensors(\"tests/fixtures/training/expected.safetensors\");\nmax_abs_diff(x[\"stage1.losses\"], x[\"stage1.first_gradient.model.mm_projector.0.weight\"])"),
-    ("widths that do not fit", "vlm(encoder(\"tiny-clip\"), projector(\"identity\"), load(\"tests/fixtures/training/checkpoint\").llm)"),
-    ("template without its tokens", "vlm(encoder(\"tiny-clip\"), projector(\"linear\"), llm(\"tiny-llama\"), #{ template: \"llama_3_1\" })"),
+    (
+        "shape mismatch",
+        "let x = tensors(\"tests/fixtures/training/expected.safetensors\");\nmax_abs_diff(x[\"stage1.losses\"], x[\"stage1.first_gradient.model.mm_projector.0.weight\"])",
+    ),
+    (
+        "widths that do not fit",
+        "vlm(encoder(\"tiny-clip\"), projector(\"identity\"), load(\"tests/fixtures/training/checkpoint\").llm)",
+    ),
+    (
+        "template without its tokens",
+        "vlm(encoder(\"tiny-clip\"), projector(\"linear\"), llm(\"tiny-llama\"), #{ template: \"llama_3_1\" })",
+    ),
     ("undefined variable", "let images = 3;\nprint(image_count);"),
     ("inside a function", "fn open(path) {\n    image(path)\n}\nopen(\"no.png\");"),
     ("syntax", "let x = ;"),
     ("thrown text", "throw \"the score is too low\""),
     ("broken data", "dataset(\"FOLDER/broken.json\")"),
-    ("no image behind the mark", "let m = load(\"tests/fixtures/training/checkpoint\");\nlet d = dataset(\"FOLDER/text.json\");\ntrainer(m, d, #{ train: #{ projector: 1e-3 }, steps: 1 }).step()"),
+    (
+        "no image behind the mark",
+        "let m = load(\"tests/fixtures/training/checkpoint\");\nlet d = dataset(\"FOLDER/text.json\");\ntrainer(m, d, #{ train: #{ projector: 1e-3 }, steps: 1 }).step()",
+    ),
 ];
 
 #[test]

@@ -2,8 +2,8 @@
 // clippy.toml allows these in test functions; their helpers are tests as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod errors;
 mod architecture;
+mod errors;
 mod images;
 mod resume;
 mod scripting;

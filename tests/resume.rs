@@ -75,7 +75,8 @@ fn features_do_not_depend_on_the_images_they_are_computed_with() {
     let dataset = Dataset::preset(&Presets::default(), "tiny-emoji").unwrap();
     let images: Vec<_> = (0..7).map(|i| dataset.get(i).unwrap().open_image().unwrap().unwrap()).collect();
     let all = vlm.features(&images.iter().collect::<Vec<_>>(), Aspect::Pad).unwrap();
-    let bits = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let bits =
+        |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     for (i, image) in images.iter().enumerate() {
         let alone = vlm.features(&[image], Aspect::Pad).unwrap();
         assert!(bits(&alone) == bits(&all.get(i).unwrap()), "image {i}");

@@ -95,7 +95,10 @@ fn every_function_is_documented_in_the_committed_reference() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
     let page = llmore::script::docs::reference(&session("reference").0.functions());
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(page == committed, "docs/reference.md is out of date: run `cargo run --release -- docs --markdown > docs/reference.md`");
+    assert!(
+        page == committed,
+        "docs/reference.md is out of date: run `cargo run --release -- docs --markdown > docs/reference.md`"
+    );
 }
 
 #[test]

@@ -42,8 +42,7 @@ impl Listener for ProgressListener {
                 current.tokens += step.positions;
                 current.seconds += step.seconds;
                 let speed = (current.tokens as f64 / current.seconds.max(1e-9)) as usize;
-                current.facts =
-                    vec![("loss", number(step.loss)), ("", format!("{} tokens/s", count(speed))), memory()];
+                current.facts = vec![("loss", number(step.loss)), ("", format!("{} tokens/s", count(speed))), memory()];
                 (step.step, step.steps, false)
             }
             Event::Scored { done, total, score, .. } => {

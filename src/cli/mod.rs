@@ -32,6 +32,8 @@ use progress::Progress;
 
 /// Exit code of a wrong command line.
 const USAGE: i32 = 2;
+/// Exit code after Ctrl-C, with everything saved.
+const INTERRUPTED: i32 = 130;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -60,8 +62,9 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
     match args.command {
         Some(Command::Run { ref script, args: ref script_args, .. }) => {
             let text = std::fs::read_to_string(script).map_err(|error| Error::file(script, error))?;
-            let mut session = session(&args, settings, overrides, script_args.clone())?.session;
-            Ok(evaluate(&mut session, &script.display().to_string(), &text))
+            let mut opened = session(&args, settings, overrides, script_args.clone())?;
+            let code = evaluate(&mut opened.session, &script.display().to_string(), &text);
+            Ok(opened.code(code))
         }
         Some(Command::Check { ref script }) => {
             let text = std::fs::read_to_string(script).map_err(|error| Error::file(script, error))?;
@@ -100,8 +103,9 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
                     return Ok(USAGE);
                 }
             };
-            let mut session = session(&args, settings, overrides, Vec::new())?.session;
-            Ok(evaluate(&mut session, name, &text))
+            let mut opened = session(&args, settings, overrides, Vec::new())?;
+            let code = evaluate(&mut opened.session, name, &text);
+            Ok(opened.code(code))
         }
     }
 }
@@ -111,6 +115,17 @@ struct Opened {
     /// Makes another session like it.
     fresh: Box<dyn Fn() -> Session>,
     interrupt: Interrupt,
+}
+
+impl Opened {
+    /// The exit code of an evaluation that ended with `code`: 130 when it was interrupted, however it ended.
+    fn code(&self, code: i32) -> i32 {
+        if !self.interrupt.is_set() {
+            return code;
+        }
+        eprintln!("interrupted: what was done is saved; `t.resume(folder)` goes on");
+        INTERRUPTED
+    }
 }
 
 /// A session that prints to this terminal and stops on Ctrl-C.

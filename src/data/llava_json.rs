@@ -71,12 +71,8 @@ impl Items for LlavaJson {
                     "human" => Role::Human,
                     "gpt" => Role::Gpt,
                     other => {
-                        return Err(error!(
-                            Data,
-                            "`{}`, sample `{id}`: a turn is from `{other}`",
-                            self.file.display()
-                        )
-                        .help("turns are from `human` or `gpt`"));
+                        return Err(error!(Data, "`{}`, sample `{id}`: a turn is from `{other}`", self.file.display())
+                            .help("turns are from `human` or `gpt`"));
                     }
                 };
                 Ok(Turn { role, value: message.value.clone() })

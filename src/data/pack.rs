@@ -181,9 +181,8 @@ mod tests {
 
     #[test]
     fn captions_follow_from_answers() {
-        let pairs = |list: &[(&str, &str)]| {
-            list.iter().map(|(q, a)| (q.to_string(), a.to_string())).collect::<Vec<_>>()
-        };
+        let pairs =
+            |list: &[(&str, &str)]| list.iter().map(|(q, a)| (q.to_string(), a.to_string())).collect::<Vec<_>>();
         let cases = [
             (pairs(&[("what is the red shape?", "triangle")]), "a red triangle"),
             (pairs(&[("is there not a circle in the image?", "no"), ("is a blue shape present?", "no")]), "a circle"),

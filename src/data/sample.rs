@@ -13,8 +13,14 @@ use crate::text::Turn;
 pub enum ImageSource {
     File(PathBuf),
     /// Picture `index` of an embedded pack.
-    Packed { pack: Arc<Pack>, index: usize },
-    Decoded { image: Image, key: String },
+    Packed {
+        pack: Arc<Pack>,
+        index: usize,
+    },
+    Decoded {
+        image: Image,
+        key: String,
+    },
 }
 
 impl ImageSource {

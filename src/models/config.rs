@@ -52,7 +52,8 @@ impl Config {
 
     /// A truth value.
     pub fn bool(&self, key: &str, default: bool) -> Result<bool> {
-        self.get(key).map_or(Ok(default), |value| value.as_bool().ok_or_else(|| self.wrong(key, value, "true or false")))
+        self.get(key)
+            .map_or(Ok(default), |value| value.as_bool().ok_or_else(|| self.wrong(key, value, "true or false")))
     }
 
     /// A string.

@@ -10,12 +10,10 @@ use crate::nn::vit::{Vit, VitSpec};
 use crate::weights::{Builder, ParamSet, Source};
 
 /// Vision towers.
-pub const ENCODERS: &Table<VitSpec> =
-    &[("clip", encoders::clip::spec), ("clip_vision_model", encoders::clip::spec)];
+pub const ENCODERS: &Table<VitSpec> = &[("clip", encoders::clip::spec), ("clip_vision_model", encoders::clip::spec)];
 
 /// LLMs. `llava_llama` is LLaVA-MORE's name for a Llama with a tower attached.
-pub const LLMS: &Table<DecoderSpec> =
-    &[("llama", llms::llama::spec), ("llava_llama", llms::llama::spec)];
+pub const LLMS: &Table<DecoderSpec> = &[("llama", llms::llama::spec), ("llava_llama", llms::llama::spec)];
 
 /// A model, its parameters, and what its source held beside them.
 pub struct Built<M: ?Sized> {

@@ -15,13 +15,7 @@ pub struct Linear {
 
 impl Linear {
     /// `weight` (output, input) and, with `bias`, `bias` (output,).
-    pub fn new(
-        builder: &Builder,
-        input: usize,
-        output: usize,
-        bias: bool,
-        init: Init,
-    ) -> crate::error::Result<Self> {
+    pub fn new(builder: &Builder, input: usize, output: usize, bias: bool, init: Init) -> crate::error::Result<Self> {
         let weight = builder.param("weight", &[output, input], init)?;
         let bias = if bias { Some(builder.param("bias", &[output], bias_init(init))?) } else { None };
         Ok(Linear { weight, bias })

@@ -21,7 +21,12 @@ pub struct Rope {
 pub enum RopeScaling {
     None,
     /// Llama-3.1: long wavelengths are slowed down by `factor`, short ones kept, with a ramp between.
-    Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original_context: f64 },
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_context: f64,
+    },
 }
 
 impl Rope {

@@ -58,7 +58,9 @@ impl Options {
             Some(value) if value.is_unit() => Ok(None),
             Some(value) => match read(value) {
                 Some(read) => Ok(Some(read)),
-                None => Err(error!(Option, "option `{key}` is {}, expected {expected}", shown(value)).context(self.what)),
+                None => {
+                    Err(error!(Option, "option `{key}` is {}, expected {expected}", shown(value)).context(self.what))
+                }
             },
         }
     }

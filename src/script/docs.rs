@@ -115,7 +115,11 @@ pub fn reference(functions: &[Function]) -> String {
         let _ = write!(page, "\n## {name}\n");
         let mut shown: Option<&str> = None;
         for function in members {
-            let heading = if shown == Some(function.name.as_str()) { String::new() } else { format!("\n### `{}`\n", function.name) };
+            let heading = if shown == Some(function.name.as_str()) {
+                String::new()
+            } else {
+                format!("\n### `{}`\n", function.name)
+            };
             shown = Some(&function.name);
             let _ = write!(page, "{heading}\n`{}`\n\n{}\n", function.signature(), function.doc.trim());
         }
@@ -126,12 +130,31 @@ pub fn reference(functions: &[Function]) -> String {
 /// Methods and properties go under their receiver's type, everything else under "Functions".
 fn group(function: &Function) -> String {
     const HANDLES: &[&str] = &[
-        "Encoder", "Llm", "Projector", "Vlm", "Tokenizer", "Template", "Chat", "Dataset", "Image", "Recipe", "Trainer",
-        "Plan", "Run", "Benchmark", "Results", "Table", "Figure", "Tensor", "Error",
+        "Encoder",
+        "Llm",
+        "Projector",
+        "Vlm",
+        "Tokenizer",
+        "Template",
+        "Chat",
+        "Dataset",
+        "Image",
+        "Recipe",
+        "Trainer",
+        "Plan",
+        "Run",
+        "Benchmark",
+        "Results",
+        "Table",
+        "Figure",
+        "Tensor",
+        "Error",
     ];
     let constructors = ["vlm", "trainer", "show", "max_abs_diff", "gallery"];
     match function.params.first() {
-        Some((_, kind)) if HANDLES.contains(&kind.as_str()) && !constructors.contains(&function.name.as_str()) => kind.clone(),
+        Some((_, kind)) if HANDLES.contains(&kind.as_str()) && !constructors.contains(&function.name.as_str()) => {
+            kind.clone()
+        }
         _ => "Functions".to_string(),
     }
 }
@@ -157,7 +180,12 @@ fn plain_type(kind: &str) -> String {
 
 fn plain_comment(line: &str) -> String {
     line.lines()
-        .map(|line| line.trim_start().trim_start_matches("///").strip_prefix(' ').unwrap_or(line.trim_start().trim_start_matches("///")))
+        .map(|line| {
+            line.trim_start()
+                .trim_start_matches("///")
+                .strip_prefix(' ')
+                .unwrap_or(line.trim_start().trim_start_matches("///"))
+        })
         .collect::<Vec<_>>()
         .join("\n")
 }

@@ -172,7 +172,13 @@ impl fmt::Display for BenchmarkHandle {
 impl fmt::Display for ResultsHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let results = &self.0;
-        write!(f, "Results({}, {}, {} questions)", results.benchmark, show::percent(results.score()), results.rows.len())
+        write!(
+            f,
+            "Results({}, {}, {} questions)",
+            results.benchmark,
+            show::percent(results.score()),
+            results.rows.len()
+        )
     }
 }
 
@@ -231,9 +237,25 @@ pub fn describe(value: &Dynamic) -> String {
         };
     }
     try_types!(
-        EncoderHandle, LlmHandle, ProjectorHandle, VlmHandle, TokenizerHandle, TemplateHandle, ChatHandle,
-        DatasetHandle, ImageHandle, RecipeHandle, TrainerHandle, PlanHandle, RunHandle, BenchmarkHandle,
-        ResultsHandle, TableHandle, FigureHandle, TensorHandle, ScriptError
+        EncoderHandle,
+        LlmHandle,
+        ProjectorHandle,
+        VlmHandle,
+        TokenizerHandle,
+        TemplateHandle,
+        ChatHandle,
+        DatasetHandle,
+        ImageHandle,
+        RecipeHandle,
+        TrainerHandle,
+        PlanHandle,
+        RunHandle,
+        BenchmarkHandle,
+        ResultsHandle,
+        TableHandle,
+        FigureHandle,
+        TensorHandle,
+        ScriptError
     );
     if let Some(array) = value.read_lock::<Array>() {
         let items: Vec<String> = array.iter().map(describe_inner).collect();

@@ -166,7 +166,9 @@ impl Overrides {
                 ("smoke", Value::Boolean(smoke)) => overrides.smoke = *smoke,
                 ("limit", Value::Integer(limit)) if *limit > 0 => overrides.limit = Some(*limit as usize),
                 ("smoke", _) => return Err(crate::error!(Usage, "`--set smoke={text}`: expected true or false")),
-                ("limit", _) => return Err(crate::error!(Usage, "`--set limit={text}`: expected a whole number above 0")),
+                ("limit", _) => {
+                    return Err(crate::error!(Usage, "`--set limit={text}`: expected a whole number above 0"));
+                }
                 _ => {
                     overrides.train.insert(key.to_string(), value);
                 }

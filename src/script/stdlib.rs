@@ -8,7 +8,8 @@ include!(concat!(env!("OUT_DIR"), "/stdlib.rs"));
 /// that the tests catch; it is left out rather than taking the program down.
 pub(super) fn register(engine: &mut Engine) {
     for (_, text) in MODULES {
-        let module = engine.compile(*text).ok().and_then(|ast| Module::eval_ast_as_new(Scope::new(), &ast, engine).ok());
+        let module =
+            engine.compile(*text).ok().and_then(|ast| Module::eval_ast_as_new(Scope::new(), &ast, engine).ok());
         if let Some(module) = module {
             engine.register_global_module(module.into());
         }

@@ -56,12 +56,16 @@ pub(super) fn property_not_found(message: &str, docs: &[Function]) -> Explained 
 fn property_of(property: &str, kind: &str, docs: &[Function]) -> Explained {
     let known: Vec<&str> = docs
         .iter()
-        .filter(|function| function.is_property && function.params.first().is_some_and(|(_, receiver)| receiver == kind))
+        .filter(|function| {
+            function.is_property && function.params.first().is_some_and(|(_, receiver)| receiver == kind)
+        })
         .map(|function| function.name.as_str())
         .collect();
     let help = match (did_you_mean(property, known.iter().copied()), known.is_empty()) {
         (Some(near), _) => Some(format!("did you mean `.{near}`?")),
-        (None, false) => Some(format!("it has {}", known.iter().map(|name| format!("`.{name}`")).collect::<Vec<_>>().join(", "))),
+        (None, false) => {
+            Some(format!("it has {}", known.iter().map(|name| format!("`.{name}`")).collect::<Vec<_>>().join(", ")))
+        }
         (None, true) => None,
     };
     (Kind::Missing, format!("{kind} has no property `{property}`"), help)
@@ -69,7 +73,8 @@ fn property_of(property: &str, kind: &str, docs: &[Function]) -> Explained {
 
 /// A syntax error; strict variables are checked while parsing, so unknown names arrive here.
 pub(super) fn parse_error(message: &str, docs: &[Function]) -> Explained {
-    let undefined = message.strip_prefix("Undefined variable: ").or_else(|| message.strip_prefix("Variable not found: "));
+    let undefined =
+        message.strip_prefix("Undefined variable: ").or_else(|| message.strip_prefix("Variable not found: "));
     match undefined {
         Some(name) => variable_not_found(name.trim_matches(['\'', '`', '"']), docs),
         None => (Kind::Usage, super::error::lower_first(message), None),
@@ -87,11 +92,15 @@ pub(super) fn is_unfinished(engine: &Engine, scope: &Scope, text: &str) -> bool 
     let last = text.lines().count().max(1);
     let at_end = position.is_none()
         || position.line().is_some_and(|line| {
-            line > last || (line == last && position.position().unwrap_or(0) >= text.lines().last().unwrap_or("").trim_end().chars().count())
+            line > last
+                || (line == last
+                    && position.position().unwrap_or(0) >= text.lines().last().unwrap_or("").trim_end().chars().count())
         });
     match *error.0 {
         ParseErrorType::UnexpectedEOF => true,
-        ParseErrorType::MissingToken(..) | ParseErrorType::VariableExpected | ParseErrorType::ExprExpected(..) => at_end,
+        ParseErrorType::MissingToken(..) | ParseErrorType::VariableExpected | ParseErrorType::ExprExpected(..) => {
+            at_end
+        }
         ParseErrorType::BadInput(LexError::UnterminatedString) => {
             // A backtick string may go over lines, a quoted one may not.
             let line = text.lines().nth(position.line().unwrap_or(1).saturating_sub(1)).unwrap_or("");

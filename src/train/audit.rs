@@ -34,7 +34,11 @@ impl Audit {
     /// Why training must not start.
     pub fn error(&self) -> Option<Error> {
         let findings = [
-            (&self.unreached, "receive no gradient", "an op on the way to them has no backward, or no sample uses them"),
+            (
+                &self.unreached,
+                "receive no gradient",
+                "an op on the way to them has no backward, or no sample uses them",
+            ),
             (&self.not_finite, "receive a gradient that is not finite", "look at the data and the learning rate"),
             (&self.zero, "receive a gradient of zeros", "something on the way to them is constant"),
             (&self.moving, "are declared frozen but would be updated", "make a new trainer for this model"),
@@ -42,8 +46,14 @@ impl Audit {
         findings.into_iter().find(|(names, _, _)| !names.is_empty()).map(|(names, what, help)| {
             let shown: Vec<_> = names.iter().take(4).map(|name| format!("`{name}`")).collect();
             let more = if names.len() > 4 { format!(" and {} more", names.len() - 4) } else { String::new() };
-            error!(Train, "audit: {} of {} trainable tensors {what}: {}{more}", names.len(), self.trained, shown.join(", "))
-                .help(help)
+            error!(
+                Train,
+                "audit: {} of {} trainable tensors {what}: {}{more}",
+                names.len(),
+                self.trained,
+                shown.join(", ")
+            )
+            .help(help)
         })
     }
 }

@@ -69,8 +69,8 @@ impl Trainer {
             return Err(error!(Missing, "there is no complete checkpoint").help("start again with `t.fit()`"));
         };
         let text = std::fs::read(path.join("trainer.json")).map_err(|error| Error::file(&path, error))?;
-        let state: State =
-            serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}/trainer.json`: {error}", path.display()))?;
+        let state: State = serde_json::from_slice(&text)
+            .map_err(|error| error!(Decode, "`{}/trainer.json`: {error}", path.display()))?;
         let files = TensorFiles::open(&path)?;
         for trained in self.trained() {
             let tensor = files.load(&trained.name, trained.param.tensor().device())?;

@@ -103,13 +103,8 @@ impl Trainer {
             return Err(error!(Option, "option `dtype` is `{name}`, the model is {:?}", target.dtype)
                 .help(format!("open the LLM with `#{{ dtype: \"{name}\" }}`")));
         }
-        let optimizer = Optimizer::new(
-            &vlm,
-            |part| options.rate(part) > 0.0,
-            options.betas,
-            options.eps,
-            options.weight_decay,
-        )?;
+        let optimizer =
+            Optimizer::new(&vlm, |part| options.rate(part) > 0.0, options.betas, options.eps, options.weight_decay)?;
         if optimizer.trained.is_empty() {
             bail!(Option, "the parts named in `train` have no tensors to train");
         }
@@ -407,7 +402,8 @@ impl Trainer {
     /// Features of the samples' images; a frozen encoder's are computed once.
     fn encode(&self, samples: &[&Sample]) -> Result<Tensor> {
         let aspect = self.setup.aspect;
-        let open = |i: usize| samples[i].open_image()?.ok_or_else(|| error!(Data, "sample `{}` has no image", samples[i].id));
+        let open =
+            |i: usize| samples[i].open_image()?.ok_or_else(|| error!(Data, "sample `{}` has no image", samples[i].id));
         if self.options.rate(Part::Encoder) > 0.0 {
             let images = (0..samples.len()).into_par_iter().map(open).collect::<Result<Vec<_>>>()?;
             return self.vlm.features(&images.iter().collect::<Vec<_>>(), aspect);

@@ -3,8 +3,8 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Llm, Vlm};
 use super::splice::embed;
+use super::{Llm, Vlm};
 use crate::bail;
 use crate::error::Result;
 use crate::nn::cache::{Cache, Slot, append};

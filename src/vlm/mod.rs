@@ -109,7 +109,9 @@ impl Vlm {
                 llm.id,
                 llm.context()
             )
-            .help("pool the tokens (`projector(name, #{ pool: \"average\", tokens: n })`) or choose a longer context"));
+            .help(
+                "pool the tokens (`projector(name, #{ pool: \"average\", tokens: n })`) or choose a longer context",
+            ));
         }
         template.check(&llm.tokenizer)?;
         Ok(Vlm { encoder, projector, llm, template, aspect })

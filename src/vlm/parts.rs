@@ -291,13 +291,7 @@ impl Llm {
     }
 
     /// Builds an LLM from an opened folder and a source of weights.
-    pub fn build(
-        id: &str,
-        origin: Origin,
-        source: Source,
-        template: Option<String>,
-        target: Target,
-    ) -> Result<Self> {
+    pub fn build(id: &str, origin: Origin, source: Source, template: Option<String>, target: Target) -> Result<Self> {
         let tokenizer = open_tokenizer(&origin.folder, id)?;
         let built = registry::llm(&origin.config, source, &target).context(|| format!("LLM `{id}`"))?;
         let Built { model, params, unused } = built;

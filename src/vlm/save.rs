@@ -52,7 +52,8 @@ impl Vlm {
             .collect();
         for (part, unused) in [(Part::Encoder, &self.encoder.unused), (Part::Llm, &self.llm.unused)] {
             if parts.contains(&part) {
-                tensors.extend(unused.iter().map(|(name, tensor)| (format!("{}{name}", part.prefix()), tensor.clone())));
+                tensors
+                    .extend(unused.iter().map(|(name, tensor)| (format!("{}{name}", part.prefix()), tensor.clone())));
             }
         }
         tensors

@@ -57,13 +57,18 @@ fn open_encoder(state: &State, id: &str, map: Map) -> Result<EncoderHandle> {
 
 fn open_llm(state: &State, id: &str, map: Map) -> Result<LlmHandle> {
     let options = Options::new(map, "llm", &["weights", "seed", "dtype", "device"])?;
-    let options =
-        LlmOptions { random: random(&options)?, seed: seed(&options, state)?, target: target(&options)? };
+    let options = LlmOptions { random: random(&options)?, seed: seed(&options, state)?, target: target(&options)? };
     let id = state.stand_in(PresetKind::Llms, id);
     Ok(LlmHandle(Arc::new(Llm::open(state.presets(), &id, options)?)))
 }
 
-fn compose(state: &State, encoder: EncoderHandle, projector: ProjectorHandle, llm: LlmHandle, map: Map) -> Result<VlmHandle> {
+fn compose(
+    state: &State,
+    encoder: EncoderHandle,
+    projector: ProjectorHandle,
+    llm: LlmHandle,
+    map: Map,
+) -> Result<VlmHandle> {
     let options = Options::new(map, "vlm", &["seed", "image", "template"])?;
     let Some(template) = options.string("template")?.or_else(|| llm.0.template.clone()) else {
         return Err(error!(Option, "LLM `{}` does not say which template it was made for", llm.0.id)

@@ -151,7 +151,10 @@ fn masks_of(d: &DatasetHandle, m: &VlmHandle) -> Result<Table> {
         .row([Cell::from("samples"), counts.len().into()])
         .row([Cell::from("ids"), ids.into()])
         .row([Cell::from("supervised"), supervised.into()])
-        .row([Cell::from("share supervised"), Cell::of(percent(supervised as f64 / ids.max(1) as f64), supervised as f64 / ids.max(1) as f64)])
+        .row([
+            Cell::from("share supervised"),
+            Cell::of(percent(supervised as f64 / ids.max(1) as f64), supervised as f64 / ids.max(1) as f64),
+        ])
         .row([Cell::from("samples without any"), without.into()]))
 }
 

@@ -88,8 +88,14 @@ fn table_of(results: &Results) -> Table {
         .number("questions")
         .number("score")
         .column("95 % interval");
-    let interval = results.interval().map_or(String::new(), |(low, high)| format!("{} to {}", percent(low), percent(high)));
-    table.push([Cell::from("the model").bold(), results.rows.len().into(), fraction(results.score()).bold(), interval.into()]);
+    let interval =
+        results.interval().map_or(String::new(), |(low, high)| format!("{} to {}", percent(low), percent(high)));
+    table.push([
+        Cell::from("the model").bold(),
+        results.rows.len().into(),
+        fraction(results.score()).bold(),
+        interval.into(),
+    ]);
     for (category, (score, count)) in results.by_category() {
         table.push([Cell::from(format!("  {category}")), count.into(), fraction(score), Cell::from("")]);
     }
@@ -185,7 +191,12 @@ pub mod evaluation {
     /// print(benchmark("tiny-vqa", #{ limit: 20 }).run(m, #{ batch: 8, image: "gray" }).score);
     /// ```
     #[rhai_fn(name = "run", return_raw)]
-    pub fn run_options(context: NativeCallContext, b: BenchmarkHandle, m: VlmHandle, options: Map) -> Fallible<ResultsHandle> {
+    pub fn run_options(
+        context: NativeCallContext,
+        b: BenchmarkHandle,
+        m: VlmHandle,
+        options: Map,
+    ) -> Fallible<ResultsHandle> {
         Ok(run_with(&State::of(&context)?, &b, &m, options)?)
     }
 
@@ -218,7 +229,11 @@ pub mod evaluation {
     pub fn metrics(res: &mut ResultsHandle) -> Map {
         let mut map = Map::new();
         map.insert("exact_match".into(), Dynamic::from_float(res.0.score()));
-        let categories = res.0.by_category().into_iter().map(|(name, (score, _))| (name.as_str().into(), Dynamic::from_float(score)));
+        let categories = res
+            .0
+            .by_category()
+            .into_iter()
+            .map(|(name, (score, _))| (name.as_str().into(), Dynamic::from_float(score)));
         map.insert("by_category".into(), Dynamic::from_map(categories.collect()));
         map
     }

@@ -63,9 +63,21 @@ fn summary_of(m: &VlmHandle) -> Table {
         .column("part")
         .column("what")
         .number("weights")
-        .row(part("encoder", format!("{}, {} tokens x {}", encoder.id, encoder.tokens(), encoder.width()), encoder.params.count()))
-        .row(part("projector", format!("{}, {} -> {}", vlm.projector.label(), vlm.projector.input, vlm.projector.output), vlm.projector.params.count()))
-        .row(part("llm", format!("{}, {} layers x {}, context {}", llm.id, spec.layers, spec.width, spec.context), llm.params.count()))
+        .row(part(
+            "encoder",
+            format!("{}, {} tokens x {}", encoder.id, encoder.tokens(), encoder.width()),
+            encoder.params.count(),
+        ))
+        .row(part(
+            "projector",
+            format!("{}, {} -> {}", vlm.projector.label(), vlm.projector.input, vlm.projector.output),
+            vlm.projector.params.count(),
+        ))
+        .row(part(
+            "llm",
+            format!("{}, {} layers x {}, context {}", llm.id, spec.layers, spec.width, spec.context),
+            llm.params.count(),
+        ))
         .row(part("all", format!("template {}", vlm.template.name()), vlm.params()))
 }
 
@@ -127,7 +139,13 @@ pub mod model {
 
     /// The same with `max_new_tokens`, `temperature`, `top_p`, `seed`, `stream`.
     #[rhai_fn(name = "ask", return_raw)]
-    pub fn ask_with(context: NativeCallContext, m: VlmHandle, image: Dynamic, question: &str, options: Map) -> Fallible<String> {
+    pub fn ask_with(
+        context: NativeCallContext,
+        m: VlmHandle,
+        image: Dynamic,
+        question: &str,
+        options: Map,
+    ) -> Fallible<String> {
         Ok(ask_model(&State::of(&context)?, &m, &image, question, options)?)
     }
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use rhai::plugin::*;
 use rhai::Array;
+use rhai::plugin::*;
 
 use super::Fallible;
 use super::train::step_map;
@@ -74,4 +74,3 @@ pub mod runs {
         Ok(FigureHandle(figure))
     }
 }
-

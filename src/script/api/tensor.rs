@@ -41,13 +41,22 @@ fn difference(a: &TensorHandle, b: &TensorHandle) -> Result<f64> {
         }
     }
     // NaN is never smaller than anything: it has to show.
-    Ok(values(a)?.iter().zip(values(b)?).map(|(a, b)| (a - b).abs()).fold(0.0, |m, d| if d.is_nan() { d } else { f64::max(m, d) }))
+    Ok(values(a)?
+        .iter()
+        .zip(values(b)?)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |m, d| if d.is_nan() { d } else { f64::max(m, d) }))
 }
 
 fn reshaped(x: &TensorHandle, shape: &Array) -> Result<Tensor> {
     let dims: Vec<usize> = shape
         .iter()
-        .map(|n| n.as_int().ok().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| error!(Type, "a shape holds whole numbers")))
+        .map(|n| {
+            n.as_int()
+                .ok()
+                .and_then(|n| usize::try_from(n).ok())
+                .ok_or_else(|| error!(Type, "a shape holds whole numbers"))
+        })
         .collect::<Result<_>>()?;
     if dims.iter().product::<usize>() != x.0.elem_count() {
         bail!(Shape, "a tensor of shape {:?} cannot become {dims:?}", x.0.dims());

@@ -52,12 +52,12 @@ fn lock(t: &TrainerHandle) -> Result<MutexGuard<'_, Trainer>> {
 /// A step as scripts see it.
 pub(super) fn step_map(step: &Step) -> Map {
     let mut map = Map::new();
-    let whole = [("step", step.step), ("tokens", step.tokens), ("positions", step.positions), ("samples", step.samples)];
+    let whole =
+        [("step", step.step), ("tokens", step.tokens), ("positions", step.positions), ("samples", step.samples)];
     for (key, value) in whole {
         map.insert(key.into(), Dynamic::from_int(value as i64));
     }
-    for (key, value) in
-        [("loss", step.loss), ("lr", step.lr), ("grad_norm", step.grad_norm), ("seconds", step.seconds)]
+    for (key, value) in [("loss", step.loss), ("lr", step.lr), ("grad_norm", step.grad_norm), ("seconds", step.seconds)]
     {
         map.insert(key.into(), Dynamic::from_float(value));
     }
@@ -90,7 +90,11 @@ fn fit_with(context: &NativeCallContext, t: &TrainerHandle, each: Option<&FnPtr>
 pub(super) fn plan_table(plan: &Plan) -> Table {
     let bytes = |n: u64| Cell::of(show::bytes(n), n);
     let count = |n: usize| Cell::of(show::count(n), n as u64);
-    let micro = if plan.micro_batch < plan.batch { format!(" in micro-batches of {}", plan.micro_batch) } else { String::new() };
+    let micro = if plan.micro_batch < plan.batch {
+        format!(" in micro-batches of {}", plan.micro_batch)
+    } else {
+        String::new()
+    };
     Table::new(format!("plan of {}", plan.name))
         .column("what")
         .number("")
@@ -159,7 +163,8 @@ pub mod train {
     /// ```
     #[rhai_fn(name = "explain")]
     pub fn explain(r: RecipeHandle) -> TableHandle {
-        let mut table = Table::new(format!("{}: {}", r.0.id, r.0.about)).column("stage").column("option").column("value");
+        let mut table =
+            Table::new(format!("{}: {}", r.0.id, r.0.about)).column("stage").column("option").column("value");
         for (number, stage) in r.0.stages.iter().enumerate() {
             for (key, value) in &stage.0 {
                 let value = match value {
@@ -180,7 +185,12 @@ pub mod train {
     /// print(t);
     /// ```
     #[rhai_fn(name = "trainer", return_raw)]
-    pub fn trainer(context: NativeCallContext, m: VlmHandle, d: DatasetHandle, options: Map) -> Fallible<TrainerHandle> {
+    pub fn trainer(
+        context: NativeCallContext,
+        m: VlmHandle,
+        d: DatasetHandle,
+        options: Map,
+    ) -> Fallible<TrainerHandle> {
         Ok(make(&State::of(&context)?, m, d, table(&options)?)?)
     }
 
