@@ -59,6 +59,7 @@ impl From<Raw> for Function {
         let full = raw.base_name.unwrap_or(raw.name);
         let (is_property, name) = match full.strip_prefix("get$") {
             Some(name) => (true, name.to_string()),
+            None if full == "index$get$" => (true, "[]".to_string()),
             None => (false, full.clone()),
         };
         let params = raw
@@ -78,6 +79,9 @@ impl Function {
         let params: Vec<String> = self.params.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
         let returns = if self.returns.is_empty() { String::new() } else { format!(" -> {}", self.returns) };
         match (self.is_property, self.params.first()) {
+            (true, Some((_, receiver))) if self.name == "[]" => {
+                format!("{receiver}[{}]{returns}", params[1..].join(", "))
+            }
             (true, Some((_, receiver))) => format!("{receiver}.{}{returns}", self.name),
             _ => format!("{}({}){returns}", self.name, params.join(", ")),
         }

@@ -66,7 +66,9 @@ struct Shared {
 
 impl State {
     pub(super) fn new(options: SessionOptions) -> Self {
-        let (seed, runs) = (AtomicU64::new(0), AtomicU64::new(0));
+        // `--set seed=n` is for everything that takes a seed, not for trainers alone.
+        let seed = options.overrides.train.get("seed").and_then(Value::as_integer).unwrap_or(0);
+        let (seed, runs) = (AtomicU64::new(seed as u64), AtomicU64::new(0));
         State(Arc::new(Shared { options, seed, runs, script: Mutex::default() }))
     }
 

@@ -128,7 +128,7 @@ pub mod build {
     ///
     /// ```rhai
     /// let e = encoder("tiny-clip", #{ select_layer: -1, select: "cls_patch" });
-    /// print(e.tokens);  // 17
+    /// print(e.tokens);  // 65
     /// ```
     #[rhai_fn(name = "encoder", return_raw)]
     pub fn encoder_with(context: NativeCallContext, id: &str, options: Map) -> Fallible<EncoderHandle> {

@@ -106,7 +106,7 @@ pub mod encoder {
     ///
     /// ```rhai
     /// let states = encoder("tiny-clip").hidden_states(image("tests/fixtures/images/red-circle.png"));
-    /// print(states.len());  // 5
+    /// print(states.len());  // 6
     /// ```
     #[rhai_fn(name = "hidden_states", return_raw)]
     pub fn hidden_states(e: EncoderHandle, image: Dynamic) -> Fallible<Array> {
@@ -122,7 +122,7 @@ pub mod encoder {
     ///
     /// ```rhai
     /// let x = encoder("tiny-clip").encode(image("tests/fixtures/images/red-circle.png"));
-    /// print(x.shape);  // [16, 128]
+    /// print(x.shape);  // [64, 96]
     /// ```
     #[rhai_fn(name = "encode", return_raw)]
     pub fn encode(e: EncoderHandle, image: Dynamic) -> Fallible<TensorHandle> {
