@@ -52,6 +52,13 @@ struct DatasetPreset {
 struct PackPreset {
     source: String,
     items: PackItems,
+    /// How often every picture comes, each time with its questions begun at another place.
+    #[serde(default = "once")]
+    orders: usize,
+}
+
+fn once() -> usize {
+    1
 }
 
 impl Dataset {
@@ -61,7 +68,7 @@ impl Dataset {
         let sources = preset
             .packs
             .iter()
-            .map(|pack| Pack::open(&pack.source).map(|opened| pack.items.of(opened)))
+            .map(|pack| Pack::open(&pack.source).map(|opened| pack.items.of(opened, pack.orders)))
             .collect::<Result<Vec<_>>>()?;
         Ok(Dataset::new(id, sources))
     }

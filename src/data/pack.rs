@@ -107,27 +107,31 @@ impl Pack {
 }
 
 impl PackItems {
-    /// The samples of a pack.
-    pub fn of(self, pack: Arc<Pack>) -> Arc<dyn Items> {
-        Arc::new(PackSamples { pack, items: self })
+    /// The samples of a pack: every picture `orders` times, each time with its questions begun at another place.
+    pub fn of(self, pack: Arc<Pack>, orders: usize) -> Arc<dyn Items> {
+        Arc::new(PackSamples { pack, items: self, orders: orders.max(1) })
     }
 }
 
 struct PackSamples {
     pack: Arc<Pack>,
     items: PackItems,
+    orders: usize,
 }
 
 impl Items for PackSamples {
     fn len(&self) -> usize {
-        self.pack.len()
+        self.pack.len() * self.orders
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        let pairs = match self.items {
+        let (order, index) = (index / self.pack.len(), index % self.pack.len());
+        let mut pairs = match self.items {
             PackItems::Captions => vec![("describe the image".to_string(), self.pack.caption(index))],
             PackItems::Conversations => self.pack.questions(index).to_vec(),
         };
+        let first = order * pairs.len() / self.orders;
+        pairs.rotate_left(first);
         let mut turns = Vec::with_capacity(2 * pairs.len());
         for (i, (question, answer)) in pairs.into_iter().enumerate() {
             let value = if i == 0 { format!("<image>\n{question}") } else { question };
@@ -135,11 +139,15 @@ impl Items for PackSamples {
             turns.push(Turn { role: Role::Gpt, value: answer });
         }
         let image = ImageSource::Packed { pack: self.pack.clone(), index };
-        Ok(Sample { id: format!("{}/{index}", self.pack.name), image: Some(image), turns })
+        let id = match order {
+            0 => format!("{}/{index}", self.pack.name),
+            _ => format!("{}/{index}#{order}", self.pack.name),
+        };
+        Ok(Sample { id, image: Some(image), turns })
     }
 
     fn sha256(&self) -> String {
-        format!("{:x} {:?}", Sha256::digest(self.pack.bytes), self.items)
+        format!("{:x} {:?} {}", Sha256::digest(self.pack.bytes), self.items, self.orders)
     }
 }
 
