@@ -1,6 +1,6 @@
 """Runs llmore_bench and torch_peer.py in turn on this machine and prints their ratio as a Markdown table.
 
-    python3 benches/compare.py [--only NAME]... [--rounds 4] [--threads 2] [--write]
+    python3 benches/compare.py [--only NAME]... [--rounds 4] [--attempts 12] [--threads 2] [--write]
 
 Needs cargo, and pip with access to PyPI on the first run: torch goes into target/bench-venv (about 5 GB, because
 PyPI's torch for x86-64 is the CUDA build and refuses to start without NVIDIA's libraries).
@@ -85,10 +85,10 @@ def run(command):
 
 
 def compare(name, commands, options):
-    """Alternates both programs until `rounds` pairs were left in peace, or twice as many rounds were not."""
+    """Alternates both programs until `rounds` pairs were left in peace, or `attempts` pairs were run."""
     pairs = []
-    while len(pairs) < 3 * options.rounds:
-        pair = [run([*command, name, "--threads", str(options.threads)]) for command in commands]
+    while len(pairs) < max(options.rounds, options.attempts or 3 * options.rounds):
+        pair = [run([*command, name, "--threads", str(options.threads), "--inputs", INPUTS]) for command in commands]
         pairs.append((max(share for _, share in pair), [measurements for measurements, _ in pair]))
         print(f"{name}: round {len(pairs)}, others took {pairs[-1][0]:.0%} of the machine", file=sys.stderr)
         if sum(share <= DISTURBED for share, _ in pairs) >= options.rounds:
@@ -156,15 +156,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=NAMES, help="may be given more than once")
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--attempts", type=int, help="rounds at most, disturbed ones included (default: 3 x rounds)")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count()))
     parser.add_argument("--write", action="store_true", help="write benches/results.md")
     options = parser.parse_args()
     python, program = environment(), build()
-    commands = [[program, "--inputs", INPUTS], [python, ROOT / "benches/torch_peer.py", "--inputs", INPUTS]]
+    commands = [[program], [python, ROOT / "benches/torch_peer.py"]]
     rows = []
     for name in options.only or NAMES:
         share, measured = compare(name, commands, options)
         rows += [(share, row) for row in measured]
+        for row in measured:
+            ours, theirs = (duration(seconds) for seconds in row["seconds"])
+            print(f"{row['name']}: {ours} against {theirs}, ratio {row['ratio']:.2f}", file=sys.stderr)
     text = f"{machine(python, options)}\n\n{table(rows)}\n"
     print(text)
     if options.write:
