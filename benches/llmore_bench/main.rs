@@ -46,7 +46,9 @@ fn main() {
 }
 
 fn run(name: &str, options: &Options) -> Result<()> {
-    llmore::device::set_threads(options.threads)?;
+    // As `llmore` itself starts.
+    llmore::device::keep_freed_memory();
+    llmore::device::set_threads(options.threads);
     match name {
         "export" => {
             llama::export(options)?;

@@ -9,7 +9,7 @@ use llmore::models::config::Config;
 use llmore::models::registry::Target;
 use llmore::preset::Presets;
 use llmore::text::Template;
-use llmore::vlm::{Encoder, EncoderOptions, Llm, Origin, Vlm};
+use llmore::vlm::{Encoder, EncoderOptions, Llm, Origin, ProjectorChoice, Vlm};
 use llmore::weights::Source;
 use serde_json::{Value, json};
 
@@ -44,7 +44,8 @@ pub fn vlm(size: &str) -> Result<Vlm> {
     let encoder = Encoder::build(size, origin("tiny-clip", tower), random.clone(), options)?;
     let llm = Llm::build(size, origin("tiny-llama", llm), random, Some("tiny".to_string()), target)?;
     let template = Template::load(&Presets::default(), "tiny")?;
-    Vlm::compose(Arc::new(encoder), "mlp2x_gelu", Arc::new(llm), template, Aspect::Square, 0)
+    let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
+    Vlm::compose(Arc::new(encoder), &choice, Arc::new(llm), template, Aspect::Square, 0)
 }
 
 fn embedded(name: &str) -> Result<Value> {
