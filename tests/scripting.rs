@@ -140,3 +140,16 @@ fn caught_errors_are_typed() {
     let got = run("caught", text).unwrap();
     assert!(got.starts_with("missing|no LLM preset `tiny-lama`|did you mean `tiny-llama`?"), "{got}");
 }
+
+#[test]
+fn a_callback_may_look_at_its_own_receiver() {
+    let text = r#"
+        let f = "tests/fixtures/training";
+        let d = dataset(`${f}/stage2.json`, #{ images: `${f}/images` });
+        let d = d.filter(|s| d.len == 20 && s.turns.len() > 2);
+        let t = trainer(load(`${f}/checkpoint`), d, #{ train: #{ projector: 1e-3 }, batch: 2, steps: 3 });
+        let seen = 0;
+        t.fit(|s| { seen += 1; t.losses.len() == s.step });
+        `${d.len < 20} ${seen}`"#;
+    assert_eq!(run("receiver", text).unwrap(), "true 3\n");
+}

@@ -49,7 +49,7 @@ pub(super) fn functions(engine: &Engine) -> Vec<Function> {
     let Ok(metadata) = serde_json::from_str::<Metadata>(&json) else { return Vec::new() };
     let mut functions: Vec<Function> =
         metadata.functions.into_iter().filter(|raw| !raw.doc_comments.is_empty()).map(Function::from).collect();
-    functions.sort_by(|a, b| (&a.name, a.params.len()).cmp(&(&b.name, b.params.len())));
+    functions.sort_by_cached_key(|function| (function.name.clone(), function.params.len(), function.signature()));
     functions.dedup();
     functions
 }

@@ -229,6 +229,12 @@ pub(super) fn register(engine: &mut Engine) {
     one::<ScriptError>(engine, "Error");
 }
 
+/// A clone of a handle whose methods take callbacks.
+pub(super) fn callback_receiver(value: &Dynamic) -> Option<Dynamic> {
+    let trainer = value.read_lock::<TrainerHandle>().map(|handle| Dynamic::from(handle.clone()));
+    trainer.or_else(|| value.read_lock::<DatasetHandle>().map(|handle| Dynamic::from(handle.clone())))
+}
+
 /// A value on one line, as the REPL and `print` show it.
 pub fn describe(value: &Dynamic) -> String {
     macro_rules! try_types {

@@ -46,6 +46,7 @@ impl Session {
         let interrupt = state.interrupt().clone();
         engine.on_progress(move |_| interrupt.is_set().then(|| Dynamic::from("interrupted")));
 
+        hand_out_captured_handles(&mut engine);
         handles::register(&mut engine);
         api::register(&mut engine);
         // Functions find `args` in the module, the strict parser finds it in the scope.
@@ -118,4 +119,15 @@ impl Session {
         self.functions = functions;
         result
     }
+}
+
+/// A closure that captures the handle it is given to (`t.fit(|s| t.losses.len() < 9)`) makes that variable shared, and
+/// Rhai would keep it locked during the call. The variable reads as a clone of its handle instead.
+fn hand_out_captured_handles(engine: &mut Engine) {
+    // `on_var` is marked deprecated in Rhai 1.27 to say that it may change, not that it goes.
+    #[allow(deprecated)]
+    engine.on_var(|name, _, context| {
+        let shared = context.scope().get(name).filter(|value| value.is_shared());
+        Ok(shared.and_then(handles::callback_receiver))
+    });
 }

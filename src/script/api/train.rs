@@ -255,7 +255,7 @@ pub mod train {
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
     /// let t = trainer(m, dataset("tiny-instruct"), #{ train: #{ llm: 1e-3 }, batch: 4, steps: 9 });
-    /// print(t.fit(|s| s.step < 2).status);  // paused
+    /// print(t.fit(|s| { print(t.losses.len()); s.step < 2 }).status);  // paused
     /// ```
     #[rhai_fn(name = "fit", return_raw)]
     pub fn fit_each(context: NativeCallContext, t: TrainerHandle, each: FnPtr) -> Fallible<RunHandle> {
