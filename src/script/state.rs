@@ -196,7 +196,11 @@ impl Overrides {
         let mut table = self.train.clone();
         table.entry("train").or_insert(Value::Table(Table::new()));
         let checked: Result<crate::train::TrainOptions> = crate::preset::from_table(table);
-        checked.map(|_| ()).map_err(|error: Error| error.with_kind(crate::error::Kind::Usage).context("--set"))
+        checked.map(|_| ()).map_err(|error: Error| {
+            let keys = error.help_text().unwrap_or_default();
+            let help = format!("{keys}; and, for everything: `limit`, `smoke`");
+            error.help(help).with_kind(crate::error::Kind::Usage).context("--set")
+        })
     }
 }
 
