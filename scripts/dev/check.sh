@@ -53,10 +53,21 @@ script() { # file, options...
     fi
 }
 
+# The short commands of the README.
+commands() {
+    local program=target/release/llmore list
+    "$program" -c 'encoder("tiny-clip").tokens'
+    "$program" check scripts/quickstart.rhai
+    "$program" docs trainer >"$scratch/docs.txt"
+    for list in models datasets benchmarks recipes runs; do "$program" ls "$list" >"$scratch/list.txt"; done
+    printf 'let x = 40;\nx + 2\n' | "$program" repl
+}
+
 step "format" cargo fmt --check
 step "clippy" cargo clippy --release --locked --all-targets -- -D warnings
 step "build" cargo build --release --locked
 step "test" tests
+step "README commands" commands
 ln -s "$PWD/tests" "$PWD/stdlib" "$scratch"
 for file in scripts/*.rhai; do
     step "smoke $file" script "$file" --set smoke=true
