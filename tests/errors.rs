@@ -28,6 +28,7 @@ const CASES: &[(&str, &str)] = &[
     ("corrupt PNG", "image(\"tests/fixtures/images/corrupt.png\")"),
     ("not an image", "image(\"tests/fixtures/images/not-an-image.png\")"),
     ("truncated safetensors", "load(\"FOLDER/truncated\")"),
+    ("missing tensors", "encoder(\"FOLDER/partial\")"),
     (
         "shape mismatch",
         "let x = tensors(\"tests/fixtures/training/expected.safetensors\");\nmax_abs_diff(x[\"stage1.losses\"], x[\"stage1.first_gradient.model.mm_projector.0.weight\"])",
@@ -62,6 +63,7 @@ fn errors_read_as_committed() {
     }
     let weights = std::fs::read(source.join("model.safetensors")).unwrap();
     std::fs::write(broken.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
+    partial_tower(&folder.join("partial"));
     std::fs::write(folder.join("broken.json"), "[{\"id\": 1, \"conversations\": \"hello\"}]").unwrap();
     let text = r#"[{"id": "t", "conversations": [{"from": "human", "value": "<image>\nHi"}, {"from": "gpt", "value": "Yes"}]}]"#;
     std::fs::write(folder.join("text.json"), text).unwrap();
@@ -85,6 +87,22 @@ fn errors_read_as_committed() {
         assert_eq!(got, expected);
     }
     assert_eq!(got, expected);
+}
+
+/// A tower's folder that lacks two tensors and holds one too many.
+fn partial_tower(folder: &Path) {
+    use llmore::weights::{read_tensors, save_tensors};
+    std::fs::create_dir_all(folder).unwrap();
+    let checkpoint = Path::new("tests/fixtures/training/checkpoint");
+    for file in ["config.json", "preprocessor_config.json"] {
+        std::fs::copy(checkpoint.join("clip-tower").join(file), folder.join(file)).unwrap();
+    }
+    let all = read_tensors(&checkpoint.join("model.safetensors"), &candle_core::Device::Cpu).unwrap();
+    let tower = all.into_iter().filter_map(|(name, tensor)| {
+        let name = name.strip_prefix("model.vision_tower.vision_tower.")?.to_string();
+        (!name.contains("layers.1.self_attn.q_proj")).then_some((name, tensor))
+    });
+    save_tensors(&tower.collect::<Vec<_>>(), &folder.join("model.safetensors")).unwrap();
 }
 
 fn option_env_is_write() -> bool {

@@ -109,7 +109,7 @@ pub fn decode(options: &Options) -> Result<()> {
 fn build(config: Value, source: Source) -> Result<(Decoder, ParamSet)> {
     let builder = Builder::new(source, DType::F32, &Device::Cpu);
     let decoder = Decoder::new(&builder, llama::spec(&Config::new(config, "the bench's config"))?)?;
-    Ok((decoder, builder.params()))
+    Ok((decoder, builder.finish()?.params))
 }
 
 /// The token both programs put at a place.

@@ -7,7 +7,7 @@ use super::{LanguageModel, VisionEncoder, encoders, llms};
 use crate::error::{Error, Result};
 use crate::nn::decoder::{Decoder, DecoderSpec};
 use crate::nn::vit::{Vit, VitSpec};
-use crate::weights::{Builder, ParamSet, Source};
+use crate::weights::{Builder, Finished, ParamSet, Source};
 
 /// Vision towers.
 pub const ENCODERS: &Table<VitSpec> = &[("clip", encoders::clip::spec), ("clip_vision_model", encoders::clip::spec)];
@@ -44,7 +44,8 @@ pub fn encoder(config: &Config, source: Source, target: &Target) -> Result<Built
     let spec = encoder_spec(config)?;
     let builder = Builder::new(source, target.dtype, &target.device);
     let model: Box<dyn VisionEncoder> = Box::new(Vit::new(&builder, spec)?);
-    Ok(Built { model, params: builder.params(), unused: builder.unused()? })
+    let Finished { params, unused } = builder.finish()?;
+    Ok(Built { model, params, unused })
 }
 
 /// Builds an LLM.
@@ -52,7 +53,8 @@ pub fn llm(config: &Config, source: Source, target: &Target) -> Result<Built<dyn
     let spec = llm_spec(config)?;
     let builder = Builder::new(source, target.dtype, &target.device);
     let model: Box<dyn LanguageModel> = Box::new(Decoder::new(&builder, spec)?);
-    Ok(Built { model, params: builder.params(), unused: builder.unused()? })
+    let Finished { params, unused } = builder.finish()?;
+    Ok(Built { model, params, unused })
 }
 
 type Table<S> = [(&'static str, fn(&Config) -> Result<S>)];

@@ -44,12 +44,27 @@ pub struct Builder {
     dtype: DType,
     device: Device,
     made: Arc<Mutex<ParamSet>>,
+    /// Names the source does not hold: reported all at once by `finish`.
+    missing: Arc<Mutex<Vec<String>>>,
+}
+
+/// What a builder made, and what its source held beside it.
+pub struct Finished {
+    pub params: ParamSet,
+    pub unused: Vec<(String, Tensor)>,
 }
 
 impl Builder {
     /// A builder at the root of the names.
     pub fn new(source: Source, dtype: DType, device: &Device) -> Self {
-        Builder { source, path: String::new(), dtype, device: device.clone(), made: Arc::default() }
+        Builder {
+            source,
+            path: String::new(),
+            dtype,
+            device: device.clone(),
+            made: Arc::default(),
+            missing: Arc::default(),
+        }
     }
 
     /// The builder one name deeper.
@@ -71,6 +86,10 @@ impl Builder {
     pub fn param(&self, name: &str, shape: &[usize], init: Init) -> Result<Arc<Param>> {
         let full = self.pp(name).path;
         let tensor = match &self.source {
+            Source::Files { files, prefix } if !files.has(&format!("{prefix}{full}")) => {
+                self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{prefix}{full}"));
+                Tensor::zeros(shape, self.dtype, &self.device)?
+            }
             Source::Files { files, prefix } => {
                 let tensor = files.load(&format!("{prefix}{full}"), &self.device)?;
                 if tensor.dims() != shape {
@@ -93,15 +112,29 @@ impl Builder {
         Ok(param)
     }
 
-    /// The parameters made so far by this builder and those deeper, in order.
-    pub fn params(&self) -> ParamSet {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The parameters made by this builder and those deeper, in order, and the tensors that were left over. Tensors
+    /// that the source lacks are an error that says how many and which.
+    pub fn finish(&self) -> Result<Finished> {
+        let params = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let unused = self.unused(&params)?;
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(_), Source::Files { files, .. }) = (missing.first(), &self.source) {
+            let some = |names: &[String]| names.iter().take(3).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+            let unused: Vec<String> = unused.into_iter().map(|(name, _)| name).collect();
+            let (lacks, needs, spare) = (missing.len(), params.len(), unused.len());
+            let error =
+                error!(Weights, "{} lacks {lacks} of the {needs} tensors needed: {}", files.name(), some(&missing));
+            return Err(match spare {
+                0 => error.help("it may be another model's checkpoint, or only a part of this one's"),
+                _ => error.help(format!("{spare} of its tensors are not used: {}", some(&unused))),
+            });
+        }
+        Ok(Finished { params, unused })
     }
 
     /// Tensors the source holds under its prefix that no parameter took: kept, so that saving loses nothing.
-    pub fn unused(&self) -> Result<Vec<(String, Tensor)>> {
+    fn unused(&self, params: &ParamSet) -> Result<Vec<(String, Tensor)>> {
         let Source::Files { files, prefix } = &self.source else { return Ok(Vec::new()) };
-        let params = self.params();
         let used: BTreeSet<&str> = params.iter().map(|param| param.name()).collect();
         let mut unused = Vec::new();
         for name in files.names() {

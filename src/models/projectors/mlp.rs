@@ -9,7 +9,7 @@ use crate::models::Projector;
 use crate::models::registry::{Built, Target};
 use crate::nn::linear::Linear;
 use crate::nn::ops::{Gelu, gelu};
-use crate::weights::{Builder, Init, Source};
+use crate::weights::{Builder, Finished, Init, Source};
 
 /// The shape of a projector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,8 @@ pub fn projector(
             Linear::new(&builder.pp(2 * layer), width, output, true, init)
         })
         .collect::<crate::error::Result<_>>()?;
-    Ok(Built { model: Box::new(Mlp { layers }), params: builder.params(), unused: builder.unused()? })
+    let Finished { params, unused } = builder.finish()?;
+    Ok(Built { model: Box::new(Mlp { layers }), params, unused })
 }
 
 impl Projector for Mlp {

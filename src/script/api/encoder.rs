@@ -79,6 +79,16 @@ pub mod encoder {
         device_name(&e.0.target().device)
     }
 
+    /// Names of the checkpoint's tensors that no layer uses; `save` keeps them.
+    ///
+    /// ```rhai
+    /// print(encoder("tiny-clip").unused.len());
+    /// ```
+    #[rhai_fn(get = "unused", pure)]
+    pub fn unused(e: &mut EncoderHandle) -> Array {
+        e.0.unused.iter().map(|(name, _)| Dynamic::from(name.clone())).collect()
+    }
+
     /// Pixels (3, H, W) as the reference image processor gives them.
     ///
     /// ```rhai
