@@ -105,17 +105,8 @@ pub fn peak_memory() -> Option<u64> {
     status("VmHWM:")
 }
 
-/// Memory that is free for use, in bytes, where the system says so.
-pub fn free_memory() -> Option<u64> {
-    proc_line("/proc/meminfo", "MemAvailable:")
-}
-
 fn status(key: &str) -> Option<u64> {
-    proc_line("/proc/self/status", key)
-}
-
-fn proc_line(file: &str, key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(file).ok()?;
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)

@@ -149,7 +149,7 @@ impl Results {
         Ok(Results {
             benchmark: first.benchmark.clone(),
             model: path.display().to_string(),
-            scorer: Scorer::ExactMatch,
+            scorer: Scorer::of_version(&first.scorer)?,
             baselines: BTreeMap::new(),
             seconds: 0.0,
             rows,

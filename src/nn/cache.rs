@@ -58,16 +58,6 @@ impl Cache {
         Ok(Slot { prefix, own: start..start + rows, filled: 0 })
     }
 
-    /// Forgets all slots after the first `rows` rows.
-    pub fn truncate(&mut self, rows: usize) {
-        self.used = self.used.min(rows);
-    }
-
-    /// Number of rows handed out.
-    pub fn used(&self) -> usize {
-        self.used
-    }
-
     /// Writes this pass's keys and values of a layer and returns the whole buffers.
     pub(super) fn write(&self, layer: usize, k: &Tensor, v: &Tensor, packing: &Packing) -> Result<(Tensor, Tensor)> {
         let (keys, values) = &self.layers[layer];

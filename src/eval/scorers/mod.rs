@@ -4,6 +4,8 @@ mod exact_match;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// The scorers presets can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -27,6 +29,15 @@ impl Scorer {
         match self {
             Scorer::ExactMatch => "exact_match/1",
         }
+    }
+
+    /// The scorer that wrote a result file; another version would score otherwise.
+    pub fn of_version(version: &str) -> Result<Self> {
+        let all = [Scorer::ExactMatch];
+        let known: Vec<_> = all.iter().map(|scorer| scorer.version()).collect();
+        all.into_iter()
+            .find(|scorer| scorer.version() == version)
+            .ok_or_else(|| Error::unknown("scorer version", version, &known, ""))
     }
 
     /// Scores one raw output.
