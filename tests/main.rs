@@ -5,6 +5,7 @@
 mod architecture;
 mod errors;
 mod images;
+mod parity;
 mod resume;
 mod scripting;
 mod templates;

@@ -1,0 +1,3 @@
+"""Parity cases of the group `encoders`; see make_parity.py."""
+
+CASES = {}

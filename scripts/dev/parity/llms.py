@@ -1,0 +1,3 @@
+"""Parity cases of the group `llms`; see make_parity.py."""
+
+CASES = {}

@@ -1,0 +1,3 @@
+"""Parity cases of the group `models`; see make_parity.py."""
+
+CASES = {}

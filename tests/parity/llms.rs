@@ -1,0 +1,1 @@
+//! Parity of `fixtures/parity/llms`.
