@@ -29,7 +29,8 @@ fn llm() -> Llm {
 
 fn model(llm: Llm) -> Arc<Vlm> {
     let presets = Presets::default();
-    let open = EncoderOptions { select_layer: None, select: None, s2: None, random: true, seed: 5, target: Target::cpu() };
+    let open =
+        EncoderOptions { select_layer: None, select: None, s2: None, random: true, seed: 5, target: Target::cpu() };
     let encoder = Arc::new(Encoder::open(&presets, "tiny-clip", open).unwrap());
     let template = Template::load(&presets, "tiny").unwrap();
     let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };

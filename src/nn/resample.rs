@@ -88,3 +88,49 @@ fn area(row: &mut [f32], place: usize, to: usize) {
     let (first, end) = (place * row.len() / to, ((place + 1) * row.len()).div_ceil(to));
     row[first..end].fill(1.0 / (end - first) as f32);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// torch 2.15.0: `interpolate` of the 5 x 7 map ((7 y + 3 x + y x) % 11) / 4; the first five values, and the
+    /// sum of all times 1, 2, 3, ...
+    #[test]
+    fn maps_are_resized_as_torch_does() {
+        let map: Vec<f32> =
+            (0..35).map(|i| (7 * (i / 7) + 3 * (i % 7) + (i / 7) * (i % 7)) % 11).map(quarter).collect();
+        let map = Tensor::from_vec(map, (1, 5, 7), &Device::Cpu).unwrap();
+        let (cubic, smooth) = (Filter::Bicubic { antialias: false }, Filter::Bicubic { antialias: true });
+        let cases = [
+            ((3, 3), cubic, [0.359397, 2.185185, 1.459962, 1.773148, 1.75], 65.46261),
+            ((3, 3), smooth, [0.715726, 1.323702, 1.25808, 1.243909, 0.982589], 50.53886),
+            ((3, 3), Filter::Area, [0.833333, 1.208333, 1.125, 1.083333, 0.833333], 45.75),
+            ((8, 9), cubic, [-0.227125, 0.429696, 1.178878, 1.822039, 2.273209], 2999.29316),
+            ((8, 9), smooth, [-0.169941, 0.452787, 1.142877, 1.751459, 2.267989], 2996.59256),
+            ((8, 9), Filter::Area, [0.0, 0.375, 1.125, 1.875, 2.25], 3192.875),
+        ];
+        for (size, filter, first, sum) in cases {
+            let resized = resize(&map, size, filter).unwrap();
+            assert_eq!(resized.dims(), [1, size.0, size.1]);
+            let values = resized.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for (ours, theirs) in values.iter().zip(first) {
+                assert!((ours - theirs).abs() < 2e-6, "{size:?} {filter:?}: {ours}, torch {theirs}");
+            }
+            let ours: f64 = values.iter().zip(1..).map(|(value, place)| f64::from(*value) * f64::from(place)).sum();
+            assert!((ours - sum).abs() < 1e-5 * sum, "{size:?} {filter:?}: {ours}, torch {sum}");
+        }
+    }
+
+    fn quarter(value: usize) -> f32 {
+        value as f32 / 4.0
+    }
+
+    #[test]
+    fn the_same_size_is_the_same_map_and_none_is_refused() {
+        let map = Tensor::new(&[[1f32, 2.0], [3.0, 5.0]], &Device::Cpu).unwrap();
+        let same = resize(&map, (2, 2), Filter::Bicubic { antialias: true }).unwrap();
+        assert_eq!(same.to_vec2::<f32>().unwrap(), [[1.0, 2.0], [3.0, 5.0]]);
+        assert!(resize(&map, (0, 2), Filter::Area).is_err());
+        assert!(resize(&map.get(0).unwrap(), (1, 2), Filter::Area).is_err());
+    }
+}

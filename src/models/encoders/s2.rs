@@ -3,7 +3,7 @@
 //! channels, smallest scale first.
 //! Source: the algorithm of scaling_on_scales 3bbee37 (`core.py`, `utils.py`), as LLaVA-MORE 2460d39 calls it.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use crate::error::Result;
 use crate::models::config::Config;
@@ -107,10 +107,12 @@ impl Scales {
         let features = patches(&cut)?; // (batch * tiles * tiles, grid * grid, width)
         let (_, tokens, width) = features.dims3()?;
         let grid = tokens.isqrt();
-        Ok(features
-            .reshape((batch, tiles, tiles, grid, grid, width))?
-            .permute((0, 5, 1, 3, 2, 4))?
-            .reshape((batch, width, tiles * grid, tiles * grid))?)
+        Ok(features.reshape((batch, tiles, tiles, grid, grid, width))?.permute((0, 5, 1, 3, 2, 4))?.reshape((
+            batch,
+            width,
+            tiles * grid,
+            tiles * grid,
+        ))?)
     }
 }
 

@@ -54,8 +54,7 @@ impl Embedding {
             _ => None,
         };
         let patch = builder.pp(names.patch_embedding);
-        let patch_weight =
-            patch.param("weight", &[width, spec.channels, spec.patch_size, spec.patch_size], init)?;
+        let patch_weight = patch.param("weight", &[width, spec.channels, spec.patch_size, spec.patch_size], init)?;
         let patch_bias = if spec.patch_bias { Some(patch.param("bias", &[width], Init::Zeros)?) } else { None };
         let positions = spec.grid() * spec.grid() + spec.extra_positions();
         let positions = builder.param(names.position_embedding, &stored(positions), init)?;
