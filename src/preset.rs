@@ -105,6 +105,14 @@ impl Presets {
         matches!(self.text(kind, id), Ok(Some(_)))
     }
 
+    /// The preset whose `source` is this: a hub id names the same model as the preset that stands for it.
+    pub fn standing_for(&self, kind: PresetKind, source: &str) -> Option<String> {
+        let names = |id: &String| {
+            self.own_table(kind, id).is_ok_and(|t| t.get("source").and_then(Value::as_str) == Some(source))
+        };
+        self.ids(kind).into_iter().find(names)
+    }
+
     /// The preset as a table, with `inherit` resolved and removed.
     pub fn table(&self, kind: PresetKind, id: &str) -> Result<Table> {
         let mut table = self.own_table(kind, id)?;

@@ -29,6 +29,13 @@ pub struct Target {
     pub device: Device,
 }
 
+impl Target {
+    /// f32 on the CPU.
+    pub fn cpu() -> Self {
+        Target { dtype: DType::F32, device: Device::Cpu }
+    }
+}
+
 /// The spec of a vision tower's config.json.
 pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
     lookup(ENCODERS, config, "vision tower")?(config)
