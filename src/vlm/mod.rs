@@ -7,6 +7,7 @@ mod features;
 pub mod generate;
 mod llm;
 mod origin;
+mod preset;
 mod projector;
 mod save;
 mod splice;
@@ -19,6 +20,7 @@ pub use encoder::{Encoder, EncoderOptions, Select};
 pub use features::FeatureCache;
 pub use llm::{Llm, LlmOptions};
 pub use origin::{Origin, Weights};
+pub use preset::ModelPreset;
 pub use projector::{ProjectorChoice, ProjectorPart};
 pub use splice::{Batch, Sequence, batch};
 
