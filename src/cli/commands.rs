@@ -56,7 +56,14 @@ fn models(presets: &Presets) -> Result<Table> {
             EncoderOptions { select_layer: None, select: None, s2: None, weights, seed, target: target.clone() };
         let encoder = Encoder::open(presets, &id, options)?;
         let source = source(PresetKind::Encoders, &id)?;
-        table.push([id.into(), "encoder".into(), parameters(encoder.params()), encoder.tokens().into(), "".into(), source]);
+        table.push([
+            id.into(),
+            "encoder".into(),
+            parameters(encoder.params.count()),
+            encoder.tokens().into(),
+            "".into(),
+            source,
+        ]);
     }
     for id in presets.ids(PresetKind::Llms) {
         let llm = Llm::open(presets, &id, LlmOptions { weights, seed, target: target.clone() })?;

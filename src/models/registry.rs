@@ -10,7 +10,16 @@ use crate::nn::vit::{Vit, VitSpec};
 use crate::weights::{Builder, Finished, ParamSet, Source};
 
 /// Vision towers.
-pub const ENCODERS: &Table<VitSpec> = &[("clip", encoders::clip::spec), ("clip_vision_model", encoders::clip::spec)];
+pub const ENCODERS: &Table<VitSpec> = &[
+    ("clip", encoders::clip::spec),
+    ("clip_vision_model", encoders::clip::spec),
+    ("siglip", encoders::siglip::spec),
+    ("siglip_vision_model", encoders::siglip::spec),
+    ("dinov2", encoders::dinov2::spec),
+    ("dinov2_with_registers", encoders::dinov2_with_registers::spec),
+    ("vit", encoders::vit::spec),
+    ("ijepa", encoders::ijepa::spec),
+];
 
 /// LLMs. `llava_llama` is LLaVA-MORE's name for a Llama with a tower attached.
 pub const LLMS: &Table<DecoderSpec> = &[("llama", llms::llama::spec), ("llava_llama", llms::llama::spec)];
@@ -38,6 +47,10 @@ impl Target {
 
 /// The spec of a vision tower's config.json.
 pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
+    let model_type = config.string("model_type", "")?;
+    if model_type.starts_with("siglip2") {
+        return Err(encoders::siglip::naflex(config, &model_type));
+    }
     lookup(ENCODERS, config, "vision tower")?(config)
 }
 

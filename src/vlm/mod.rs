@@ -192,7 +192,7 @@ impl Vlm {
 
     /// Visual features before the projector, (images, tokens, encoder width).
     pub fn features(&self, images: &[&Image], aspect: Aspect) -> Result<Tensor> {
-        let pixels = images.iter().map(|image| self.encoder.preprocess(image, aspect)).collect::<Result<Vec<_>>>()?;
+        let pixels = images.iter().map(|image| self.encoder.pixels(image, aspect)).collect::<Result<Vec<_>>>()?;
         self.encoder.encode(&Tensor::stack(&pixels, 0)?)
     }
 
