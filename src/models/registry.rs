@@ -38,6 +38,13 @@ pub struct Target {
     pub device: Device,
 }
 
+impl Target {
+    /// f32 on the CPU.
+    pub fn cpu() -> Self {
+        Target { dtype: DType::F32, device: Device::Cpu }
+    }
+}
+
 /// The spec of a vision tower's config.json.
 pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
     let model_type = config.string("model_type", "")?;

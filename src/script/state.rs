@@ -146,6 +146,7 @@ impl State {
         match kind {
             PresetKind::Encoders => "tiny-clip",
             PresetKind::Llms => "tiny-llama",
+            PresetKind::Models => "tiny-llava",
             PresetKind::Datasets => "tiny-instruct",
             PresetKind::Benchmarks => "tiny-vqa",
             PresetKind::Recipes => "llava-more-tiny",

@@ -95,7 +95,7 @@ impl Trainer {
         if dataset.is_empty() {
             bail!(Data, "data set `{}` is empty", dataset.name());
         }
-        setup.template.check(vlm.tokenizer())?;
+        setup.template.check(vlm.tokenizer()?)?;
         let target = vlm.target();
         if let Some(name) = &options.dtype
             && crate::device::dtype(name)? != target.dtype
@@ -382,7 +382,7 @@ impl Trainer {
             let rendered = self
                 .setup
                 .template
-                .render(self.vlm.tokenizer(), &sample.turns)
+                .render(self.vlm.tokenizer()?, &sample.turns)
                 .context(|| format!("sample `{}` of `{}`", sample.id, self.dataset.name()))?;
             let marks = rendered.ids.iter().filter(|&&id| id == crate::text::IMAGE_ID).count();
             if marks != usize::from(sample.image.is_some()) {

@@ -31,7 +31,7 @@ impl Vlm {
         let tower = folder.join(TOWER_FOLDER);
         std::fs::create_dir_all(&tower).map_err(|error| Error::file(&tower, error))?;
         save_tensors(&self.tensors(parts), &folder.join(file))?;
-        write_text(&folder.join("tokenizer.json"), self.tokenizer().json())?;
+        write_text(&folder.join("tokenizer.json"), self.tokenizer()?.json())?;
         for name in ["tokenizer_config.json", "generation_config.json"] {
             if self.llm.origin.folder.has(name) {
                 write_text(&folder.join(name), &self.llm.origin.folder.read(name)?)?;

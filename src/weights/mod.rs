@@ -1,4 +1,4 @@
-//! Weights: where a model's tensors come from (safetensors folders, embedded bytes, random numbers) and the
+//! Weights: where a model's tensors come from (safetensors folders, embedded bytes, random numbers, none) and the
 //! parameters made of them. The tree of [`Builder::pp`] is the tree of names in the checkpoint.
 
 mod files;
@@ -35,6 +35,8 @@ pub enum Source {
     Files { files: Arc<TensorFiles>, prefix: String },
     /// Random numbers: functions of the seed and the parameter's name.
     Random { seed: u64 },
+    /// Shapes alone: every tensor is one zero seen many times, so a model of any size takes no memory.
+    Shapes,
 }
 
 /// Makes the parameters of one model and remembers them.
@@ -75,11 +77,11 @@ impl Builder {
         deeper
     }
 
-    /// Whether the source holds a tensor of this name; random weights hold everything.
+    /// Whether the source holds a tensor of this name; random weights and shapes hold everything.
     pub fn has(&self, name: &str) -> bool {
         match &self.source {
             Source::Files { files, prefix } => files.has(&format!("{prefix}{}", self.pp(name).path)),
-            Source::Random { .. } => true,
+            Source::Random { .. } | Source::Shapes => true,
         }
     }
 
@@ -107,6 +109,7 @@ impl Builder {
             Source::Random { seed } => {
                 random(*seed, &full, shape, init).and_then(|t| t.to_dtype(self.dtype)?.to_device(&self.device))?
             }
+            Source::Shapes => Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape)?,
         };
         let param = Arc::new(Param::new(full, tensor));
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(param.clone());

@@ -9,8 +9,10 @@ use llmore::image::{Aspect, Image};
 use llmore::models::config::Config;
 use llmore::models::encoders::s2;
 use llmore::models::registry::{self, Target};
+use llmore::nn::ops::Gelu;
+use llmore::nn::vit::Mlp;
 use llmore::preset::Presets;
-use llmore::vlm::{Encoder, EncoderOptions};
+use llmore::vlm::{Encoder, EncoderOptions, Weights};
 use serde_json::Value;
 
 use super::*;
@@ -24,7 +26,14 @@ fn config(case: &Path) -> Config {
 }
 
 fn options() -> EncoderOptions {
-    EncoderOptions { select_layer: None, select: None, s2: None, random: false, seed: 0, target: Target::cpu() }
+    EncoderOptions {
+        select_layer: None,
+        select: None,
+        s2: None,
+        weights: Weights::Stored,
+        seed: 0,
+        target: Target::cpu(),
+    }
 }
 
 fn open(case: &Path) -> Encoder {
@@ -65,6 +74,11 @@ fn hidden_states_and_features_are_the_reference_s() {
         let features = encoder.encode(&Tensor::stack(&[&picture, &pixels], 0).unwrap()).unwrap();
         assert_eq!(features.dims(), [2, encoder.tokens(), encoder.width()], "{name}");
         note(assert_close(&format!("{name} encode"), &features.get(1).unwrap(), &expected.tensor("encode")));
+        // With S2 a picture's hidden states are those of one scale.
+        let states = encoder.hidden_states(
+            &encoder.tower_pixels(&Image::filled(9, 9, [1, 2, 3]), Aspect::Square).unwrap().unsqueeze(0).unwrap(),
+        );
+        assert_eq!(states.unwrap()[0].dim(2).unwrap(), encoder.tower.spec().width, "{name}");
         println!("{name}: max {:.1e}, mean {:.1e} over {sizes} sizes", worst.0, worst.1);
     }
 }
@@ -102,6 +116,53 @@ fn every_architecture_has_a_fixture() {
     let found: BTreeSet<String> = cases("encoders").iter().map(model_type).collect();
     for (model_type, _) in registry::ENCODERS {
         assert!(found.contains(*model_type), "no folder of fixtures/parity/encoders has model_type {model_type}");
+    }
+}
+
+/// The configs' defaults in transformers 4.49.0, unchanged in 5.23.0: image and patch size, eps, activation, and
+/// tokens beside the patches. The base sizes are the same for all.
+#[test]
+fn absent_keys_have_the_reference_s_defaults() {
+    let (erf, tanh, quick) = (Mlp::Gelu(Gelu::Erf), Mlp::Gelu(Gelu::Tanh), Mlp::Gelu(Gelu::Quick));
+    for (model_type, patch_size, norm_eps, mlp, extra) in [
+        ("clip_vision_model", 32, 1e-5, quick, 1),
+        ("clip", 32, 1e-5, quick, 1),
+        ("siglip_vision_model", 16, 1e-6, tanh, 0),
+        ("siglip", 16, 1e-6, tanh, 0),
+        ("dinov2", 14, 1e-6, erf, 1),
+        ("dinov2_with_registers", 16, 1e-6, erf, 5),
+        ("vit", 16, 1e-12, erf, 1),
+        ("ijepa", 16, 1e-12, erf, 0),
+    ] {
+        let config = Config::new(serde_json::json!({ "model_type": model_type }), "config.json");
+        let spec = registry::encoder_spec(&config).unwrap();
+        assert_eq!((spec.image_size, spec.patch_size, spec.channels), (224, patch_size, 3), "{model_type}");
+        let sizes = (spec.width, spec.layers, spec.heads, spec.intermediate);
+        assert_eq!(sizes, (768, 12, 12, 3072), "{model_type}");
+        assert_eq!((spec.norm_eps, spec.mlp, spec.extra_tokens()), (norm_eps, mlp, extra), "{model_type}");
+        assert_eq!((spec.qkv_bias, spec.layer_scale), (true, 1.0), "{model_type}");
+    }
+}
+
+/// Tokens and widths of the towers of LLaVA-MORE, with S2 and without.
+#[test]
+fn published_towers_have_their_tokens() {
+    for (id, s2, tokens, width, image_size) in [
+        ("clip-vit-l-336", None, 576, 1024, 336),
+        ("clip-vit-l-336", Some(vec![336, 672, 1008]), 576, 3072, 1008),
+        ("siglip-so400m-384", None, 729, 1152, 384),
+        ("siglip-so400m-384", Some(vec![384, 768, 1152]), 729, 3456, 1152),
+        ("siglip2-so400m-384", None, 729, 1152, 384),
+        ("dinov2-large", None, 256, 1024, 224),
+        ("dinov2-registers-large", None, 256, 1024, 224),
+        ("vit-large-224", None, 196, 1024, 224),
+        ("ijepa-huge-224", None, 256, 1280, 224),
+    ] {
+        let options = EncoderOptions { s2, weights: Weights::None, ..options() };
+        let encoder = Encoder::open(&Presets::default(), id, options).unwrap();
+        assert_eq!((encoder.tokens(), encoder.width(), encoder.image_size()), (tokens, width, image_size), "{id}");
+        let pixels = encoder.pixels(&Image::filled(40, 30, [1, 2, 3]), Aspect::Square).unwrap();
+        assert_eq!(pixels.dims(), [3, image_size, image_size], "{id}");
     }
 }
 

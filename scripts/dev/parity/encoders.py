@@ -21,6 +21,8 @@ from transformers.models.vit import ViTConfig, ViTForImageClassification, ViTMod
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
 MLP = SIZES | {"intermediate_size": 48}
+# Large enough to be seen in the results; half of the cases have it, the others the default of their type.
+EPS = {"layer_norm_eps": 0.01}
 DINO = SIZES | {"mlp_ratio": 1.5, "layerscale_value": 0.5, "image_size": 28, "patch_size": 4}
 TEXT = {
     "hidden_size": 16,
@@ -117,13 +119,13 @@ def record(model, tower, seed: int, sizes: dict, extra: int, interpolate=False, 
     return expected
 
 
-def clip_config(image_size=32, patch_size=8) -> CLIPVisionConfig:
-    return CLIPVisionConfig(**MLP, image_size=image_size, patch_size=patch_size)
+def clip_config(image_size=32, patch_size=8, **more) -> CLIPVisionConfig:
+    return CLIPVisionConfig(**MLP, image_size=image_size, patch_size=patch_size, **more)
 
 
-def siglip_config(image_size=30, patch_size=7) -> SiglipVisionConfig:
+def siglip_config(image_size=30, patch_size=7, **more) -> SiglipVisionConfig:
     """Like the published one, the patches leave a border that is not seen."""
-    return SiglipVisionConfig(**MLP, image_size=image_size, patch_size=patch_size)
+    return SiglipVisionConfig(**MLP, image_size=image_size, patch_size=patch_size, **more)
 
 
 def clip(folder):
@@ -134,7 +136,7 @@ def clip(folder):
 
 
 def clip_two_tower(folder):
-    config = CLIPConfig(vision_config=clip_config().to_dict(), text_config=TEXT, projection_dim=16)
+    config = CLIPConfig(vision_config=clip_config(**EPS).to_dict(), text_config=TEXT, projection_dim=16)
     model = build(config, CLIPModel, 2)
     model.save_pretrained(folder)
     expected = record(model, model.vision_model, 2, {"": (32, 32)}, 1)
@@ -168,7 +170,7 @@ def siglip(folder):
 
 
 def siglip_two_tower(folder):
-    config = SiglipConfig(vision_config=siglip_config().to_dict(), text_config=TEXT)
+    config = SiglipConfig(vision_config=siglip_config(**EPS).to_dict(), text_config=TEXT)
     model = build(config, SiglipModel, 5)
     model.save_pretrained(folder)
     expected = record(model, model.vision_model, 5, {"": (30, 30)}, 0)
@@ -188,7 +190,8 @@ def dinov2(folder):
 
 def dinov2_giant(folder):
     """The variant with SwiGLU; without biases of query, key and value; positions made larger."""
-    config = Dinov2Config(**DINO | {"image_size": 16, "mlp_ratio": 2, "use_swiglu_ffn": True, "qkv_bias": False})
+    variant = {"image_size": 16, "mlp_ratio": 2, "use_swiglu_ffn": True, "qkv_bias": False}
+    config = Dinov2Config(**DINO | variant | EPS)
     model = build(config, Dinov2Model, 7)
     model.save_pretrained(folder)
     expected = record(model, model, 7, {"": (28, 28)}, 1)
@@ -196,7 +199,7 @@ def dinov2_giant(folder):
 
 
 def dinov2_with_registers(folder):
-    config = Dinov2WithRegistersConfig(**DINO, num_register_tokens=3)
+    config = Dinov2WithRegistersConfig(**DINO | EPS, num_register_tokens=3)
     model = build(config, Dinov2WithRegistersModel, 8)
     model.save_pretrained(folder)
     expected = record(model, model, 8, DINO_SIZES, 4)
@@ -215,7 +218,7 @@ def vit(folder):
 
 def vit_prefix(folder):
     """A classifier's checkpoint: `vit.` before the names, and a processor of another size than the tower."""
-    config = ViTConfig(**MLP, image_size=32, patch_size=8, qkv_bias=False)
+    config = ViTConfig(**MLP | EPS, image_size=32, patch_size=8, qkv_bias=False)
     model = build(config, ViTForImageClassification, 10)
     model.save_pretrained(folder)
     expected = record(model, model.vit, 10, {"": (48, 48)}, 1, interpolate=True)
@@ -223,7 +226,7 @@ def vit_prefix(folder):
 
 
 def ijepa(folder):
-    model = build(IJepaConfig(**MLP, image_size=32, patch_size=8), IJepaModel, 11)
+    model = build(IJepaConfig(**MLP | EPS, image_size=32, patch_size=8), IJepaModel, 11)
     model.save_pretrained(folder)
     expected = record(model, model, 11, VIT_SIZES, 0, interpolate=True)
     save_extra(folder, preprocessor("ViT", square(32)), expected)

@@ -9,14 +9,14 @@ use super::build::aspect;
 use crate::device::device_name;
 use crate::error;
 use crate::error::Result;
-use crate::image::Aspect;
+use crate::image::{Aspect, Image};
 use crate::script::convert::{Options, shown};
 use crate::script::handles::{EncoderHandle, ImageHandle, TensorHandle, dtype_name};
 
-/// Pixels (1, 3, height, width) of a picture or of a pixel tensor.
-fn pixels(encoder: &EncoderHandle, value: &Dynamic) -> Result<Tensor> {
+/// Pixels (1, 3, height, width) of a picture, by `preprocess`, or of a pixel tensor.
+fn pixels(value: &Dynamic, preprocess: impl Fn(&Image) -> Result<Tensor>) -> Result<Tensor> {
     if let Some(image) = value.clone().try_cast::<ImageHandle>() {
-        return Ok(encoder.0.preprocess(&image.0, Aspect::Square)?.unsqueeze(0)?);
+        return Ok(preprocess(&image.0)?.unsqueeze(0)?);
     }
     match value.clone().try_cast::<TensorHandle>() {
         Some(tensor) if tensor.0.rank() == 3 => Ok(tensor.0.unsqueeze(0)?),
@@ -121,7 +121,8 @@ pub mod encoder {
     /// ```
     #[rhai_fn(name = "hidden_states", return_raw)]
     pub fn hidden_states(e: EncoderHandle, image: Dynamic) -> Fallible<Array> {
-        let states = e.0.hidden_states(&pixels(&e, &image)?)?;
+        let pixels = pixels(&image, |image| e.0.tower_pixels(image, Aspect::Square))?;
+        let states = e.0.hidden_states(&pixels)?;
         let mut array = Array::with_capacity(states.len());
         for state in states {
             array.push(Dynamic::from(TensorHandle(state.squeeze(0).map_err(crate::error::Error::from)?)));
@@ -137,7 +138,7 @@ pub mod encoder {
     /// ```
     #[rhai_fn(name = "encode", return_raw)]
     pub fn encode(e: EncoderHandle, image: Dynamic) -> Fallible<TensorHandle> {
-        let features = e.0.encode(&pixels(&e, &image)?)?;
+        let features = e.0.encode(&pixels(&image, |image| e.0.preprocess(image, Aspect::Square))?)?;
         Ok(TensorHandle(features.squeeze(0).map_err(crate::error::Error::from)?))
     }
 }
