@@ -47,7 +47,7 @@ def build(config, model, seed: int):
                 tensor.copy_(1 + 0.2 * noise)
             elif tensor.ndim >= 2 and "position" not in name and "token" not in name:
                 fan_in = tensor[0].numel()
-                tensor.copy_(noise * (1.5 / math.sqrt(fan_in)))
+                tensor.copy_(noise / math.sqrt(fan_in))
             else:
                 tensor.copy_(0.2 * noise)
     return model
