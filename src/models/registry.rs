@@ -51,7 +51,9 @@ pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
     if model_type.starts_with("siglip2") {
         return Err(encoders::siglip::naflex(config, &model_type));
     }
-    lookup(ENCODERS, config, "vision tower")?(config)
+    let spec = lookup(ENCODERS, config, "vision tower")?(config)?;
+    spec.check()?;
+    Ok(spec)
 }
 
 /// The spec of an LLM's config.json.

@@ -91,7 +91,8 @@ impl Builder {
         let tensor = match &self.source {
             Source::Files { files, prefix } if !files.has(&format!("{prefix}{full}")) => {
                 self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{prefix}{full}"));
-                Tensor::zeros(shape, self.dtype, &self.device)?
+                // `finish` fails; until then the config's sizes take no memory.
+                Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape)?
             }
             Source::Files { files, prefix } => {
                 let tensor = files.load(&format!("{prefix}{full}"), &self.device)?;

@@ -44,11 +44,11 @@ impl Scales {
             if tiles > MOST_TILES {
                 bail!(Option, "the s2 scale {side} would be cut into {tiles} x {tiles} tiles of {tile}");
             }
-            if spec.positions == Positions::Fixed && side % tile != 0 {
+            if spec.positions == Positions::Fixed && !side.is_multiple_of(tile) {
                 return Err(error!(Option, "the s2 scale {side} is no multiple of the smallest, {tile}")
                     .help("this tower's positions are not interpolated, so every tile has its size"));
             }
-            if side % tiles != 0 {
+            if !side.is_multiple_of(tiles) {
                 bail!(Option, "the s2 scale {side} cannot be cut into {tiles} x {tiles} equal tiles");
             }
             spec.patches(side / tiles, side / tiles)?;

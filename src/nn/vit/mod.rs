@@ -37,9 +37,8 @@ struct Block {
 }
 
 impl Vit {
-    /// Builds a tower; the names come from the spec, and the prefix before them from the tensors that are there.
+    /// Builds a tower of a spec that was [checked](VitSpec::check); the names come from it, and the prefix before them from the tensors that are there.
     pub fn new(builder: &Builder, spec: VitSpec) -> crate::error::Result<Self> {
-        spec.check()?;
         let init = Init::Normal(spec.initializer_range);
         let names = spec.names;
         let probe = format!("{}.weight", names.patch_embedding);

@@ -166,7 +166,7 @@ impl VitSpec {
         if self.extra_tokens() > LARGEST {
             bail!(Decode, "the tower's config: {:?} are too many", self.tokens);
         }
-        if self.width % self.heads != 0 {
+        if !self.width.is_multiple_of(self.heads) {
             bail!(Decode, "the tower's config: hidden_size {} is no multiple of {} heads", self.width, self.heads);
         }
         if self.patch_size > self.image_size {
