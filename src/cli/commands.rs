@@ -59,7 +59,7 @@ fn models(presets: &Presets) -> Result<Table> {
         table.push([
             id.into(),
             "encoder".into(),
-            parameters(encoder.params.count()),
+            parameters(encoder.count()),
             encoder.tokens().into(),
             "".into(),
             source,

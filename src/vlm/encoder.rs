@@ -163,6 +163,16 @@ impl Encoder {
         })
     }
 
+    /// Number of weights: those of the features, and what published towers of this architecture hold beside them.
+    pub fn count(&self) -> usize {
+        let (prefixes, unread) = (self.tower.spec().names.prefixes, self.tower.spec().unread());
+        let is = |unused: &str, name: &str| {
+            prefixes.iter().any(|prefix| unused.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(name)))
+        };
+        let held = |name: &str| self.weights == Weights::None || self.unused.iter().any(|(unused, _)| is(unused, name));
+        self.params.count() + unread.iter().filter(|(name, _)| held(name)).map(|(_, count)| count).sum::<usize>()
+    }
+
     /// Width of the features.
     pub fn width(&self) -> usize {
         self.tower.spec().width * self.scales.as_ref().map_or(1, |scales| scales.sides().len())

@@ -144,7 +144,7 @@ impl Vlm {
 
     /// Number of weights.
     pub fn params(&self) -> usize {
-        self.encoder.params.count() + self.projector.params.count() + self.llm.params.count()
+        self.encoder.count() + self.projector.params.count() + self.llm.params.count()
     }
 
     /// Every parameter with its part and its checkpoint name.

@@ -4,7 +4,7 @@
 
 use crate::error::Result;
 use crate::models::config::Config;
-use crate::nn::vit::{Mlp, Positions, Stored, Tokens, VitNames, VitSpec};
+use crate::nn::vit::{Mlp, Positions, Stored, Tokens, Unread, VitNames, VitSpec};
 
 /// The names SigLIP took over.
 pub(super) const NAMES: VitNames = VitNames {
@@ -25,6 +25,7 @@ pub(super) const NAMES: VitNames = VitNames {
     fc1: "mlp.fc1",
     fc2: "mlp.fc2",
     layer_scales: None,
+    unread: &[Unread::Norm("post_layernorm")],
 };
 
 /// Reads a tower's config, alone or inside a two-tower one.

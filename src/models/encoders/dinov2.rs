@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::models::config::Config;
-use crate::nn::vit::{Mlp, Positions, Stored, Tokens, VitNames, VitSpec};
+use crate::nn::vit::{Mlp, Positions, Stored, Tokens, Unread, VitNames, VitSpec};
 
 pub(super) const NAMES: VitNames = VitNames {
     prefixes: &["", "dinov2."],
@@ -25,6 +25,7 @@ pub(super) const NAMES: VitNames = VitNames {
     fc1: "mlp.fc1",
     fc2: "mlp.fc2",
     layer_scales: Some(["layer_scale1.lambda1", "layer_scale2.lambda1"]),
+    unread: &[Unread::Norm("layernorm"), Unread::Vector("embeddings.mask_token")],
 };
 
 /// Reads a tower's config.

@@ -4,11 +4,11 @@
 
 use crate::error::Result;
 use crate::models::config::Config;
-use crate::nn::vit::{Tokens, VitNames, VitSpec};
+use crate::nn::vit::{Tokens, Unread, VitNames, VitSpec};
 
 /// Reads a tower's config.
 pub fn spec(config: &Config) -> Result<VitSpec> {
     let base = super::vit::spec(config)?;
-    let names = VitNames { prefixes: &["", "ijepa."], ..base.names };
+    let names = VitNames { prefixes: &["", "ijepa."], unread: &[Unread::Norm("layernorm")], ..base.names };
     Ok(VitSpec { tokens: Tokens::Patches, names, ..base })
 }

@@ -5,9 +5,13 @@
 
 use crate::error::{Error, Result};
 use crate::models::config::Config;
-use crate::nn::vit::{Mlp, Positions, Tokens, VitNames, VitSpec};
+use crate::nn::vit::{Mlp, Positions, Tokens, Unread, VitNames, VitSpec};
 
-const NAMES: VitNames = VitNames { pre_norm: None, ..super::clip::NAMES };
+const NAMES: VitNames = VitNames {
+    pre_norm: None,
+    unread: &[Unread::Norm("post_layernorm"), Unread::AttentionPool("head")],
+    ..super::clip::NAMES
+};
 
 /// Reads a tower's config, alone or inside a two-tower one.
 pub fn spec(config: &Config) -> Result<VitSpec> {

@@ -4,7 +4,7 @@
 
 use crate::error::Result;
 use crate::models::config::Config;
-use crate::nn::vit::{Mlp, Positions, Stored, Tokens, VitNames, VitSpec};
+use crate::nn::vit::{Mlp, Positions, Stored, Tokens, Unread, VitNames, VitSpec};
 
 const NAMES: VitNames = VitNames {
     prefixes: &["", "vit."],
@@ -24,6 +24,7 @@ const NAMES: VitNames = VitNames {
     fc1: "intermediate.dense",
     fc2: "output.dense",
     layer_scales: None,
+    unread: &[Unread::Norm("layernorm"), Unread::Linear("pooler.dense")],
 };
 
 /// Reads a tower's config.

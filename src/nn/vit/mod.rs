@@ -15,7 +15,7 @@ use super::norm::LayerNorm;
 use super::ops::{self, Attention, Gate, Segment};
 use crate::weights::{Builder, Init, Param};
 
-pub use spec::{Mlp, Positions, Stored, Tokens, VitNames, VitSpec};
+pub use spec::{Mlp, Positions, Stored, Tokens, Unread, VitNames, VitSpec};
 
 /// A vision tower with its weights.
 pub struct Vit {

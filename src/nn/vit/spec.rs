@@ -41,6 +41,19 @@ pub enum Stored {
     Batched,
 }
 
+/// What a published tower holds that no hidden state depends on; it counts as the tower's all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// LayerNorm after the last block.
+    Norm(&'static str),
+    /// A vector of the tower's width.
+    Vector(&'static str),
+    /// A square layer with bias.
+    Linear(&'static str),
+    /// SigLIP's pooling head: a probe that attends to all tokens, LayerNorm, MLP.
+    AttentionPool(&'static str),
+}
+
 /// Names of the tensors of one architecture, below the prefix of the checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VitNames {
@@ -66,6 +79,7 @@ pub struct VitNames {
     pub fc2: &'static str,
     /// Factors per channel on what attention and MLP add, where there are any.
     pub layer_scales: Option<[&'static str; 2]>,
+    pub unread: &'static [Unread],
 }
 
 /// Everything that defines a vision tower.
@@ -98,6 +112,22 @@ pub struct VitSpec {
 const LARGEST: usize = 1 << 16;
 
 impl VitSpec {
+    /// What the tower's checkpoint holds beside the parameters: what its names begin with, and how many numbers.
+    pub fn unread(&self) -> Vec<(&'static str, usize)> {
+        let (width, inner) = (self.width, self.intermediate);
+        let linear = |input: usize, output: usize| (input + 1) * output;
+        let count = |unread: &Unread| match *unread {
+            Unread::Norm(name) => (name, 2 * width),
+            Unread::Vector(name) => (name, width),
+            Unread::Linear(name) => (name, linear(width, width)),
+            Unread::AttentionPool(name) => {
+                let attention = linear(width, 3 * width) + linear(width, width);
+                (name, width + attention + 2 * width + linear(width, inner) + linear(inner, width))
+            }
+        };
+        self.names.unread.iter().map(count).collect()
+    }
+
     /// Patches along one side of the position table.
     pub fn grid(&self) -> usize {
         self.image_size / self.patch_size

@@ -64,7 +64,7 @@ pub mod encoder {
     /// Number of weights.
     #[rhai_fn(get = "params", pure)]
     pub fn params(e: &mut EncoderHandle) -> i64 {
-        e.0.params.count() as i64
+        e.0.count() as i64
     }
 
     /// The dtype it computes in.
