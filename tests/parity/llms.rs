@@ -105,6 +105,45 @@ fn hidden_states_and_logits_agree() {
     }
 }
 
+/// The fixtures show mistakes: another value of one key moves the logits far beyond the tolerance.
+#[test]
+fn what_the_cases_are_about_can_be_seen_in_them() {
+    let changes = [
+        ("llama-2", "rms_norm_eps", json!(1e-2)),
+        ("llama-3.1", "rope_scaling", json!(null)),
+        ("llama-3.1-v5", "rope_parameters", json!(null)),
+        ("llama-biases", "rope_scaling", json!(null)),
+        ("mistral", "sliding_window", json!(9)),
+        ("mistral-v0.3", "rope_theta", json!(1e4)),
+        ("phi3-short", "original_max_position_embeddings", json!(15)),
+        ("phi3-short", "max_position_embeddings", json!(128)),
+        ("phi3-long", "original_max_position_embeddings", json!(64)),
+        ("phi3-long", "sliding_window", json!(null)),
+        ("phi3-plain", "partial_rotary_factor", json!(0.75)),
+        ("gemma2", "sliding_window", json!(7)),
+        ("gemma2", "attn_logit_softcapping", json!(null)),
+        ("gemma2", "final_logit_softcapping", json!(null)),
+        ("gemma2", "query_pre_attn_scalar", json!(12)),
+        ("gemma3", "sliding_window_pattern", json!(5)),
+        ("gemma3", "rope_theta", json!(1e4)),
+        ("gemma3", "rope_local_base_freq", json!(1e6)),
+        ("gemma3-listed", "layer_types", json!(null)),
+        ("qwen2-window-v5", "use_sliding_window", json!(false)),
+    ];
+    for path in cases("llms") {
+        let expected = Expected::open(&path);
+        let ids: Arc<[u32]> = expected.tensor("ids").to_vec1::<u32>().unwrap().into();
+        for (_, key, value) in changes.iter().filter(|(case, ..)| *case == name(&path)) {
+            let mut config = config(&path);
+            config[*key] = value.clone();
+            let model = build(&path, config).unwrap().model;
+            let hidden = model.hidden(&model.embed(&ids).unwrap(), &Packing::whole(&[ids.len()]), None).unwrap();
+            let (max, _) = differences(&model.logits(&hidden).unwrap(), &expected.tensor("logits"));
+            assert!(max > 100.0 * MAX, "{}: with {key} {value} the logits move by {max:.1e} only", name(&path));
+        }
+    }
+}
+
 #[test]
 fn losses_and_gradients_of_all_parameters_agree() {
     for path in cases("llms") {

@@ -29,7 +29,7 @@ def randomize(model, seed):
             centered = name.endswith("norm.weight") and "Gemma" not in type(model).__name__
             value = 0.3 * noise + (1.0 if centered and "bias" not in name else 0.0)
         else:
-            gain = 1.0 if "embed_tokens" in name or "lm_head" in name else 2.0
+            gain = 1.0 if "embed_tokens" in name or "lm_head" in name else 1.4
             value = gain * noise / math.sqrt(tensor.shape[1])
         tensor.data = value.to(torch.bfloat16).float()
 
