@@ -1,7 +1,9 @@
-//! Folders in Hugging Face layout, on disk or embedded in the binary, behind one type.
+//! Folders in Hugging Face layout, on disk, embedded in the binary or written out in a preset, behind one type.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error;
 use crate::error::{Error, Result};
@@ -15,6 +17,8 @@ pub enum Folder {
     Disk(PathBuf),
     /// Below `stdlib/` at build time: `models/tiny-clip`.
     Embedded(String),
+    /// The files a preset carries in its own text: name of the preset, file -> text.
+    Preset(String, Arc<BTreeMap<String, String>>),
 }
 
 impl Folder {
@@ -31,6 +35,7 @@ impl Folder {
         match self {
             Folder::Disk(path) => path.join(file).display().to_string(),
             Folder::Embedded(path) => format!("embedded:{path}/{file}"),
+            Folder::Preset(id, _) => format!("{file} of preset {id}"),
         }
     }
 
@@ -39,6 +44,7 @@ impl Folder {
         match self {
             Folder::Disk(path) => path.join(file).is_file(),
             Folder::Embedded(path) => embedded(&format!("{path}/{file}")).is_some(),
+            Folder::Preset(_, files) => files.contains_key(file),
         }
     }
 
@@ -52,6 +58,10 @@ impl Folder {
             Folder::Embedded(path) => embedded(&format!("{path}/{file}"))
                 .map(Cow::Borrowed)
                 .ok_or_else(|| error!(Missing, "no embedded file `{path}/{file}`")),
+            Folder::Preset(id, files) => files
+                .get(file)
+                .map(|text| Cow::Owned(text.clone().into_bytes()))
+                .ok_or_else(|| error!(Missing, "preset `{id}` carries no `{file}`")),
         }
     }
 
@@ -66,6 +76,7 @@ impl Folder {
         match self {
             Folder::Disk(path) => Folder::Disk(path.join(name)),
             Folder::Embedded(path) => Folder::Embedded(format!("{path}/{name}")),
+            Folder::Preset(id, _) => Folder::Preset(format!("{id}/{name}"), Arc::default()),
         }
     }
 
@@ -73,7 +84,7 @@ impl Folder {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Folder::Disk(path) => Some(path),
-            Folder::Embedded(_) => None,
+            Folder::Embedded(_) | Folder::Preset(..) => None,
         }
     }
 }

@@ -7,6 +7,7 @@ mod errors;
 mod images;
 mod parity;
 mod resume;
+mod runs;
 mod scripting;
 mod templates;
 mod training;

@@ -15,7 +15,7 @@ use llmore::nn::packing::Packing;
 use llmore::preset::Presets;
 use llmore::text::Template;
 use llmore::train::{Run, Status, Trainer};
-use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm};
+use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm, Weights};
 
 use super::scripting::scratch;
 use super::training::{options, setup};
@@ -24,12 +24,24 @@ const OPTIONS: &str = "batch = 8\nmicro_batch = 3\nsteps = 6\nsave_every_steps =
                        train = { projector = 1e-3, llm = 2e-3 }";
 
 fn llm() -> Llm {
-    Llm::open(&Presets::default(), "tiny-llama", LlmOptions { random: false, seed: 5, target: Target::cpu() }).unwrap()
+    Llm::open(
+        &Presets::default(),
+        "tiny-llama",
+        LlmOptions { weights: Weights::Stored, seed: 5, target: Target::cpu() },
+    )
+    .unwrap()
 }
 
 fn model(llm: Llm) -> Arc<Vlm> {
     let presets = Presets::default();
-    let open = EncoderOptions { select_layer: None, select: None, random: true, seed: 5, target: Target::cpu() };
+    let open = EncoderOptions {
+        select_layer: None,
+        select: None,
+        s2: None,
+        weights: Weights::Random,
+        seed: 5,
+        target: Target::cpu(),
+    };
     let encoder = Arc::new(Encoder::open(&presets, "tiny-clip", open).unwrap());
     let template = Template::load(&presets, "tiny").unwrap();
     let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };

@@ -39,7 +39,8 @@ pub fn vlm(size: &str) -> Result<Vlm> {
         config: Config::new(config, format!("the config of `{size}`")),
     };
     let target = Target::cpu();
-    let options = EncoderOptions { select_layer: None, select: None, random: true, seed: 0, target: target.clone() };
+    let options =
+        EncoderOptions { select_layer: None, select: None, s2: None, random: true, seed: 0, target: target.clone() };
     let random = Source::Random { seed: 0 };
     let encoder = Encoder::build(size, origin("tiny-clip", tower), random.clone(), options)?;
     let llm = Llm::build(size, origin("tiny-llama", llm), random, Some("tiny".to_string()), target)?;

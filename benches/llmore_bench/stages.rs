@@ -66,6 +66,7 @@ pub fn step(name: &str, options: &Options) -> Result<()> {
         interrupt: Interrupt::default(),
         lock: Lock::default(),
         folder: options.inputs.join("runs"),
+        repeats: None,
     };
     let mut trainer = Trainer::new(Arc::new(vlm), stage.dataset()?, stage.options()?, setup)?;
     let (seconds, losses) = report::time(0, 2 * STEPS, || Ok(trainer.step()?.loss))?;

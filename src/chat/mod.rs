@@ -17,7 +17,7 @@ pub fn answer(
     hear: &mut dyn FnMut(&str) -> bool,
 ) -> Result<String> {
     vlm.freeze()?;
-    let prompt = vlm.template.prompt(vlm.tokenizer(), turns)?;
+    let prompt = vlm.template.prompt(vlm.tokenizer()?, turns)?;
     let projected = match image {
         Some(image) => {
             let features = vlm.features(&[image], vlm.aspect)?;
@@ -26,7 +26,7 @@ pub fn answer(
         None => None,
     };
     let groups = [Group { image: 0, prompts: vec![&prompt] }];
-    let stops = Stops::new(&vlm.template, vlm.tokenizer(), &vlm.llm.end_ids);
+    let stops = Stops::new(&vlm.template, vlm.tokenizer()?, &vlm.llm.end_ids);
     let texts = generate(vlm, &groups, projected.as_ref(), sampling, &stops, &mut |_, text| hear(text))?;
     Ok(texts.into_iter().next().unwrap_or_default().trim().to_string())
 }

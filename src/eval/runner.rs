@@ -69,7 +69,7 @@ fn answer(vlm: &Vlm, items: &[Item], max_new_tokens: usize, control: Control) ->
         .par_iter()
         .map(|item| {
             let text = if item.image.is_some() { with_image_mark(&item.prompt) } else { item.prompt.clone() };
-            vlm.template.prompt(vlm.tokenizer(), &[Turn::human(text)])
+            vlm.template.prompt(vlm.tokenizer()?, &[Turn::human(text)])
         })
         .collect::<Result<_>>()?;
     let mut groups: Vec<Group> = Vec::new();
@@ -96,7 +96,7 @@ fn answer(vlm: &Vlm, items: &[Item], max_new_tokens: usize, control: Control) ->
         false => Some(encode(vlm, &images, control)?),
     };
     let sampling = Sampling { max_new_tokens, ..Sampling::default() };
-    let stops = Stops::new(&vlm.template, vlm.tokenizer(), &vlm.llm.end_ids);
+    let stops = Stops::new(&vlm.template, vlm.tokenizer()?, &vlm.llm.end_ids);
     generate(vlm, &groups, features.as_ref(), &sampling, &stops, &mut |_, _| true)
 }
 

@@ -12,6 +12,7 @@ use super::gradients::Gradients;
 use super::optimizer::{Optimizer, Trained};
 use super::options::{LossKind, TrainOptions};
 use super::run::{Lock, Run};
+use super::tensorboard::TensorBoard;
 use crate::data::order::positions;
 use crate::data::{Dataset, Sample};
 use crate::error::{Context, Kind, Result};
@@ -34,6 +35,8 @@ pub struct TrainerSetup {
     pub lock: Lock,
     /// Where the run goes unless `out` says.
     pub folder: PathBuf,
+    /// The run that this one repeats: `fit` refuses to start when they would differ.
+    pub repeats: Option<Lock>,
 }
 
 /// How `fit` ended.
@@ -95,7 +98,7 @@ impl Trainer {
         if dataset.is_empty() {
             bail!(Data, "data set `{}` is empty", dataset.name());
         }
-        setup.template.check(vlm.tokenizer())?;
+        setup.template.check(vlm.tokenizer()?)?;
         let target = vlm.target();
         if let Some(name) = &options.dtype
             && crate::device::dtype(name)? != target.dtype
@@ -382,7 +385,7 @@ impl Trainer {
             let rendered = self
                 .setup
                 .template
-                .render(self.vlm.tokenizer(), &sample.turns)
+                .render(self.vlm.tokenizer()?, &sample.turns)
                 .context(|| format!("sample `{}` of `{}`", sample.id, self.dataset.name()))?;
             let marks = rendered.ids.iter().filter(|&&id| id == crate::text::IMAGE_ID).count();
             if marks != usize::from(sample.image.is_some()) {
@@ -449,11 +452,16 @@ impl Trainer {
         let folder = self.options.out.clone().unwrap_or_else(|| self.setup.folder.clone());
         let run = match self.run.take() {
             Some(run) => run,
-            None => Run::create(&folder, &self.lock()?)?,
+            None => {
+                if let Some(repeated) = &self.setup.repeats {
+                    self.refuse_drift(repeated).context(|| "this would not be the same run".to_string())?;
+                }
+                Run::create(&folder, &self.lock()?)?
+            }
         };
-        let events = run.event_file()?;
+        let (events, board) = (run.event_file()?, TensorBoard::create(run.dir())?);
         self.run = Some(run);
-        Ok(self.setup.listeners.with(Arc::new(events)))
+        Ok(self.setup.listeners.with(Arc::new(events)).with(Arc::new(board)))
     }
 
     /// Loads the newest complete checkpoint of a run into this trainer, which must have been made alike.

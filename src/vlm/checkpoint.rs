@@ -5,10 +5,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Encoder, EncoderOptions, Llm, LlmOptions, Origin, Part, ProjectorChoice, ProjectorPart, Select, Vlm};
+use super::{
+    Encoder, EncoderOptions, Llm, LlmOptions, Origin, Part, ProjectorChoice, ProjectorPart, Select, Vlm, Weights,
+};
 use crate::assets::Folder;
 use crate::error::{Context, Result};
 use crate::image::Aspect;
+use crate::models::encoders::s2;
 use crate::models::projectors::pool::PoolKind;
 use crate::models::registry::Target;
 use crate::preset::Presets;
@@ -43,7 +46,7 @@ fn load_parts(presets: &Presets, path: &Path, template: Option<&str>, target: &T
         let template = Some(architecture).filter(|name| !name.is_empty());
         let source = Source::Files { files: files.clone(), prefix: String::new() };
         let id = path.file_name().map_or_else(|| "llm".into(), |name| name.to_string_lossy().into_owned());
-        let mut llm = Llm::build(&id, origin.clone(), source, template, target.clone())?;
+        let mut llm = Llm::build(&id, origin.clone(), source, template, &stored(target))?;
         let other = [Part::Encoder.prefix(), Part::Projector.prefix()];
         llm.unused.retain(|(name, _)| !other.iter().any(|prefix| name.starts_with(prefix)));
         llm
@@ -82,7 +85,8 @@ fn load_encoder(presets: &Presets, origin: &Origin, files: &Arc<TensorFiles>, ta
     let options = EncoderOptions {
         select_layer: layer.or(Some(-2)),
         select: Some(Select::parse(&config.string("mm_vision_select_feature", "patch")?)?),
-        random: false,
+        s2: s2::from_config(config)?,
+        weights: Weights::Stored,
         seed: 0,
         target: target.clone(),
     };
@@ -101,12 +105,17 @@ fn load_encoder(presets: &Presets, origin: &Origin, files: &Arc<TensorFiles>, ta
     .context(|| format!("vision tower `{name}`"))
 }
 
+/// An LLM's stored weights.
+fn stored(target: &Target) -> LlmOptions {
+    LlmOptions { weights: Weights::Stored, seed: 0, target: target.clone() }
+}
+
 /// A stage-1 folder holds the projector only; the LLM is the one it was trained with.
 fn base_llm(presets: &Presets, origin: &Origin, target: &Target) -> Result<Llm> {
     let base = origin.config.string("_name_or_path", "")?;
     if base.is_empty() {
         bail!(Missing, "this folder holds a projector only, and config.json has no `_name_or_path` for its LLM");
     }
-    Llm::open(presets, &base, LlmOptions { random: false, seed: 0, target: target.clone() })
+    Llm::open(presets, &base, stored(target))
         .context(|| format!("this folder holds a projector only; its base LLM `{base}`"))
 }

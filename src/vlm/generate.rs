@@ -74,7 +74,7 @@ pub fn generate(
         let picks = pick(&logits, &active, step, sampling)?;
         for (&index, id) in active.iter().zip(picks) {
             let stream = &mut streams[index];
-            stream.take(id, stops, vlm.tokenizer())?;
+            stream.take(id, stops, vlm.tokenizer()?)?;
             if !hear(index, &stream.text) {
                 return Ok(streams.into_iter().map(|stream| stream.text).collect());
             }
@@ -96,8 +96,9 @@ pub fn generate(
 
 /// Continues a plain text with an LLM alone: the tokenizer's own BOS rule, no template; the new text only.
 pub fn complete(llm: &Llm, text: &str, sampling: &Sampling) -> Result<String> {
+    llm.ready()?;
     llm.params.set_trainable(false)?;
-    let prompt = llm.tokenizer.encode(text)?;
+    let prompt = llm.tokenizer()?.encode(text)?;
     if prompt.is_empty() || prompt.len() + sampling.max_new_tokens > llm.context() {
         bail!(
             Data,
@@ -121,7 +122,7 @@ pub fn complete(llm: &Llm, text: &str, sampling: &Sampling) -> Result<String> {
         made.push(id);
         next = vec![id];
     }
-    llm.tokenizer.decode(&made)
+    llm.tokenizer()?.decode(&made)
 }
 
 /// Runs prefixes, then what is left of every prompt; gives the logits of each prompt's last position.

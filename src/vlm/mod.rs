@@ -2,9 +2,13 @@
 //! generation, checkpoints. Tensor names are those of layout llava-more.
 
 pub mod checkpoint;
+mod encoder;
 mod features;
 pub mod generate;
-mod parts;
+mod llm;
+mod origin;
+mod preset;
+mod projector;
 mod save;
 mod splice;
 
@@ -12,8 +16,12 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+pub use encoder::{Encoder, EncoderOptions, Select};
 pub use features::FeatureCache;
-pub use parts::{Encoder, EncoderOptions, Llm, LlmOptions, Origin, ProjectorChoice, ProjectorPart, Select};
+pub use llm::{Llm, LlmOptions};
+pub use origin::{Origin, Weights};
+pub use preset::ModelPreset;
+pub use projector::{ProjectorChoice, ProjectorPart};
 pub use splice::{Batch, Sequence, batch};
 
 use crate::error::Result;
@@ -76,7 +84,9 @@ impl Vlm {
         seed: u64,
     ) -> Result<Self> {
         let target = llm.target();
-        let part = ProjectorPart::build(projector, &encoder, llm.width(), Source::Random { seed }, &target)?;
+        let hollow = [encoder.weights(), llm.weights()].contains(&Weights::None);
+        let source = if hollow { Source::Shapes } else { Source::Random { seed } };
+        let part = ProjectorPart::build(projector, &encoder, llm.width(), source, &target)?;
         Vlm::assemble(encoder, Arc::new(part), llm, template, aspect)
     }
 
@@ -113,7 +123,12 @@ impl Vlm {
                 "pool the tokens (`projector(name, #{ pool: \"average\", tokens: n })`) or choose a longer context",
             ));
         }
-        template.check(&llm.tokenizer)?;
+        match llm.tokenizer() {
+            Ok(tokenizer) => template.check(tokenizer)?,
+            // There is nothing to check the template against, and nothing to compute either.
+            Err(error) if llm.weights() != Weights::None => return Err(error),
+            Err(_) => {}
+        }
         Ok(Vlm { encoder, projector, llm, template, aspect })
     }
 
@@ -171,13 +186,13 @@ impl Vlm {
     }
 
     /// The tokenizer of the LLM.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.llm.tokenizer
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.llm.tokenizer()
     }
 
     /// Visual features before the projector, (images, tokens, encoder width).
     pub fn features(&self, images: &[&Image], aspect: Aspect) -> Result<Tensor> {
-        let pixels = images.iter().map(|image| self.encoder.preprocess(image, aspect)).collect::<Result<Vec<_>>>()?;
+        let pixels = images.iter().map(|image| self.encoder.pixels(image, aspect)).collect::<Result<Vec<_>>>()?;
         self.encoder.encode(&Tensor::stack(&pixels, 0)?)
     }
 
@@ -205,8 +220,9 @@ impl Vlm {
 
     /// Renders one conversation and encodes its picture; the two must agree on whether there is one.
     fn single(&self, image: Option<&Image>, turns: &[Turn]) -> Result<(Rendered, Option<Tensor>)> {
+        self.llm.ready()?;
         self.freeze()?;
-        let rendered = self.template.render(&self.llm.tokenizer, turns)?;
+        let rendered = self.template.render(self.tokenizer()?, turns)?;
         let features = match image {
             Some(image) => Some(self.features(&[image], self.aspect)?),
             None => None,

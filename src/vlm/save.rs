@@ -31,7 +31,7 @@ impl Vlm {
         let tower = folder.join(TOWER_FOLDER);
         std::fs::create_dir_all(&tower).map_err(|error| Error::file(&tower, error))?;
         save_tensors(&self.tensors(parts), &folder.join(file))?;
-        write_text(&folder.join("tokenizer.json"), self.tokenizer().json())?;
+        write_text(&folder.join("tokenizer.json"), self.tokenizer()?.json())?;
         for name in ["tokenizer_config.json", "generation_config.json"] {
             if self.llm.origin.folder.has(name) {
                 write_text(&folder.join(name), &self.llm.origin.folder.read(name)?)?;
@@ -93,6 +93,11 @@ impl Vlm {
         ];
         for (key, value) in keys {
             config.insert(key.to_string(), value);
+        }
+        if let Some(scales) = &self.encoder.scales {
+            let sides: Vec<String> = scales.sides().iter().map(usize::to_string).collect();
+            config.insert("s2".to_string(), json!(true));
+            config.insert("s2_scales".to_string(), json!(sides.join(",")));
         }
         if let Some(pool) = &self.projector.pool {
             config.insert(POOL.to_string(), json!(pool.kind.name()));

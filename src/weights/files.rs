@@ -53,6 +53,7 @@ impl TensorFiles {
                     crate::assets::embedded(&path).ok_or_else(|| error!(Missing, "no embedded weights `{path}`"))?;
                 TensorFiles::embedded(bytes, &path)
             }
+            Folder::Preset(id, _) => bail!(Missing, "preset `{id}` carries a configuration, no weights"),
         }
     }
 

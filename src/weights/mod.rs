@@ -1,4 +1,4 @@
-//! Weights: where a model's tensors come from (safetensors folders, embedded bytes, random numbers) and the
+//! Weights: where a model's tensors come from (safetensors folders, embedded bytes, random numbers, none) and the
 //! parameters made of them. The tree of [`Builder::pp`] is the tree of names in the checkpoint.
 
 mod files;
@@ -21,6 +21,7 @@ use crate::{bail, error};
 pub enum Init {
     Zeros,
     Ones,
+    Constant(f64),
     /// Normal with this standard deviation.
     Normal(f64),
     /// Uniform in (-bound, bound); torch's `Linear` uses 1 / sqrt(in).
@@ -34,6 +35,8 @@ pub enum Source {
     Files { files: Arc<TensorFiles>, prefix: String },
     /// Random numbers: functions of the seed and the parameter's name.
     Random { seed: u64 },
+    /// Shapes alone: every tensor is one zero seen many times, so a model of any size takes no memory.
+    Shapes,
 }
 
 /// Makes the parameters of one model and remembers them.
@@ -74,11 +77,11 @@ impl Builder {
         deeper
     }
 
-    /// Whether the source holds a tensor of this name; random weights hold everything.
+    /// Whether the source holds a tensor of this name; random weights and shapes hold everything.
     pub fn has(&self, name: &str) -> bool {
         match &self.source {
             Source::Files { files, prefix } => files.has(&format!("{prefix}{}", self.pp(name).path)),
-            Source::Random { .. } => true,
+            Source::Random { .. } | Source::Shapes => true,
         }
     }
 
@@ -106,6 +109,7 @@ impl Builder {
             Source::Random { seed } => {
                 random(*seed, &full, shape, init).and_then(|t| t.to_dtype(self.dtype)?.to_device(&self.device))?
             }
+            Source::Shapes => Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape)?,
         };
         let param = Arc::new(Param::new(full, tensor));
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(param.clone());
@@ -154,6 +158,7 @@ fn random(seed: u64, name: &str, shape: &[usize], init: Init) -> candle_core::Re
     let values: Vec<f32> = match init {
         Init::Zeros => vec![0.0; count],
         Init::Ones => vec![1.0; count],
+        Init::Constant(value) => vec![value as f32; count],
         Init::Normal(deviation) => (0..count as u64).map(|i| (rng.normal(i) * deviation) as f32).collect(),
         Init::Uniform(bound) => (0..count as u64).map(|i| ((2.0 * rng.uniform(i) - 1.0) * bound) as f32).collect(),
     };

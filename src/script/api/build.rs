@@ -17,7 +17,7 @@ use crate::script::convert::Options;
 use crate::script::handles::{EncoderHandle, LlmHandle, ProjectorHandle, VlmHandle};
 use crate::script::state::State;
 use crate::text::Template;
-use crate::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Select, Vlm, checkpoint};
+use crate::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Select, Vlm, Weights, checkpoint};
 use crate::{bail, device, error};
 
 /// dtype and device of an option map; f32 on the CPU is the default.
@@ -27,12 +27,13 @@ fn target(options: &Options) -> Result<Target> {
     Ok(Target { dtype, device })
 }
 
-/// `weights: "random"`; stored weights are the default.
-fn random(options: &Options) -> Result<bool> {
+/// `weights: "random"` or `"none"`; stored weights are the default.
+fn weights(options: &Options) -> Result<Weights> {
     match options.string("weights")?.as_deref() {
-        None => Ok(false),
-        Some("random") => Ok(true),
-        Some(other) => Err(Error::unknown("kind of weights", other, &["random"], "")),
+        None => Ok(Weights::Stored),
+        Some("random") => Ok(Weights::Random),
+        Some("none") => Ok(Weights::None),
+        Some(other) => Err(Error::unknown("kind of weights", other, &["random", "none"], "")),
     }
 }
 
@@ -41,13 +42,14 @@ fn seed(options: &Options, state: &State) -> Result<u64> {
 }
 
 fn open_encoder(state: &State, id: &str, map: Map) -> Result<EncoderHandle> {
-    let keys = ["select_layer", "select", "weights", "seed", "dtype", "device"];
+    let keys = ["select_layer", "select", "s2", "weights", "seed", "dtype", "device"];
     let options = Options::new(map, "encoder", &keys)?;
     let select = options.string("select")?.map(|name| Select::parse(&name)).transpose()?;
     let options = EncoderOptions {
         select_layer: options.int("select_layer")?,
         select,
-        random: random(&options)?,
+        s2: options.counts("s2")?,
+        weights: weights(&options)?,
         seed: seed(&options, state)?,
         target: target(&options)?,
     };
@@ -57,7 +59,7 @@ fn open_encoder(state: &State, id: &str, map: Map) -> Result<EncoderHandle> {
 
 fn open_llm(state: &State, id: &str, map: Map) -> Result<LlmHandle> {
     let options = Options::new(map, "llm", &["weights", "seed", "dtype", "device"])?;
-    let options = LlmOptions { random: random(&options)?, seed: seed(&options, state)?, target: target(&options)? };
+    let options = LlmOptions { weights: weights(&options)?, seed: seed(&options, state)?, target: target(&options)? };
     let id = state.stand_in(PresetKind::Llms, id);
     Ok(LlmHandle(Arc::new(Llm::open(state.presets(), &id, options)?)))
 }
@@ -124,11 +126,15 @@ pub mod build {
     }
 
     /// Opens a vision encoder with options: `select_layer` (-2 is the output of the last block but one), `select`
-    /// ("patch" or "cls_patch"), `weights: "random"`, `seed`, `dtype`, `device`.
+    /// ("patch" or "cls_patch"), `s2`, `weights` ("random", or "none": facts and preprocessing only), `seed`, `dtype`,
+    /// `device`. `s2` lists the sides in pixels of several scales the picture is seen at; their features stand side by
+    /// side in the channels.
     ///
     /// ```rhai
     /// let e = encoder("tiny-clip", #{ select_layer: -1, select: "cls_patch" });
     /// print(e.tokens);  // 65
+    /// let e = encoder("tiny-clip", #{ s2: [64, 128] });
+    /// print(`${e.tokens} tokens of width ${e.width} from ${e.image_size} pixels`);  // 64, 192, 128
     /// ```
     #[rhai_fn(name = "encoder", return_raw)]
     pub fn encoder_with(context: NativeCallContext, id: &str, options: Map) -> Fallible<EncoderHandle> {
@@ -146,7 +152,7 @@ pub mod build {
         Ok(open_llm(&State::of(&context)?, id, Map::new())?)
     }
 
-    /// Opens an LLM with options: `weights: "random"`, `seed`, `dtype`, `device`.
+    /// Opens an LLM with options: `weights` ("random", or "none": sizes and counts only), `seed`, `dtype`, `device`.
     ///
     /// ```rhai
     /// let lm = llm("tiny-llama", #{ seed: 1 });

@@ -137,7 +137,7 @@ fn masks_of(d: &DatasetHandle, m: &VlmHandle) -> Result<Table> {
         .into_par_iter()
         .map(|index| {
             let sample = d.0.get(index)?;
-            let rendered = m.0.template.render(m.0.tokenizer(), &sample.turns)?;
+            let rendered = m.0.template.render(m.0.tokenizer()?, &sample.turns)?;
             let supervised = rendered.labels.iter().filter(|&&label| label != IGNORE).count();
             Ok((rendered.ids.len(), supervised))
         })
@@ -160,7 +160,7 @@ fn masks_of(d: &DatasetHandle, m: &VlmHandle) -> Result<Table> {
 
 /// The picture of a sample with its conversation; supervised text stands in brackets.
 fn figure_of(sample: &Sample, m: &VlmHandle) -> Result<(Option<Figure>, String)> {
-    let rendered = m.0.template.render(m.0.tokenizer(), &sample.turns)?;
+    let rendered = m.0.template.render(m.0.tokenizer()?, &sample.turns)?;
     let mut text = String::new();
     let mut supervised = false;
     for (&id, &label) in rendered.ids.iter().zip(&rendered.labels) {
@@ -169,7 +169,7 @@ fn figure_of(sample: &Sample, m: &VlmHandle) -> Result<(Option<Figure>, String)>
             supervised = !supervised;
         }
         match u32::try_from(id) {
-            Ok(id) => text.push_str(&m.0.tokenizer().decode(&[id])?),
+            Ok(id) => text.push_str(&m.0.tokenizer()?.decode(&[id])?),
             Err(_) if id == IMAGE_ID => text.push_str("<image>"),
             Err(_) => {}
         }

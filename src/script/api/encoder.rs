@@ -49,10 +49,10 @@ pub mod encoder {
         e.0.tokens() as i64
     }
 
-    /// Side of the square the tower sees, in pixels.
+    /// Side of the pixels it takes, with `s2` the largest scale.
     #[rhai_fn(get = "image_size", pure)]
     pub fn image_size(e: &mut EncoderHandle) -> i64 {
-        e.0.tower.spec().image_size as i64
+        e.0.image_size() as i64
     }
 
     /// Blocks in the checkpoint.
@@ -112,7 +112,8 @@ pub mod encoder {
         Ok(TensorHandle(e.0.preprocess(&image.0, aspect)?))
     }
 
-    /// All hidden states, each (sequence, width): `[0]` are the embeddings, `[i]` is the output of block i.
+    /// All hidden states of the tower, each (sequence, width): `[0]` are the embeddings, `[i]` is the output of block i.
+    /// Pixels may have any size the tower takes: DINOv2, ViT and I-JEPA interpolate their positions, CLIP and SigLIP do not.
     ///
     /// ```rhai
     /// let states = encoder("tiny-clip").hidden_states(image("tests/fixtures/images/red-circle.png"));

@@ -36,6 +36,7 @@ pub(super) fn sampling(options: &Options, state: &State) -> Result<Sampling> {
 }
 
 fn logits_of(llm: &LlmHandle, array: &Array) -> Result<TensorHandle> {
+    llm.0.ready()?;
     let model = &llm.0.model;
     let (vocab, context) = (model.spec().vocab as i64, model.spec().context);
     let ids = ids(array)?;
@@ -94,9 +95,9 @@ pub mod llm {
     /// ```rhai
     /// print(llm("tiny-llama").tokenizer.encode("what color is the shape?"));
     /// ```
-    #[rhai_fn(get = "tokenizer", pure)]
-    pub fn tokenizer(lm: &mut LlmHandle) -> TokenizerHandle {
-        TokenizerHandle(lm.0.tokenizer.clone())
+    #[rhai_fn(get = "tokenizer", pure, return_raw)]
+    pub fn tokenizer(lm: &mut LlmHandle) -> Fallible<TokenizerHandle> {
+        Ok(TokenizerHandle(lm.0.tokenizer()?.clone()))
     }
 
     /// The name of the template it was made for, or `()`.

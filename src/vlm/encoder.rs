@@ -1,0 +1,295 @@
+//! A vision tower with what belongs to it: image processor, token selection, the layer that is read.
+
+use candle_core::{Device, Tensor};
+use serde::Deserialize;
+use toml::Table;
+
+use super::origin::{Files, Origin, PartPreset, Weights, find};
+use crate::error::{Context, Error, Result};
+use crate::image::{Aspect, Image, ImageProcessor};
+use crate::models::VisionEncoder;
+use crate::models::encoders::s2::Scales;
+use crate::models::registry::{self, Built, Target};
+use crate::preset::{PresetKind, Presets};
+use crate::weights::{ParamSet, Source};
+use crate::{bail, error};
+
+/// Which tokens of a hidden state become visual tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Select {
+    /// Patches only.
+    Patch,
+    /// Class token and patches.
+    ClsPatch,
+}
+
+impl Select {
+    /// The name in `mm_vision_select_feature`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Select::Patch => "patch",
+            Select::ClsPatch => "cls_patch",
+        }
+    }
+
+    /// The value of a name.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "patch" => Ok(Select::Patch),
+            "cls_patch" => Ok(Select::ClsPatch),
+            _ => Err(Error::unknown("token selection", name, &["patch", "cls_patch"], "")),
+        }
+    }
+}
+
+/// How to open an encoder; `None` is what the preset or folder says.
+#[derive(Clone)]
+pub struct EncoderOptions {
+    pub select_layer: Option<i64>,
+    pub select: Option<Select>,
+    pub weights: Weights,
+    /// Sides in pixels of the scales the picture is seen at, in any order; one scale without.
+    pub s2: Option<Vec<usize>>,
+    pub seed: u64,
+    pub target: Target,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EncoderPreset {
+    #[serde(rename = "about")]
+    _about: String,
+    source: String,
+    config: Option<Table>,
+    processor: Option<Table>,
+    /// Starts from random weights.
+    #[serde(default)]
+    random: bool,
+    select_layer: Option<i64>,
+    select: Option<String>,
+    s2: Option<Vec<usize>>,
+}
+
+impl PartPreset for EncoderPreset {
+    fn files(&self) -> Files<'_> {
+        Files { source: &self.source, config: self.config.as_ref(), processor: self.processor.as_ref() }
+    }
+}
+
+/// A vision tower, its image processor and its token selection.
+pub struct Encoder {
+    pub id: String,
+    pub origin: Origin,
+    pub tower: Box<dyn VisionEncoder>,
+    pub params: ParamSet,
+    /// Tensors of the checkpoint that no layer uses (post-norm, pooling head).
+    pub unused: Vec<(String, Tensor)>,
+    pub processor: ImageProcessor,
+    pub select_layer: i64,
+    pub select: Select,
+    /// The scales of S2, where it has several.
+    pub scales: Option<Scales>,
+    /// (height, width) of the pixels that the processor makes of a square picture.
+    input: (usize, usize),
+    weights: Weights,
+    target: Target,
+}
+
+impl Encoder {
+    /// Opens a preset, a hub id that a preset stands for, or a folder in Hugging Face layout.
+    pub fn open(presets: &Presets, id: &str, mut options: EncoderOptions) -> Result<Self> {
+        let (preset, origin) = find::<EncoderPreset>(presets, PresetKind::Encoders, id, options.weights)?;
+        if let Some(preset) = preset {
+            options.weights = options.weights.or_random(preset.random);
+            options.select_layer = options.select_layer.or(preset.select_layer);
+            options.s2 = options.s2.or(preset.s2);
+            if let (None, Some(name)) = (options.select, &preset.select) {
+                options.select = Some(Select::parse(name)?);
+            }
+        }
+        let source = origin.source(options.weights, options.seed)?;
+        Encoder::build(id, origin, source, options)
+    }
+
+    /// Builds a tower from an opened folder and a source of weights.
+    pub fn build(id: &str, origin: Origin, source: Source, options: EncoderOptions) -> Result<Self> {
+        let name = origin.folder.locate("preprocessor_config.json");
+        let text = origin.folder.read("preprocessor_config.json")?;
+        let mut processor = ImageProcessor::from_json(&String::from_utf8_lossy(&text), &name)?;
+        let built = registry::encoder(&origin.config, source, &options.target).context(|| format!("encoder `{id}`"))?;
+        let Built { model: tower, params, unused } = built;
+        let spec = tower.spec();
+        let scales = options.s2.clone().map(|sides| Scales::new(sides, spec)).transpose();
+        let scales = scales.context(|| format!("encoder `{id}`"))?;
+        if let Some(scales) = &scales {
+            processor = processor.with_side(scales.largest());
+        }
+        let side = scales.as_ref().map_or(spec.image_size, Scales::largest);
+        let input = processor.output_size(side, side);
+        match scales {
+            Some(_) if input == (side, side) => {}
+            Some(_) => bail!(Shape, "encoder `{id}`: its processor does not give squares, as s2 needs"),
+            None => {
+                spec.patches(input.0, input.1).context(|| format!("encoder `{id}` with what its processor gives"))?;
+            }
+        }
+        let select_layer = options.select_layer.unwrap_or(-2);
+        let states = spec.layers as i64 + 1;
+        if !(-states..states).contains(&select_layer) {
+            bail!(Option, "encoder `{id}`: select_layer {select_layer} is not one of its {states} hidden states");
+        }
+        let select = options.select.unwrap_or(Select::Patch);
+        if scales.is_some() && select != Select::Patch {
+            bail!(Option, "encoder `{id}`: s2 joins maps of patches, so `select` cannot be {}", select.name());
+        }
+        let EncoderOptions { weights, target, .. } = options;
+        let id = id.to_string();
+        Ok(Encoder {
+            id,
+            origin,
+            tower,
+            params,
+            unused,
+            processor,
+            select_layer,
+            select,
+            scales,
+            input,
+            weights,
+            target,
+        })
+    }
+
+    /// Width of the features.
+    pub fn width(&self) -> usize {
+        self.tower.spec().width * self.scales.as_ref().map_or(1, |scales| scales.sides().len())
+    }
+
+    /// Visual tokens per image.
+    pub fn tokens(&self) -> usize {
+        let spec = self.tower.spec();
+        let (height, width) = self.scales.as_ref().map_or(self.input, |scales| (scales.smallest(), scales.smallest()));
+        let patches = height / spec.patch_size * (width / spec.patch_size);
+        match self.select {
+            Select::Patch => patches,
+            Select::ClsPatch => patches + spec.extra_tokens(),
+        }
+    }
+
+    /// Side of the pixels it takes from its processor, the longer one if they differ.
+    pub fn image_size(&self) -> usize {
+        self.input.0.max(self.input.1)
+    }
+
+    /// dtype and device.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Pixels (3, height, width) as the reference image processor gives them.
+    pub fn preprocess(&self, image: &Image, aspect: Aspect) -> Result<Tensor> {
+        let pixels = self.processor.preprocess(image, aspect)?;
+        let (height, width) = match aspect {
+            Aspect::Square => self.processor.output_size(image.width, image.height),
+            Aspect::Pad => {
+                let side = image.width.max(image.height);
+                self.processor.output_size(side, side)
+            }
+        };
+        Ok(Tensor::from_vec(pixels, (3, height, width), &Device::Cpu)?)
+    }
+
+    /// [`Encoder::preprocess`] for features, which have to be equally many for every picture.
+    ///
+    /// # Errors
+    /// `Shape` when the processor gives this picture another size than a square one.
+    pub fn pixels(&self, image: &Image, aspect: Aspect) -> Result<Tensor> {
+        let pixels = self.preprocess(image, aspect)?;
+        let (_, height, width) = pixels.dims3()?;
+        if (height, width) != self.input {
+            return Err(error!(
+                Shape,
+                "encoder `{}`: a picture of {} x {} becomes {width} x {height} pixels, others {} x {}",
+                self.id,
+                image.width,
+                image.height,
+                self.input.1,
+                self.input.0
+            )
+            .help("its processor does not crop: use `image: \"pad\"`"));
+        }
+        Ok(pixels)
+    }
+
+    /// All hidden states of the tower, for pixels (batch, 3, height, width) of a size it takes: each
+    /// (batch, sequence, width).
+    pub fn hidden_states(&self, pixels: &Tensor) -> Result<Vec<Tensor>> {
+        self.ready()?;
+        self.states(&self.place(pixels)?, self.tower.spec().layers)
+    }
+
+    fn states(&self, pixels: &Tensor, blocks: usize) -> Result<Vec<Tensor>> {
+        let (.., height, width) = pixels.dims4()?;
+        self.tower.spec().patches(height, width).context(|| format!("encoder `{}`", self.id))?;
+        Ok(self.tower.hidden_states(pixels, blocks)?)
+    }
+
+    /// The hidden state that is read, counted from 0.
+    fn state(&self) -> usize {
+        let states = self.tower.spec().layers as i64 + 1;
+        if self.select_layer < 0 { (self.select_layer + states) as usize } else { self.select_layer as usize }
+    }
+
+    /// Whether the selected features depend on a parameter of this name.
+    pub fn is_used(&self, name: &str) -> bool {
+        self.tower.spec().block_of(name).is_none_or(|block| block < self.state())
+    }
+
+    /// Selected features of pixels (batch, 3, height, width): (batch, tokens, width). Blocks after the selected
+    /// layer are not run. A frozen tower takes each image on its own, so that its features are the same to the last
+    /// bit whatever stands beside it in a batch (matmuls of another height may round differently).
+    pub fn encode(&self, pixels: &Tensor) -> Result<Tensor> {
+        use rayon::prelude::*;
+        self.ready()?;
+        let batch = pixels.dims4()?.0;
+        if batch == 1 || self.params.iter().any(|param| param.is_trainable()) {
+            return self.encode_together(pixels);
+        }
+        let each = |image: usize| self.encode_together(&pixels.narrow(0, image, 1)?);
+        let features = (0..batch).into_par_iter().map(each).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&features, 0)?)
+    }
+
+    fn encode_together(&self, pixels: &Tensor) -> Result<Tensor> {
+        let pixels = self.place(pixels)?;
+        match &self.scales {
+            Some(scales) => scales.features(&pixels, |tiles| self.selected(tiles)),
+            None => self.selected(&pixels),
+        }
+    }
+
+    /// The selected tokens of the selected layer, for pixels the tower takes.
+    fn selected(&self, pixels: &Tensor) -> Result<Tensor> {
+        let mut states = self.states(pixels, self.state())?;
+        let Some(state) = states.pop() else { bail!(Tensor, "encoder `{}` gave no hidden state", self.id) };
+        let extra = self.tower.spec().extra_tokens();
+        match self.select {
+            Select::ClsPatch => Ok(state),
+            Select::Patch => Ok(state.narrow(1, extra, state.dim(1)? - extra)?),
+        }
+    }
+
+    /// Refuses to compute without weights.
+    fn ready(&self) -> Result<()> {
+        self.weights.ready(|| format!("encoder `{}`", self.id))
+    }
+
+    /// Whether it has weights to compute with.
+    pub fn weights(&self) -> Weights {
+        self.weights
+    }
+
+    fn place(&self, pixels: &Tensor) -> Result<Tensor> {
+        Ok(pixels.to_device(&self.target.device)?.to_dtype(self.target.dtype)?)
+    }
+}

@@ -1,0 +1,154 @@
+//! An LLM with what belongs to it: tokenizer, template, the ids that end a text.
+
+use candle_core::Tensor;
+use serde::Deserialize;
+use toml::Table;
+
+use super::origin::{Files, Origin, PartPreset, Weights, find};
+use crate::assets::Folder;
+use crate::error;
+use crate::error::{Context, Result};
+use crate::models::LanguageModel;
+use crate::models::registry::{self, Built, Target};
+use crate::preset::{PresetKind, Presets};
+use crate::text::Tokenizer;
+use crate::weights::{ParamSet, Source};
+
+/// How to open an LLM.
+#[derive(Clone)]
+pub struct LlmOptions {
+    pub weights: Weights,
+    pub seed: u64,
+    pub target: Target,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LlmPreset {
+    #[serde(rename = "about")]
+    _about: String,
+    source: String,
+    config: Option<Table>,
+    #[serde(default)]
+    random: bool,
+    template: String,
+}
+
+impl PartPreset for LlmPreset {
+    fn files(&self) -> Files<'_> {
+        Files { source: &self.source, config: self.config.as_ref(), processor: None }
+    }
+}
+
+/// An LLM with its tokenizer and the template it was made for.
+pub struct Llm {
+    pub id: String,
+    pub origin: Origin,
+    pub model: Box<dyn LanguageModel>,
+    pub params: ParamSet,
+    pub unused: Vec<(String, Tensor)>,
+    /// Absent only where an LLM was opened without weights and its tokenizer is not at hand.
+    tokenizer: Option<Tokenizer>,
+    /// The template's name, where preset or config says one.
+    pub template: Option<String>,
+    /// Ids that end a text (generation_config.json, else config.json).
+    pub end_ids: Vec<u32>,
+    weights: Weights,
+    target: Target,
+}
+
+impl Llm {
+    /// Opens a preset, a hub id that a preset stands for, or a folder in Hugging Face layout.
+    pub fn open(presets: &Presets, id: &str, mut options: LlmOptions) -> Result<Self> {
+        let (preset, origin) = find::<LlmPreset>(presets, PresetKind::Llms, id, options.weights)?;
+        let template = match &preset {
+            Some(preset) => preset.template.clone(),
+            None => origin.config.string("model_architecture", "")?,
+        };
+        options.weights = options.weights.or_random(preset.is_some_and(|preset| preset.random));
+        let source = origin.source(options.weights, options.seed)?;
+        Llm::build(id, origin, source, Some(template).filter(|name| !name.is_empty()), &options)
+    }
+
+    /// The tokenizer of a preset, without its weights.
+    pub fn tokenizer_of(presets: &Presets, id: &str) -> Result<Tokenizer> {
+        let (_, origin) = find::<LlmPreset>(presets, PresetKind::Llms, id, Weights::Stored)?;
+        open_tokenizer(&origin.folder, id)
+    }
+
+    /// Builds an LLM from an opened folder and a source of weights.
+    pub fn build(
+        id: &str,
+        origin: Origin,
+        source: Source,
+        template: Option<String>,
+        options: &LlmOptions,
+    ) -> Result<Self> {
+        let absent = options.weights == Weights::None && !origin.folder.has("tokenizer.json");
+        let tokenizer = if absent { None } else { Some(open_tokenizer(&origin.folder, id)?) };
+        let built = registry::llm(&origin.config, source, &options.target).context(|| format!("LLM `{id}`"))?;
+        let Built { model, params, unused } = built;
+        let (vocab, tokens) = (model.spec().vocab, tokenizer.as_ref().map_or(0, Tokenizer::vocab));
+        if tokens > vocab {
+            return Err(error!(Shape, "LLM `{id}`: the tokenizer has {tokens} tokens, the embedding has {vocab} rows"));
+        }
+        let end_ids = end_ids(&origin)?;
+        let (weights, target) = (options.weights, options.target.clone());
+        Ok(Llm { id: id.to_string(), origin, model, params, unused, tokenizer, template, end_ids, weights, target })
+    }
+
+    /// The tokenizer; an LLM that was opened without weights may lack it.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| {
+            error!(Missing, "LLM `{}` was opened without weights, and its tokenizer is not on this machine", self.id)
+        })
+    }
+
+    /// Refuses to compute without weights.
+    pub fn ready(&self) -> Result<()> {
+        self.weights.ready(|| format!("LLM `{}`", self.id))
+    }
+
+    /// Which weights it has.
+    pub fn weights(&self) -> Weights {
+        self.weights
+    }
+
+    /// Hidden size.
+    pub fn width(&self) -> usize {
+        self.model.spec().width
+    }
+
+    /// Longest sequence.
+    pub fn context(&self) -> usize {
+        self.model.spec().context
+    }
+
+    /// dtype and device.
+    pub fn target(&self) -> Target {
+        self.target.clone()
+    }
+}
+
+fn open_tokenizer(folder: &Folder, id: &str) -> Result<Tokenizer> {
+    match folder.path() {
+        Some(path) => Tokenizer::open(path),
+        None => Tokenizer::from_bytes(&folder.read("tokenizer.json")?, id),
+    }
+}
+
+/// `eos_token_id`: a number or a list, in generation_config.json before config.json.
+fn end_ids(origin: &Origin) -> Result<Vec<u32>> {
+    let mut configs = Vec::new();
+    if origin.folder.has("generation_config.json") {
+        configs.push(origin.folder.json("generation_config.json")?);
+    }
+    configs.push(origin.config.value().clone());
+    let found = configs.iter().find_map(|config| config.get("eos_token_id").filter(|ids| !ids.is_null()));
+    let ids = match found {
+        None => Vec::new(),
+        Some(serde_json::Value::Array(ids)) => ids.iter().filter_map(|id| id.as_u64()).collect(),
+        Some(id) => id.as_u64().into_iter().collect(),
+    };
+    Ok(ids.into_iter().map(|id| id as u32).collect())
+}
