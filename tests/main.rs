@@ -6,6 +6,7 @@ mod architecture;
 mod errors;
 mod images;
 mod parity;
+mod presets;
 mod resume;
 mod runs;
 mod scripting;
