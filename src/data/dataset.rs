@@ -4,15 +4,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::index::Layout;
 use super::llava_json::LlavaJson;
 use super::pack::{Pack, PackItems};
-use super::sample::Sample;
+use super::pictures::Pictures;
+use super::record::{Brief, id_hash};
+use super::sample::{ImageSource, Sample};
 use crate::error::Result;
 use crate::preset::{PresetKind, Presets};
 use crate::rng::Rng;
+use crate::text::Turn;
 use crate::{bail, error};
 
 /// Samples by position.
@@ -25,8 +30,34 @@ pub trait Items: Send + Sync {
     }
     /// The sample at a position below `len`.
     fn get(&self, index: usize) -> Result<Sample>;
+    /// What is known of that sample; cheaper than reading it where there is an index.
+    fn brief(&self, index: usize) -> Result<Brief> {
+        self.get(index).map(|sample| Brief::of(&sample))
+    }
     /// A hash over what the samples are made from, for run.lock.
     fn sha256(&self) -> String;
+}
+
+/// The formats of files of samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON list, as LLaVA publishes it.
+    Llava,
+    /// One JSON object a line, with the same fields.
+    Jsonl,
+}
+
+impl Format {
+    /// The names scripts use.
+    pub const NAMES: [(&'static str, Format); 2] = [("llava", Format::Llava), ("jsonl", Format::Jsonl)];
+
+    /// The format that a file's name suggests.
+    pub fn of(path: &Path) -> Self {
+        match path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
+            Some("jsonl" | "ndjson") => Format::Jsonl,
+            _ => Format::Llava,
+        }
+    }
 }
 
 /// A view of one or more sources.
@@ -75,8 +106,24 @@ impl Dataset {
 
     /// A LLaVA JSON file; pictures are paths below `images` (default: the file's folder).
     pub fn llava_json(path: &Path, images: Option<&Path>) -> Result<Self> {
-        let name = path.display().to_string();
-        Ok(Dataset::new(&name, vec![Arc::new(LlavaJson::open(path, images)?)]))
+        let pictures = images.map(Pictures::at).transpose()?;
+        Dataset::open(path, Format::Llava, pictures)
+    }
+
+    /// A file of samples; pictures are below its folder unless told otherwise.
+    ///
+    /// # Errors
+    /// `Missing` or `File` when it cannot be read, `Decode` when it is not of that format or cut off.
+    pub fn open(path: &Path, format: Format, pictures: Option<Pictures>) -> Result<Self> {
+        let pictures = match pictures {
+            Some(pictures) => pictures,
+            None => Pictures::at(path.parent().unwrap_or(Path::new(".")))?,
+        };
+        let items: Arc<dyn Items> = match format {
+            Format::Llava => Arc::new(LlavaJson::open(path, Layout::List, pictures)?),
+            Format::Jsonl => Arc::new(LlavaJson::open(path, Layout::Lines, pictures)?),
+        };
+        Ok(Dataset::new(&path.display().to_string(), vec![items]))
     }
 
     /// All samples of some sources in order.
@@ -86,9 +133,9 @@ impl Dataset {
         Dataset { name: name.to_string(), sources: sources.into(), order }
     }
 
-    /// Samples that exist in memory (after `map`).
-    pub fn of_samples(name: &str, samples: Vec<Sample>) -> Self {
-        Dataset::new(name, vec![Arc::new(Samples(samples))])
+    /// The samples with a change for each, in order.
+    pub fn changed(&self, changes: Vec<Change>) -> Self {
+        Dataset::new(&format!("{} (mapped)", self.name), vec![Arc::new(Mapped { base: self.clone(), changes })])
     }
 
     /// The preset id or path it came from.
@@ -114,14 +161,39 @@ impl Dataset {
         self.sources[source as usize].get(position as usize)
     }
 
+    /// What is known of the sample at a position without reading it again.
+    pub fn brief(&self, index: usize) -> Result<Brief> {
+        let Some(&(source, position)) = self.order.get(index) else {
+            bail!(Data, "`{}` has {} samples, there is no number {index}", self.name, self.len());
+        };
+        self.sources[source as usize].brief(position as usize)
+    }
+
+    /// The same for all samples in order.
+    pub fn briefs(&self) -> Result<Vec<Brief>> {
+        (0..self.len()).into_par_iter().map(|index| self.brief(index)).collect()
+    }
+
     /// The position of a sample's id.
     pub fn find(&self, id: &str) -> Result<usize> {
+        let hash = id_hash(id);
         for index in 0..self.len() {
-            if self.get(index)?.id == id {
+            if self.brief(index)?.id == hash && self.get(index)?.id == id {
                 return Ok(index);
             }
         }
         Err(error!(Missing, "no sample `{id}` in `{}`", self.name).help("`d[0].id` shows what ids look like"))
+    }
+
+    /// The samples that can be trained on, and the positions of those that cannot: an answer of theirs has no text.
+    pub fn trainable(&self) -> Result<(Self, Vec<usize>)> {
+        let briefs = self.briefs()?;
+        let empty: Vec<usize> = (0..briefs.len()).filter(|&index| briefs[index].empty_answer).collect();
+        if empty.is_empty() {
+            return Ok((self.clone(), empty));
+        }
+        let kept: Vec<usize> = (0..briefs.len()).filter(|&index| !briefs[index].empty_answer).collect();
+        Ok((self.pick(&kept), empty))
     }
 
     /// The first `n` samples.
@@ -186,23 +258,61 @@ impl Dataset {
     }
 }
 
-struct Samples(Vec<Sample>);
+/// What a function made of a sample; what it left alone is not held.
+pub enum Change {
+    /// The sample is as it was.
+    Nothing,
+    /// It has another id and other turns, and the picture it had.
+    Text(String, Vec<Turn>),
+    /// Nothing is as it was.
+    All(Sample),
+}
 
-impl Items for Samples {
+struct Mapped {
+    base: Dataset,
+    changes: Vec<Change>,
+}
+
+impl Items for Mapped {
     fn len(&self) -> usize {
-        self.0.len()
+        self.changes.len()
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        self.0.get(index).cloned().ok_or_else(|| error!(Data, "no sample {index}"))
+        match self.changes.get(index) {
+            None => bail!(Data, "no sample {index}"),
+            Some(Change::Nothing) => self.base.get(index),
+            Some(Change::Text(id, turns)) => {
+                Ok(Sample { id: id.clone(), image: self.base.get(index)?.image, turns: turns.clone() })
+            }
+            Some(Change::All(sample)) => Ok(sample.clone()),
+        }
+    }
+
+    fn brief(&self, index: usize) -> Result<Brief> {
+        match self.changes.get(index) {
+            Some(Change::Nothing) => self.base.brief(index),
+            _ => self.get(index).map(|sample| Brief::of(&sample)),
+        }
     }
 
     fn sha256(&self) -> String {
         let mut hasher = Sha256::new();
-        for sample in &self.0 {
-            hasher.update(&sample.id);
-            for turn in &sample.turns {
-                hasher.update(&turn.value);
+        hasher.update(self.base.sha256());
+        for change in &self.changes {
+            let (id, turns, image) = match change {
+                Change::Nothing => {
+                    hasher.update([0]);
+                    continue;
+                }
+                Change::Text(id, turns) => (id, turns, None),
+                Change::All(sample) => (&sample.id, &sample.turns, sample.image.as_ref()),
+            };
+            hasher.update([1]);
+            hasher.update(id);
+            turns.iter().for_each(|turn| hasher.update(&turn.value));
+            if let Some(ImageSource::Decoded { image, .. }) = image {
+                hasher.update(&image.pixels);
             }
         }
         format!("{:x}", hasher.finalize())

@@ -3,6 +3,7 @@
 
 mod audit;
 mod checkpoint;
+mod feed;
 mod gradients;
 mod optimizer;
 mod options;

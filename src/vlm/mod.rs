@@ -1,6 +1,7 @@
 //! The model as a whole: an encoder, a projector and an LLM with what joins them: preprocessing, splicing,
 //! generation, checkpoints. Tensor names are those of layout llava-more.
 
+mod check;
 pub mod checkpoint;
 mod features;
 pub mod generate;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+pub use check::MaskCheck;
 pub use features::FeatureCache;
 pub use parts::{Encoder, EncoderOptions, Llm, LlmOptions, Origin, ProjectorChoice, ProjectorPart, Select};
 pub use splice::{Batch, Sequence, batch};
