@@ -13,6 +13,7 @@ use super::llava_json::LlavaJson;
 use super::pack::{Pack, PackItems};
 use super::pictures::Pictures;
 use super::record::{Brief, id_hash};
+use super::rows::RowItems;
 use super::sample::{ImageSource, Sample};
 use crate::error::Result;
 use crate::preset::{PresetKind, Presets};
@@ -45,16 +46,21 @@ pub enum Format {
     Llava,
     /// One JSON object a line, with the same fields.
     Jsonl,
+    /// A parquet file or a folder of them with these fields as columns; pictures may lie in the rows.
+    Parquet,
 }
 
 impl Format {
     /// The names scripts use.
-    pub const NAMES: [(&'static str, Format); 2] = [("llava", Format::Llava), ("jsonl", Format::Jsonl)];
+    pub const NAMES: [(&'static str, Format); 3] =
+        [("llava", Format::Llava), ("jsonl", Format::Jsonl), ("parquet", Format::Parquet)];
 
     /// The format that a file's name suggests.
     pub fn of(path: &Path) -> Self {
         match path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
             Some("jsonl" | "ndjson") => Format::Jsonl,
+            Some("parquet") => Format::Parquet,
+            _ if path.is_dir() => Format::Parquet,
             _ => Format::Llava,
         }
     }
@@ -115,6 +121,7 @@ impl Dataset {
     /// # Errors
     /// `Missing` or `File` when it cannot be read, `Decode` when it is not of that format or cut off.
     pub fn open(path: &Path, format: Format, pictures: Option<Pictures>) -> Result<Self> {
+        let given = pictures.clone();
         let pictures = match pictures {
             Some(pictures) => pictures,
             None => Pictures::at(path.parent().unwrap_or(Path::new(".")))?,
@@ -122,6 +129,7 @@ impl Dataset {
         let items: Arc<dyn Items> = match format {
             Format::Llava => Arc::new(LlavaJson::open(path, Layout::List, pictures)?),
             Format::Jsonl => Arc::new(LlavaJson::open(path, Layout::Lines, pictures)?),
+            Format::Parquet => Arc::new(RowItems::open(path, given)?),
         };
         Ok(Dataset::new(&path.display().to_string(), vec![items]))
     }

@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::sample::{ImageSource, Sample};
 use crate::error;
@@ -98,7 +99,12 @@ struct Message<'a> {
     value: Cow<'a, str>,
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    /// A record from the fields of a table's row: `conversations` as a list of structs.
+    pub(super) fn from_row(id: String, conversations: &'a Value) -> serde_json::Result<Self> {
+        Ok(Record { id: Id(id.into()), image: None, conversations: Vec::deserialize(conversations)? })
+    }
+
     /// Its facts.
     pub(super) fn brief(&self) -> Brief {
         let turns = self.conversations.iter().map(|message| (&*message.from, &*message.value));
@@ -110,6 +116,12 @@ impl Record<'_> {
     /// # Errors
     /// `Data`, naming the sample, when a turn is from somebody unknown.
     pub(super) fn sample(self, picture: impl FnOnce(&str) -> ImageSource) -> Result<Sample> {
+        let image = self.image.as_deref().map(picture);
+        self.with_image(image)
+    }
+
+    /// The sample with a picture that the record itself does not name.
+    pub(super) fn with_image(self, image: Option<ImageSource>) -> Result<Sample> {
         let id = self.id.0.into_owned();
         let mut turns = Vec::with_capacity(self.conversations.len());
         for (number, message) in self.conversations.into_iter().enumerate() {
@@ -119,7 +131,7 @@ impl Record<'_> {
             };
             turns.push(Turn { role, value: message.value.into_owned() });
         }
-        Ok(Sample { id, image: self.image.map(|name| picture(&name)), turns })
+        Ok(Sample { id, image, turns })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::archive::Archive;
 use super::pack::Pack;
+use super::table::Rows;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::text::Turn;
@@ -25,6 +26,13 @@ pub enum ImageSource {
         pack: Arc<Pack>,
         index: usize,
     },
+    /// A picture inside a table's row.
+    Row {
+        rows: Arc<Rows>,
+        row: usize,
+        field: Arc<str>,
+        number: usize,
+    },
     Decoded {
         image: Image,
         key: String,
@@ -38,6 +46,7 @@ impl ImageSource {
             ImageSource::File(path) => path.display().to_string(),
             ImageSource::Member { archive, name } => format!("{}/{name}", archive.path().display()),
             ImageSource::Packed { pack, index } => format!("{}/{index}", pack.name()),
+            ImageSource::Row { rows, row, field, number } => format!("{}, {field} {number}", rows.place(*row)),
             ImageSource::Decoded { key, .. } => key.clone(),
         }
     }
@@ -61,6 +70,7 @@ impl ImageSource {
             }
             ImageSource::Member { archive, name } => archive.read(name).map(Cow::Owned),
             ImageSource::Packed { pack, index } => pack.image(*index).map(Cow::Borrowed),
+            ImageSource::Row { rows, row, field, number } => rows.image_bytes(*row, field, *number).map(Cow::Owned),
             ImageSource::Decoded { .. } => bail!(Data, "`{}` has no file", self.key()),
         }
     }
