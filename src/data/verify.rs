@@ -66,7 +66,8 @@ pub struct Cases {
 }
 
 impl Findings {
-    fn push(&mut self, id: &str, faults: Vec<Fault>) {
+    /// Counts a sample and its faults.
+    pub fn push(&mut self, id: &str, faults: Vec<Fault>) {
         self.samples += 1;
         self.good += usize::from(faults.iter().all(|(level, ..)| *level == Level::Note));
         for (level, what, particulars) in faults {
