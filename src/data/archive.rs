@@ -165,7 +165,13 @@ impl Archive {
         let mut sum = Crc::new();
         sum.update(&bytes);
         if bytes.len() as u64 != member.size || sum.sum() != crc {
-            bail!(Decode, "it is damaged: {} bytes with sum {:08x}, not {} with {crc:08x}", bytes.len(), sum.sum(), member.size);
+            bail!(
+                Decode,
+                "it is damaged: {} bytes with sum {:08x}, not {} with {crc:08x}",
+                bytes.len(),
+                sum.sum(),
+                member.size
+            );
         }
         Ok(bytes)
     }

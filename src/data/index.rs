@@ -157,8 +157,9 @@ impl Fault {
     fn error(&self, path: &Path, number: usize, base: u64) -> Error {
         let (path, at) = (path.display(), base + self.at as u64);
         match self.what {
-            What::NotAList => error!(Decode, "`{path}` does not begin with `[`")
-                .help("expected a list of { id, image, conversations: [{ from, value }] }; `format: \"jsonl\"` is one a line"),
+            What::NotAList => error!(Decode, "`{path}` does not begin with `[`").help(
+                "expected a list of { id, image, conversations: [{ from, value }] }; `format: \"jsonl\"` is one a line",
+            ),
             What::NotAnObject => error!(Decode, "`{path}`: item {number} at byte {at} is not an object"),
             What::NoComma => error!(Decode, "`{path}`: no comma before item {number} at byte {at}"),
             What::After => error!(Decode, "`{path}`: something follows the list at byte {at}"),

@@ -142,17 +142,21 @@ mod tests {
     #[test]
     fn grouped_micro_batches_have_one_modality_and_every_sample_comes_once() {
         let lengths: Vec<i32> = (0..200).map(|i| if i % 3 == 0 { -(i % 17 + 1) } else { i % 23 + 1 }).collect();
-        let sampling =
-            Sampling { order: Order::Shuffle, seed: 5, batch: 16, micro_batch: 4, group_by_modality: true };
+        let sampling = Sampling { order: Order::Shuffle, seed: 5, batch: 16, micro_batch: 4, group_by_modality: true };
         let sampler = Sampler { sampling, len: 200, lengths: lengths.clone(), epoch: Mutex::default() };
         let micros: Vec<Vec<usize>> = (0..13).flat_map(|step| sampler.micro_batches(step)).collect();
         let mut seen = micros.concat();
         seen.sort_unstable();
         assert_eq!(seen, (0..200).collect::<Vec<_>>());
         // 133 pictures and 67 texts: 8 and 4 whole groups of 16, then 5 and 3 samples that are mixed at the end.
-        let mixed = |micro: &&Vec<usize>| micro.iter().any(|&i| lengths[i] > 0) && micro.iter().any(|&i| lengths[i] < 0);
+        let mixed =
+            |micro: &&Vec<usize>| micro.iter().any(|&i| lengths[i] > 0) && micro.iter().any(|&i| lengths[i] < 0);
         assert!(micros[..48].iter().find(mixed).is_none());
-        assert_eq!(micros[48..].concat(), { let mut rest = micros[48..].concat(); rest.sort_unstable(); rest });
+        assert_eq!(micros[48..].concat(), {
+            let mut rest = micros[48..].concat();
+            rest.sort_unstable();
+            rest
+        });
         assert_ne!(sampler.positions(0), sampler.positions(13), "epochs differ");
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::archive::Archive;
 use super::pack::Pack;
 use super::table::Rows;
+use crate::bail;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::text::Turn;
-use crate::bail;
 
 /// Where a picture comes from; decoded when it is needed.
 #[derive(Clone)]
@@ -65,9 +65,7 @@ impl ImageSource {
     /// `Missing`, `File` or `Decode` when they cannot be read; `Data` for a picture that exists as pixels only.
     pub(super) fn bytes(&self) -> Result<Cow<'static, [u8]>> {
         match self {
-            ImageSource::File(path) => {
-                std::fs::read(path).map(Cow::Owned).map_err(|error| Error::file(path, error))
-            }
+            ImageSource::File(path) => std::fs::read(path).map(Cow::Owned).map_err(|error| Error::file(path, error)),
             ImageSource::Member { archive, name } => archive.read(name).map(Cow::Owned),
             ImageSource::Packed { pack, index } => pack.image(*index).map(Cow::Borrowed),
             ImageSource::Row { rows, row, field, number } => rows.image_bytes(*row, field, *number).map(Cow::Owned),

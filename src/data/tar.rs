@@ -60,7 +60,7 @@ pub(super) fn list(file: &File, length: u64) -> Result<Listing> {
         }
         at = end.div_ceil(BLOCK) * BLOCK;
     }
-    Ok(listing)
+    Err(error!(Decode, "it is cut off: it has no end mark").help("fetch it again"))
 }
 
 /// The content of an extended header.

@@ -121,7 +121,10 @@ impl Walk<'_> {
         for chunk in positions.chunks(CHUNK) {
             if self.interrupt.is_set() {
                 self.listeners.tell(&end(chunk[0] as u64, "paused"));
-                return Err(Error::new(Kind::Interrupted, format!("interrupted after {} of {total} samples", chunk[0])));
+                return Err(Error::new(
+                    Kind::Interrupted,
+                    format!("interrupted after {} of {total} samples", chunk[0]),
+                ));
             }
             let looked: Vec<T> = chunk.par_iter().map(|&position| look(position, dataset.get(position))).collect();
             looked.into_iter().for_each(&mut take);
@@ -174,7 +177,10 @@ fn turn_faults(sample: &Sample) -> Vec<Fault> {
     let turns = &sample.turns[leading..];
     let expected = [Role::Human, Role::Gpt].into_iter().cycle();
     if let Some(number) = turns.iter().zip(expected).position(|(turn, role)| turn.role != role) {
-        error("turns out of order", format!("turn {} is a second one from `{}`", leading + number + 1, turns[number].role.name()));
+        error(
+            "turns out of order",
+            format!("turn {} is a second one from `{}`", leading + number + 1, turns[number].role.name()),
+        );
     }
     let rounds = &turns[..turns.len() / 2 * 2];
     if rounds.is_empty() {
@@ -182,6 +188,7 @@ fn turn_faults(sample: &Sample) -> Vec<Fault> {
     }
     let marked = rounds.iter().filter(|turn| turn.value.contains(IMAGE_MARKER)).count();
     match (sample.image.is_some(), marked) {
+        _ if rounds.is_empty() => {}
         (true, 0) => error("picture without <image>", "no turn has the marker".to_string()),
         (true, 2..) => error("more <image> than pictures", format!("{marked} turns have the marker")),
         (false, 1..) => error("<image> without a picture", format!("{marked} turns have the marker")),

@@ -86,8 +86,11 @@ fn find_table(file: &File, length: u64) -> Result<Table> {
     let start = length.saturating_sub(TAIL);
     let mut tail = vec![0; (length - start) as usize];
     file.read_exact_at(&mut tail, start).map_err(|error| error!(Decode, "it cannot be read: {error}"))?;
-    let Some(at) = tail.windows(4).rposition(|bytes| bytes == END) else {
-        return Err(error!(Decode, "it is cut off: it has no table of contents").help("fetch it again"));
+    // The record is 22 bytes and its comment, which may hold anything.
+    let is_end =
+        |at: &usize| tail[*at..].starts_with(END) && at + 22 + little::<2>(&tail, at + 20) as usize == tail.len();
+    let Some(at) = (0..tail.len()).rev().find(is_end) else {
+        return Err(error!(Decode, "it is cut off: it has no end record").help("fetch it again"));
     };
     let end = &tail[at..];
     let table = Table { offset: little::<4>(end, 16), size: little::<4>(end, 12), entries: little::<2>(end, 10) };

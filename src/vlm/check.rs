@@ -3,7 +3,7 @@
 
 use super::Vlm;
 use crate::error::Result;
-use crate::text::{IGNORE, IMAGE_ID, IMAGE_MARKER, Rendered, Role, Template, Tokenizer, Turn};
+use crate::text::{AnswerEnd, IGNORE, IMAGE_ID, IMAGE_MARKER, Rendered, Role, Template, Tokenizer, Turn};
 
 /// What a mask was found to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,11 +88,20 @@ fn run_fault(
     answer: &str,
 ) -> Result<Option<(&'static str, String)>> {
     let end = template.answer_end();
+    if end == AnswerEnd::default() {
+        return Ok(Some((
+            "end token not supervised",
+            format!("template `{}` has nothing after an answer", template.name()),
+        )));
+    }
     let wanted: Vec<u32> = end.tokens.iter().filter_map(|token| tokenizer.token_id(token)).collect();
     let found: Vec<u32> = run.iter().filter(|id| wanted.contains(id)).copied().collect();
     if found != wanted {
         let names = end.tokens.join(" ");
-        return Ok(Some(("end token not supervised", format!("`{names}` was expected, {} of them stand there", found.len()))));
+        return Ok(Some((
+            "end token not supervised",
+            format!("`{names}` was expected, {} of them stand there", found.len()),
+        )));
     }
     let text: Vec<u32> = run.iter().filter(|id| !wanted.contains(id)).copied().collect();
     let text = tokenizer.decode(&text)?;

@@ -50,7 +50,8 @@ fn walk<'a>(state: &'a State, task: &'a str) -> Walk<'a> {
 
 /// A row for each kind of finding; `ids` holds up to a thousand of them for scripts.
 fn findings_table(title: &str, findings: &Findings) -> Table {
-    let mut table = Table::new(title).column("found").column("in training").number("samples").column("ids").column("first");
+    let mut table =
+        Table::new(title).column("found").column("in training").number("samples").column("ids").column("first");
     for ((level, what), cases) in &findings.kinds {
         let shown = cases.ids.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
         let more = if cases.ids.len() > SHOWN { ", ..." } else { "" };
@@ -73,7 +74,11 @@ fn verify_of(state: &State, d: &DatasetHandle, rendering: Option<&Rendering>) ->
             Err(error) => vec![(Level::Error, "refused by the template", error.message())],
             Ok(rendered) => match with.vlm().positions(&rendered) {
                 positions if positions > with.limit => {
-                    vec![(Level::Note, "longer than max_length", format!("{positions} positions, cut at {}", with.limit))]
+                    vec![(
+                        Level::Note,
+                        "longer than max_length",
+                        format!("{positions} positions, cut at {}", with.limit),
+                    )]
                 }
                 _ => Vec::new(),
             },
@@ -202,12 +207,17 @@ fn sample_shown(sample: &Sample, m: &Vlm) -> Result<(Option<Figure>, Painted)> {
     }
     let supervised = rendered.labels.iter().filter(|label| **label != IGNORE).count();
     painted.note = format!("sample {}: {supervised} of {} positions supervised", sample.id, m.positions(&rendered));
-    let figure = match sample.open_image()? {
-        Some(image) => {
+    let figure = match sample.open_image() {
+        Ok(Some(image)) => {
             let picture = Picture::new(image.width, image.height, image.pixels.to_vec())?;
             Some(Figure::gallery(&[picture], &[Caption { text: sample.id.clone(), mark: Mark::None }], "")?)
         }
-        None => None,
+        Ok(None) => None,
+        // The rest of the sample is worth seeing then more than ever.
+        Err(error) => {
+            painted.note.push_str(&format!("\n{}", error.message()));
+            None
+        }
     };
     Ok((figure, painted))
 }
@@ -308,7 +318,12 @@ pub mod inspect {
     /// print(found.rows[0].found);  // longer than max_length
     /// ```
     #[rhai_fn(name = "verify", return_raw)]
-    pub fn verify_with(context: NativeCallContext, d: DatasetHandle, m: VlmHandle, options: Map) -> Fallible<TableHandle> {
+    pub fn verify_with(
+        context: NativeCallContext,
+        d: DatasetHandle,
+        m: VlmHandle,
+        options: Map,
+    ) -> Fallible<TableHandle> {
         let state = State::of(&context)?;
         let rendering = Rendering::new(&state, m, options)?;
         Ok(TableHandle(verify_of(&state, &d, Some(&rendering))?))
