@@ -8,17 +8,17 @@ use rayon::prelude::*;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::index::Layout;
 use super::llava_json::LlavaJson;
+use super::mapped::{Change, Mapped};
 use super::pack::{Pack, PackItems};
 use super::pictures::Pictures;
 use super::record::{Brief, id_hash};
 use super::rows::RowItems;
-use super::sample::{ImageSource, Sample};
+use super::sample::Sample;
+use super::scan::Layout;
 use crate::error::Result;
 use crate::preset::{PresetKind, Presets};
 use crate::rng::Rng;
-use crate::text::Turn;
 use crate::{bail, error};
 
 /// Samples by position.
@@ -263,66 +263,5 @@ impl Dataset {
 
     fn reorder(&self, order: Vec<(u32, u32)>) -> Self {
         Dataset { name: self.name.clone(), sources: self.sources.clone(), order: order.into() }
-    }
-}
-
-/// What a function made of a sample; what it left alone is not held.
-pub enum Change {
-    /// The sample is as it was.
-    Nothing,
-    /// It has another id and other turns, and the picture it had.
-    Text(String, Vec<Turn>),
-    /// Nothing is as it was.
-    All(Sample),
-}
-
-struct Mapped {
-    base: Dataset,
-    changes: Vec<Change>,
-}
-
-impl Items for Mapped {
-    fn len(&self) -> usize {
-        self.changes.len()
-    }
-
-    fn get(&self, index: usize) -> Result<Sample> {
-        match self.changes.get(index) {
-            None => bail!(Data, "no sample {index}"),
-            Some(Change::Nothing) => self.base.get(index),
-            Some(Change::Text(id, turns)) => {
-                Ok(Sample { id: id.clone(), image: self.base.get(index)?.image, turns: turns.clone() })
-            }
-            Some(Change::All(sample)) => Ok(sample.clone()),
-        }
-    }
-
-    fn brief(&self, index: usize) -> Result<Brief> {
-        match self.changes.get(index) {
-            Some(Change::Nothing) => self.base.brief(index),
-            _ => self.get(index).map(|sample| Brief::of(&sample)),
-        }
-    }
-
-    fn sha256(&self) -> String {
-        let mut hasher = Sha256::new();
-        hasher.update(self.base.sha256());
-        for change in &self.changes {
-            let (id, turns, image) = match change {
-                Change::Nothing => {
-                    hasher.update([0]);
-                    continue;
-                }
-                Change::Text(id, turns) => (id, turns, None),
-                Change::All(sample) => (&sample.id, &sample.turns, sample.image.as_ref()),
-            };
-            hasher.update([1]);
-            hasher.update(id);
-            turns.iter().for_each(|turn| hasher.update(&turn.value));
-            if let Some(ImageSource::Decoded { image, .. }) = image {
-                hasher.update(&image.pixels);
-            }
-        }
-        format!("{:x}", hasher.finalize())
     }
 }

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::dataset::Items;
-use super::index::{Index, Layout, malformed};
+use super::index::{Index, malformed};
 use super::pictures::Pictures;
 use super::record::{Brief, Record};
 use super::sample::Sample;
+use super::scan::Layout;
 use crate::error;
 use crate::error::{Context, Error, Result};
 

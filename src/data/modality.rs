@@ -40,7 +40,7 @@ fn by_length(lengths: &[i64], batch: usize, world: usize, permutation: &[usize])
 }
 
 fn deal(group: &[usize], lengths: &[i64], world: usize, order: &mut Vec<usize>) {
-    if group.len() % world != 0 {
+    if !group.len().is_multiple_of(world) {
         (0..world).for_each(|first| order.extend(group.iter().skip(first).step_by(world)));
         return;
     }

@@ -62,6 +62,12 @@ pub(super) fn is_blank(text: &str) -> bool {
 
 /// The number of words as Python's `str.split` counts them, which is how the reference measures length.
 fn words(text: &str) -> usize {
+    if text.is_ascii() {
+        // What is_space takes of ASCII; bytes are several times faster than characters.
+        let space = |byte: &u8| matches!(byte, b'\t'..=b'\r' | 0x1c..=b' ');
+        let begins = text.as_bytes().windows(2).filter(|pair| space(&pair[0]) && !space(&pair[1])).count();
+        return begins + usize::from(text.as_bytes().first().is_some_and(|byte| !space(byte)));
+    }
     let mut inside = false;
     let begins = |c: char| {
         let before = std::mem::replace(&mut inside, !is_space(c));
@@ -201,6 +207,8 @@ mod tests {
         // len("a\x1cb\u00a0c  d\n".split()) == 4 and len("   ".split()) == 0
         assert_eq!(words("a\u{1c}b\u{a0}c  d\n"), 4);
         assert_eq!(words("   "), 0);
+        assert_eq!(words("a\u{1c}b\u{1f}c\x0bd \x0c"), 4);
+        assert_eq!(words("\u{7f}"), 1);
         assert_eq!(words("<image>\nWhat is it?"), 4);
     }
 

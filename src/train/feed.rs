@@ -130,10 +130,13 @@ impl Loader {
     }
 }
 
-/// Micro-batches in preparation, in order.
+/// Where a prepared micro-batch arrives.
+type Arrival = Receiver<Result<Vec<Ready>>>;
+
+/// Micro-batches in preparation, in order, each with its positions.
 #[derive(Default)]
 pub(super) struct Feed {
-    waiting: VecDeque<(Vec<usize>, Receiver<Result<Vec<Ready>>>)>,
+    waiting: VecDeque<(Vec<usize>, Arrival)>,
     threads: Option<rayon::ThreadPool>,
 }
 

@@ -6,6 +6,7 @@ mod build;
 mod data;
 mod encoder;
 mod eval;
+mod findings;
 mod inspect;
 mod llm;
 mod look;
