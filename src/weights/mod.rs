@@ -3,13 +3,14 @@
 
 mod files;
 mod param;
+mod pickle;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
-pub use files::{TensorFiles, save_tensors, write_atomically};
+pub use files::{INDEX, TensorFiles, indexed_files, save_tensors, write_atomically};
 pub use param::{Param, ParamSet};
 
 use crate::error::Result;
@@ -90,7 +91,7 @@ impl Builder {
         let tensor = match &self.source {
             Source::Files { files, prefix } if !files.has(&format!("{prefix}{full}")) => {
                 self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{prefix}{full}"));
-                Tensor::zeros(shape, self.dtype, &self.device)?
+                Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape)?
             }
             Source::Files { files, prefix } => {
                 let tensor = files.load(&format!("{prefix}{full}"), &self.device)?;
@@ -102,6 +103,10 @@ impl Builder {
                         tensor.dims(),
                         shape
                     );
+                }
+                if tensor.dtype().is_int() {
+                    let dtype = tensor.dtype().as_str();
+                    bail!(Weights, "tensor `{prefix}{full}` of {} is stored as {dtype}, not as floats", files.name());
                 }
                 tensor.to_dtype(self.dtype)?
             }
