@@ -21,6 +21,8 @@ pub enum Event {
     Step(Step),
     /// An evaluation has answered this many questions; `score` is the mean so far.
     Scored { task: String, done: u64, total: u64, score: f64 },
+    /// This much of a download has arrived, in the unit of its start.
+    Fetched { task: String, done: u64, total: u64 },
     /// A checkpoint is complete on disk.
     Checkpoint { step: u64, path: PathBuf },
     /// The task ended (`done`, `paused`) after this many seconds.

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod architecture;
+mod checkpoints;
 mod errors;
+mod hostile;
+mod hub;
 mod images;
 mod parity;
 mod resume;

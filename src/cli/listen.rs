@@ -49,6 +49,7 @@ impl Listener for ProgressListener {
                 current.facts = vec![("score", percent(*score)), memory()];
                 (*done, *total, false)
             }
+            Event::Fetched { done, total, .. } => (*done, *total, false),
             Event::Checkpoint { .. } => return,
             Event::End { done, total, .. } => (*done, *total, true),
         };

@@ -23,6 +23,7 @@ use clap::Parser;
 use crate::device::{Settings, keep_freed_memory, set_threads};
 use crate::error::{Error, Result};
 use crate::events::{Interrupt, Listeners};
+use crate::hub::Hub;
 use crate::preset::Presets;
 use crate::script::{Outcome, Overrides, Session, SessionOptions};
 use args::{Args, Command};
@@ -134,9 +135,10 @@ fn session(args: &Args, settings: &Settings, overrides: Overrides, script_args: 
     let interrupt = Interrupt::default();
     listen_for_signals(&interrupt)?;
     let runs = std::path::PathBuf::from("runs");
-    let presets = Presets::new(settings.preset_folders.clone());
     let output = Arc::new(Terminal::new(progress.clone(), args.json, runs.clone()));
     let listeners = Listeners::default().with(Arc::new(ProgressListener::new(progress)));
+    let hub = Hub::new(settings.hub.clone(), listeners.clone());
+    let presets = Presets::new(settings.preset_folders.clone()).with_hub(hub);
     let stop = interrupt.clone();
     let fresh = move || {
         Session::new(SessionOptions {

@@ -38,11 +38,13 @@ impl Target {
 
 /// The spec of a vision tower's config.json.
 pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
+    config.nested("vision_config").check_sizes()?;
     lookup(ENCODERS, config, "vision tower")?(config)
 }
 
 /// The spec of an LLM's config.json.
 pub fn llm_spec(config: &Config) -> Result<DecoderSpec> {
+    config.check_sizes()?;
     lookup(LLMS, config, "LLM")?(config)
 }
 

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 use toml::Table;
 
-use super::origin::{Files, Origin, PartPreset, Weights, find};
+use super::origin::{self, Files, Origin, PartPreset, Weights, find};
 use crate::bail;
 use crate::error::{Context, Error, Result};
 use crate::image::{Aspect, Image, ImageProcessor};
@@ -67,6 +67,8 @@ struct EncoderPreset {
 }
 
 impl PartPreset for EncoderPreset {
+    const BESIDE: &'static str = origin::PROCESSOR;
+
     fn files(&self) -> Files<'_> {
         Files { source: &self.source, config: self.config.as_ref(), processor: self.processor.as_ref() }
     }
@@ -88,7 +90,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Opens a preset, a hub id that a preset stands for, or a folder in Hugging Face layout.
+    /// Opens a preset, a folder in Hugging Face layout, or a model on the hub.
     pub fn open(presets: &Presets, id: &str, mut options: EncoderOptions) -> Result<Self> {
         let (preset, origin) = find::<EncoderPreset>(presets, PresetKind::Encoders, id, options.weights)?;
         if let Some(preset) = preset {

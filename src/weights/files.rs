@@ -204,6 +204,38 @@ pub fn save_tensors(tensors: &[(String, Tensor)], path: &Path) -> Result<()> {
     })
 }
 
+/// Writes model.safetensors into a folder, or parts of at most `limit` bytes each with their index.
+pub fn save_shards(tensors: &[(String, Tensor)], folder: &Path, limit: usize) -> Result<()> {
+    let mut shards: Vec<Vec<(String, Tensor)>> = vec![Vec::new()];
+    let (mut room, mut total) = (limit, 0);
+    for (name, tensor) in tensors {
+        let size = tensor.elem_count() * tensor.dtype().size_in_bytes();
+        if size > room && shards.last().is_some_and(|shard| !shard.is_empty()) {
+            shards.push(Vec::new());
+            room = limit;
+        }
+        (room, total) = (room.saturating_sub(size), total + size);
+        if let Some(shard) = shards.last_mut() {
+            shard.push((name.clone(), tensor.clone()));
+        }
+    }
+    let count = shards.len();
+    if count == 1 {
+        return save_tensors(tensors, &folder.join("model.safetensors"));
+    }
+    let mut map = serde_json::Map::new();
+    for (i, shard) in shards.iter().enumerate() {
+        let file = format!("model-{:05}-of-{count:05}.safetensors", i + 1);
+        save_tensors(shard, &folder.join(&file))?;
+        map.extend(shard.iter().map(|(name, _)| (name.clone(), file.clone().into())));
+    }
+    let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
+    let path = folder.join(INDEX);
+    write_atomically(&path, |temporary| {
+        std::fs::write(temporary, format!("{index:#}\n")).map_err(|error| Error::file(temporary, error))
+    })
+}
+
 /// Lets `write` fill a temporary file beside `path`, syncs it and renames it into place.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let name = path.file_name().ok_or_else(|| error!(File, "`{}` is not a file name", path.display()))?;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
-pub use files::{INDEX, TensorFiles, indexed_files, save_tensors, write_atomically};
+pub use files::{INDEX, TensorFiles, indexed_files, save_shards, save_tensors, write_atomically};
 pub use param::{Param, ParamSet};
 
 use crate::error::Result;

@@ -48,6 +48,7 @@ fn directory(bytes: &[u8]) -> Result<(usize, usize)> {
     let Some(end) = found.map(|found| from + found) else {
         bail!(Decode, "its table of entries is missing: it is cut short or not a zip archive");
     };
+    slice(bytes, end + 22, size(bytes, end + 20, 2)?)?;
     let locator = end.saturating_sub(20);
     let (length, start) = if bytes[locator..].starts_with(END_64_LOCATOR) {
         let record = size(bytes, locator + 8, 8)?;
