@@ -35,6 +35,8 @@ const SMALL: [&str; 8] = [
 const SINGLE: [&str; 4] = ["model.safetensors", "mm_projector.safetensors", "pytorch_model.bin", "mm_projector.bin"];
 /// How often a download that broke off is taken up again.
 const ATTEMPTS: usize = 3;
+/// The status of a range that begins behind the file's last byte: what has arrived is not the beginning of this file.
+const BEYOND_THE_END: u16 = 416;
 /// Files below this many bytes come without a progress bar.
 const SHOWN: usize = 4 << 20;
 
@@ -260,7 +262,12 @@ impl Inner {
             let _ = std::fs::remove_file(&part);
         }
         let tell = Tell { listeners: &self.listeners, task, done: 0, total: 0, shown: 0, started: Instant::now() };
-        repo.download_with_progress(name, tell).map_err(Failure::Hub)?;
+        repo.download_with_progress(name, tell).map_err(|error| {
+            if status(&error) == Some(BEYOND_THE_END) {
+                let _ = std::fs::remove_file(&part);
+            }
+            Failure::Hub(error)
+        })?;
         let got = length(&blob);
         if got == size {
             return Ok(());
@@ -297,7 +304,7 @@ enum Failure {
 
 /// Whether trying again cannot help: the hub refused, or another process writes the file.
 fn is_final(error: &ApiError) -> bool {
-    matches!(status(error), Some(400..500)) || matches!(error, ApiError::LockAcquisition(_))
+    matches!(status(error), Some(status @ 400..500) if status != BEYOND_THE_END) || matches!(error, ApiError::LockAcquisition(_))
 }
 
 fn status(error: &ApiError) -> Option<u16> {
@@ -312,7 +319,7 @@ fn status(error: &ApiError) -> Option<u16> {
 
 /// Whether a word from a server may become the name of a file.
 fn is_safe(word: &str) -> bool {
-    !word.is_empty() && word.len() <= 128 && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    !word.is_empty() && word.len() <= 128 && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
 }
 
 /// Tells the progress of one file.

@@ -6,6 +6,7 @@
 FOLDER holds `model/`, `picture.png` and `expected.safetensors` with `input_ids`, `pixel_values` and `logits` as llmore has
 them; `tests/checkpoints.rs` writes it. Fails on a missing or unexpected tensor, on logits further apart than 1e-4, and where
 AutoProcessor makes other pixels or another number of image tokens. Columns of an added `<image>` row are not compared.
+A tower that began with random weights lacks what comes after its last block: no feature depends on that.
 """
 
 import pathlib
@@ -17,13 +18,17 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+AFTER_THE_BLOCKS = ["vision_tower.post_layernorm.", "vision_model.post_layernorm.", "vision_tower.head.", "vision_model.head."]
+
 
 def main(folder: pathlib.Path) -> int:
     expected = load_file(folder / "expected.safetensors")
     model, info = LlavaForConditionalGeneration.from_pretrained(
         folder / "model", output_loading_info=True, attn_implementation="eager", torch_dtype=torch.float32
     )
-    problems = [f"{kind}: {sorted(info[kind])}" for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[kind]]
+    missing = [name for name in info["missing_keys"] if not any(part in name for part in AFTER_THE_BLOCKS)]
+    differing = {"missing": missing, "unexpected": info["unexpected_keys"], "mismatched": info["mismatched_keys"]}
+    problems = [f"{kind} tensors: {sorted(names)}" for kind, names in differing.items() if names]
     with torch.no_grad():
         logits = model.eval()(input_ids=expected["input_ids"], pixel_values=expected["pixel_values"]).logits[0]
     columns = min(logits.shape[1], expected["logits"].shape[1])
