@@ -136,7 +136,9 @@ fn what_transformers_cannot_express_is_refused_and_leaves_nothing() {
         let (encoder, llm) = (vlm.encoder.clone(), vlm.llm.clone());
         Vlm::compose(encoder, &choice, llm, vlm.template.clone(), vlm.aspect, 0).unwrap()
     };
+    let s2 = compose_with(&scratch("refused-s2"), "clip_vision_model", "llama", Some(vec![24, 48]));
     for (model, part) in [
+        (s2, "s2"),
         (pooled("mlp2x_gelu", Some((PoolKind::Average, 1))), "`pool: \"average\"`"),
         (pooled("linear", None), "projector `linear`"),
     ] {
@@ -187,21 +189,26 @@ fn tower_config(model_type: &str) -> Option<(Value, Value)> {
     let class = match model_type {
         "clip_vision_model" => "CLIPImageProcessor",
         "siglip_vision_model" => "SiglipImageProcessor",
+        "dinov2" => "BitImageProcessor",
         _ => return None,
     };
     let size = match class {
-        "CLIPImageProcessor" => json!({ "shortest_edge": 24 }),
+        "CLIPImageProcessor" | "BitImageProcessor" => json!({ "shortest_edge": 24 }),
         _ => json!({ "height": 24, "width": 24 }),
     };
     let processor = json!({
         "image_processor_type": class, "do_resize": true, "size": size, "resample": 3, "do_rescale": true,
         "rescale_factor": 1.0 / 255.0, "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
-        "do_center_crop": class == "CLIPImageProcessor", "crop_size": { "height": 24, "width": 24 }, "do_convert_rgb": true
+        "do_center_crop": class != "SiglipImageProcessor", "crop_size": { "height": 24, "width": 24 }, "do_convert_rgb": true
     });
     Some((config, processor))
 }
 
 fn compose(folder: &Path, tower: &str, llm: &str) -> Vlm {
+    compose_with(folder, tower, llm, None)
+}
+
+fn compose_with(folder: &Path, tower: &str, llm: &str, s2: Option<Vec<usize>>) -> Vlm {
     let write = |path: PathBuf, value: &Value| {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, value.to_string()).unwrap();
@@ -216,7 +223,7 @@ fn compose(folder: &Path, tower: &str, llm: &str) -> Vlm {
     let llm = LlmOptions { weights: Weights::Random, seed: 3, target: Target::cpu() };
     let llm = Llm::open(&presets, &open("llm"), llm).unwrap();
     let options =
-        EncoderOptions { select_layer: None, select: None, weights: Weights::Random, seed: 4, target: Target::cpu() };
+        EncoderOptions { select_layer: None, select: None, s2, weights: Weights::Random, seed: 4, target: Target::cpu() };
     let encoder = Encoder::open(&presets, &open("tower"), options).unwrap();
     let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
     let template = Template::load(&presets, "llama_3_1").unwrap();

@@ -200,7 +200,7 @@ fn a_random_model_of_a_hostile_config_is_refused_too() {
     assert!(llm.err().unwrap().to_string().contains("num_attention_heads"));
     copy.set("tower/config.json", "image_size", json!(0));
     let options =
-        EncoderOptions { select_layer: None, select: None, weights: Weights::None, seed: 0, target: Target::cpu() };
+        EncoderOptions { select_layer: None, select: None, s2: None, weights: Weights::None, seed: 0, target: Target::cpu() };
     let encoder = Encoder::open(&Presets::default(), &copy.path("tower").display().to_string(), options);
     assert!(encoder.err().unwrap().to_string().contains("image_size"));
 }

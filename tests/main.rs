@@ -10,6 +10,7 @@ mod hub;
 mod images;
 mod parity;
 mod resume;
+mod runs;
 mod scripting;
 mod templates;
 mod training;

@@ -12,8 +12,9 @@ use crate::bail;
 use crate::error::Result;
 use crate::image::Aspect;
 use crate::models::config::Config;
+use crate::models::encoders::s2;
 use crate::models::projectors::pool::PoolKind;
-use crate::models::registry::Target;
+use crate::models::registry::{LLM_ALIASES, Target};
 use crate::vlm::{EncoderOptions, Origin, Part, ProjectorChoice, Select, Weights};
 use crate::weights::TensorFiles;
 
@@ -21,18 +22,15 @@ use crate::weights::TensorFiles;
 pub(in crate::vlm) const POOL: &str = "mm_projector_pool";
 pub(in crate::vlm) const POOL_TOKENS: &str = "mm_projector_tokens";
 
-/// LLaVA-MORE's names for LLM families, where they are not `llava_` and the family.
-const FAMILIES: [(&str, &str); 2] = [("llava_phi", "phi3"), ("llava_gemma", "gemma2")];
-
 /// The `model_type` of the LLM in a LLaVA-MORE one: `llava_phi` is on `phi3`.
 pub(in crate::vlm) fn family(model_type: &str) -> &str {
-    let named = FAMILIES.iter().find(|(name, _)| *name == model_type).map(|(_, family)| *family);
+    let named = LLM_ALIASES.iter().find(|(name, _)| *name == model_type).map(|(_, family)| *family);
     named.unwrap_or_else(|| model_type.strip_prefix("llava_").unwrap_or(model_type))
 }
 
 /// The `model_type` and the class that LLaVA-MORE gives a model with this LLM.
 pub(in crate::vlm) fn class(family: &str) -> (String, String) {
-    let named = FAMILIES.iter().find(|(_, known)| *known == family).map(|(name, _)| name.to_string());
+    let named = LLM_ALIASES.iter().find(|(_, known)| *known == family).map(|(name, _)| name.to_string());
     let model_type = named.unwrap_or_else(|| format!("llava_{family}"));
     let word = model_type.trim_start_matches("llava_");
     let capital: String = word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect();
@@ -69,6 +67,7 @@ fn encoder_options(config: &Config, target: &Target) -> Result<EncoderOptions> {
     Ok(EncoderOptions {
         select_layer: layer.or(Some(-2)),
         select: Some(Select::parse(&config.string("mm_vision_select_feature", "patch")?)?),
+        s2: s2::from_config(config)?,
         weights: Weights::Stored,
         seed: 0,
         target: target.clone(),

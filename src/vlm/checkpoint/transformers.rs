@@ -166,6 +166,7 @@ fn encoder_options(config: &Config, vision: &Config, target: &Target) -> Result<
     Ok(EncoderOptions {
         select_layer: Some(select_layer),
         select: Some(select),
+        s2: None,
         weights: Weights::Stored,
         seed: 0,
         target: target.clone(),

@@ -44,7 +44,7 @@ pub(super) fn check(vlm: &Vlm) -> Result<()> {
         Err(error.help("save it with `layout: \"llava-more\"`, which loses nothing"))
     };
     let (encoder, projector) = (&vlm.encoder, &vlm.projector);
-    if encoder.width() != encoder.tower.spec().width {
+    if encoder.scales.is_some() {
         return refuse("s2", "LlavaForConditionalGeneration looks at one scale");
     }
     if let Some(pool) = &projector.pool {
