@@ -50,7 +50,8 @@ fn hub(home: &Path) -> HubSettings {
         cache: variable("HF_HUB_CACHE").map_or_else(|| hf_home.join("hub"), PathBuf::from),
         endpoint: endpoint.trim_end_matches('/').to_string(),
         token: variable("HF_TOKEN").or_else(saved).filter(|token| !token.is_empty()),
-        offline: variable("HF_HUB_OFFLINE").is_some_and(|on| ["1", "on", "yes", "true"].contains(&on.to_lowercase().as_str())),
+        offline: variable("HF_HUB_OFFLINE")
+            .is_some_and(|on| ["1", "on", "yes", "true"].contains(&on.to_lowercase().as_str())),
     }
 }
 

@@ -21,13 +21,14 @@ use crate::weights::{INDEX, indexed_files};
 use crate::{bail, error};
 
 /// Files that are fetched whenever a repository has them.
-const SMALL: [&str; 8] = [
+const SMALL: [&str; 9] = [
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
     "processor_config.json",
     "special_tokens_map.json",
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
     INDEX,
 ];
@@ -304,7 +305,8 @@ enum Failure {
 
 /// Whether trying again cannot help: the hub refused, or another process writes the file.
 fn is_final(error: &ApiError) -> bool {
-    matches!(status(error), Some(status @ 400..500) if status != BEYOND_THE_END) || matches!(error, ApiError::LockAcquisition(_))
+    matches!(status(error), Some(status @ 400..500) if status != BEYOND_THE_END)
+        || matches!(error, ApiError::LockAcquisition(_))
 }
 
 fn status(error: &ApiError) -> Option<u16> {

@@ -96,9 +96,9 @@ fn weights_in_parts_are_the_same_weights() {
     let tensors = vlm.tensors(&llmore::vlm::Part::ALL);
     std::fs::remove_file(folder.join("model.safetensors")).unwrap();
     save_shards(&tensors, &folder, 100_000).unwrap();
-    let parts = std::fs::read_dir(&folder).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().file_name().to_string_lossy().contains("-of-00004.safetensors")
-    });
+    let parts = std::fs::read_dir(&folder)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("-of-00004.safetensors"));
     assert_eq!(parts.count(), 4);
     assert_eq!(columns(&logits(&load(&folder)), 288), columns(&before, 288));
     // Saving over them leaves no index behind that names the old parts.
@@ -117,7 +117,10 @@ fn an_image_token_is_added_once_with_a_row_that_is_never_chosen() {
         serde_json::from_slice(&std::fs::read(folder.join(name).join("config.json")).unwrap()).unwrap()
     };
     let first = config("a");
-    assert_eq!((first["image_token_index"].as_u64(), first["text_config"]["vocab_size"].as_u64()), (Some(288), Some(289)));
+    assert_eq!(
+        (first["image_token_index"].as_u64(), first["text_config"]["vocab_size"].as_u64()),
+        (Some(288), Some(289))
+    );
     let again = load(&folder.join("a"));
     assert_eq!(again.tokenizer().unwrap().token_id("<image>"), Some(288));
     let rows = logits(&again).argmax(1).unwrap().to_vec1::<u32>().unwrap();
@@ -173,8 +176,11 @@ fn llm_config(model_type: &str) -> Option<Value> {
     match model_type {
         "llama" | "mistral" | "qwen2" => {}
         "phi3" => config["original_max_position_embeddings"] = json!(256),
-        // Scaled visual tokens and soft-capped logits are in 4.49 only: see the note that saving gives.
-        "gemma2" => return None,
+        "gemma2" => {
+            for (key, value) in [("head_dim", 8), ("query_pre_attn_scalar", 8), ("sliding_window", 64)] {
+                config[key] = json!(value);
+            }
+        }
         _ => return None,
     }
     Some(config)
@@ -222,8 +228,14 @@ fn compose_with(folder: &Path, tower: &str, llm: &str, s2: Option<Vec<usize>>) -
     let open = |name: &str| folder.join(name).display().to_string();
     let llm = LlmOptions { weights: Weights::Random, seed: 3, target: Target::cpu() };
     let llm = Llm::open(&presets, &open("llm"), llm).unwrap();
-    let options =
-        EncoderOptions { select_layer: None, select: None, s2, weights: Weights::Random, seed: 4, target: Target::cpu() };
+    let options = EncoderOptions {
+        select_layer: None,
+        select: None,
+        s2,
+        weights: Weights::Random,
+        seed: 4,
+        target: Target::cpu(),
+    };
     let encoder = Encoder::open(&presets, &open("tower"), options).unwrap();
     let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
     let template = Template::load(&presets, "llama_3_1").unwrap();
@@ -263,16 +275,23 @@ fn transformers_loads_what_is_saved_for_it() {
         eprintln!("skipped: no Python with transformers (name one in LLMORE_TRANSFORMERS)");
         return;
     }
-    let towers: Vec<&str> = registry::ENCODERS.iter().map(|(name, _)| *name).filter(|n| tower_config(n).is_some()).collect();
+    let towers: Vec<&str> =
+        registry::ENCODERS.iter().map(|(name, _)| *name).filter(|n| tower_config(n).is_some()).collect();
     let llms: Vec<&str> = registry::LLMS.iter().map(|(name, _)| *name).filter(|n| llm_config(n).is_some()).collect();
     let folder = scratch("transformers");
     for (tower, llm) in towers.iter().map(|tower| (*tower, "llama")).chain(llms.iter().map(|llm| (towers[0], *llm))) {
         let case = folder.join(format!("{tower}-{llm}"));
         write_expected(&compose(&case, tower, llm), &case);
+        assert_eq!(
+            load(&case.join("model")).save_transformers(&case.join("again")).unwrap().is_some(),
+            llm == "gemma2"
+        );
         for python in &pythons {
             let output = Command::new(python).arg("scripts/dev/check_transformers.py").arg(&case).output().unwrap();
             let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-            assert!(output.status.success(), "{tower} and {llm}: {out}{err}");
+            // Scaled visual tokens and soft-capped logits are in 4.x only: the note that saving gives says so.
+            let differs = llm == "gemma2" && !out.contains("transformers 4.");
+            assert_eq!(output.status.success(), !differs, "{tower} and {llm}: {out}{err}");
             eprint!("{tower} and {llm}: {out}");
         }
     }

@@ -169,8 +169,12 @@ fn configs_with_sizes_that_no_model_has() {
         let copy = Copy::new(&format!("sizes-{key}"));
         copy.set("config.json", key, value.clone());
         let error = copy.load().expect_err(&format!("{key} {value}")).to_string();
-        let named = error.contains(key) || error.contains("shape") || error.contains("lacks") || error.contains("heads");
-        assert!(named || ["select_layer", "mlp9999", "such-tower"].iter().any(|part| error.contains(part)), "{key}: {error}");
+        let named =
+            error.contains(key) || error.contains("shape") || error.contains("lacks") || error.contains("heads");
+        assert!(
+            named || ["select_layer", "mlp9999", "such-tower"].iter().any(|part| error.contains(part)),
+            "{key}: {error}"
+        );
     }
     for (key, value) in [
         ("image_size", json!(0)),
@@ -199,8 +203,14 @@ fn a_random_model_of_a_hostile_config_is_refused_too() {
     let llm = Llm::open(&Presets::default(), &copy.path("llm").display().to_string(), options);
     assert!(llm.err().unwrap().to_string().contains("num_attention_heads"));
     copy.set("tower/config.json", "image_size", json!(0));
-    let options =
-        EncoderOptions { select_layer: None, select: None, s2: None, weights: Weights::None, seed: 0, target: Target::cpu() };
+    let options = EncoderOptions {
+        select_layer: None,
+        select: None,
+        s2: None,
+        weights: Weights::None,
+        seed: 0,
+        target: Target::cpu(),
+    };
     let encoder = Encoder::open(&Presets::default(), &copy.path("tower").display().to_string(), options);
     assert!(encoder.err().unwrap().to_string().contains("image_size"));
 }

@@ -178,8 +178,7 @@ fn a_model_is_downloaded_once_into_the_layout_of_python() {
 #[test]
 fn parts_of_the_weights_come_with_their_index_and_nothing_else() {
     let (cache, source) = (scratch("parts"), scratch("parts-source"));
-    let vlm =
-        checkpoint::load(&Presets::default(), &fixture("training/checkpoint"), None, &Target::cpu()).unwrap();
+    let vlm = checkpoint::load(&Presets::default(), &fixture("training/checkpoint"), None, &Target::cpu()).unwrap();
     vlm.save(&source).unwrap();
     let single = source.join("model.safetensors");
     llmore::weights::save_shards(&vlm.tensors(&llmore::vlm::Part::ALL), &source, 200_000).unwrap();
@@ -216,7 +215,10 @@ fn offline_says_what_is_missing_where_and_what_to_do() {
     let offline = hub(HubSettings { offline: true, ..settings(&server, &cache) });
     let error = fetch(&offline).unwrap_err();
     assert_eq!(error.kind(), Kind::Missing);
-    assert!(error.message().contains(&cache.display().to_string()) && error.message().contains("config.json"), "{error}");
+    assert!(
+        error.message().contains(&cache.display().to_string()) && error.message().contains("config.json"),
+        "{error}"
+    );
     assert!(error.help_text().unwrap().contains("HF_HUB_OFFLINE"), "{error}");
     assert_eq!(server.take(), Vec::<String>::new());
     std::fs::remove_dir_all(&cache).unwrap();
@@ -225,7 +227,8 @@ fn offline_says_what_is_missing_where_and_what_to_do() {
 #[test]
 fn a_gated_model_asks_for_a_token() {
     let cache = scratch("token");
-    let server = Server::start(&fixture("training/checkpoint"), Behavior { token: Some("hf_x"), ..Behavior::default() });
+    let server =
+        Server::start(&fixture("training/checkpoint"), Behavior { token: Some("hf_x"), ..Behavior::default() });
     let error = fetch(&hub(settings(&server, &cache))).unwrap_err();
     assert!(error.message().contains("401") && error.help_text().unwrap().contains("HF_TOKEN"), "{error}");
     fetch(&hub(HubSettings { token: Some("hf_x".to_string()), ..settings(&server, &cache) })).unwrap();

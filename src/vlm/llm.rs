@@ -101,7 +101,8 @@ impl Llm {
 
     /// This LLM, opened without weights, with those of a source.
     pub(super) fn filled(mut self, source: Source) -> Result<Self> {
-        let built = registry::llm(&self.origin.config, source, &self.target).context(|| format!("LLM `{}`", self.id))?;
+        let built =
+            registry::llm(&self.origin.config, source, &self.target).context(|| format!("LLM `{}`", self.id))?;
         (self.model, self.params, self.unused) = (built.model, built.params, built.unused);
         self.weights = Weights::Stored;
         self.tokenizer()?;

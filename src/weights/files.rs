@@ -178,7 +178,10 @@ pub fn indexed_files(folder: &Folder) -> Result<BTreeSet<String>> {
     for (tensor, file) in map {
         match file.as_str() {
             Some(file) if file.contains(['/', '\\']) || !file.ends_with(".safetensors") => {
-                bail!(Decode, "`{index}`: tensor `{tensor}` is in `{file}`, which is no safetensors file of this folder")
+                bail!(
+                    Decode,
+                    "`{index}`: tensor `{tensor}` is in `{file}`, which is no safetensors file of this folder"
+                )
             }
             Some(file) => names.insert(file.to_string()),
             None => bail!(Decode, "`{index}`: the file of tensor `{tensor}` is {file}"),

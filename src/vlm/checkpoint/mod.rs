@@ -90,7 +90,8 @@ impl Parts {
     fn build(self, presets: &Presets, template: Option<&str>, target: &Target) -> Result<Vlm> {
         let hollow_encoder = Arc::new(self.encoder(presets, Weights::None)?);
         let hollow_llm = self.hollow_llm(presets, target)?;
-        let Some(template) = template.map(str::to_string).or_else(|| self.template.clone().or(hollow_llm.template.clone()))
+        let Some(template) =
+            template.map(str::to_string).or_else(|| self.template.clone().or(hollow_llm.template.clone()))
         else {
             return Err(error!(Option, "config.json has no `model_architecture`, so the template is unknown")
                 .help("name it: `load(folder, #{ template: \"llama_3_1\" })`"));

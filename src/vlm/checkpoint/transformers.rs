@@ -133,8 +133,9 @@ fn tower(origin: &Origin, config: Config) -> Result<Origin> {
             })?
         }
         false => {
-            return Err(error!(Missing, "no `{}`", folder.locate("preprocessor_config.json"))
-                .help("it says how pictures are prepared; `AutoProcessor.from_pretrained(..).save_pretrained(..)` writes it"));
+            return Err(error!(Missing, "no `{}`", folder.locate("preprocessor_config.json")).help(
+                "it says how pictures are prepared; `AutoProcessor.from_pretrained(..).save_pretrained(..)` writes it",
+            ));
         }
     };
     let files = [("config.json", config.value()), ("preprocessor_config.json", &processor)];

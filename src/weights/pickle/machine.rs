@@ -213,8 +213,7 @@ impl Machine<'_> {
             bail!(Decode, "a reference that is not one to a storage");
         };
         let (storage, values) = (name.to_string(), count(*values)?);
-        let described =
-            Described { dtype: *dtype, storage, values, offset: 0, shape: Vec::new(), strides: Vec::new() };
+        let described = Described { dtype: *dtype, storage, values, offset: 0, shape: Vec::new(), strides: Vec::new() };
         self.stack.push(Value::Storage(Rc::new(described)));
         Ok(())
     }
