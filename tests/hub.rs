@@ -209,6 +209,23 @@ fn a_tokenizer_does_not_cost_the_weights() {
 }
 
 #[test]
+fn a_tower_whose_weights_are_in_the_checkpoint_costs_its_config_only() {
+    let (cache, folder) = (scratch("tower"), scratch("tower-checkpoint"));
+    let source = fixture("training/checkpoint");
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        std::fs::copy(source.join(file), folder.join(file)).unwrap();
+    }
+    let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    std::fs::write(folder.join("config.json"), config.replace("clip-tower", "org/name")).unwrap();
+    // The server has no weights at all.
+    let server = Server::start(&source.join("clip-tower"), Behavior::default());
+    let presets = Presets::default().with_hub(hub(settings(&server, &cache)));
+    let vlm = checkpoint::load(&presets, &folder, None, &Target::cpu()).unwrap();
+    assert_eq!((vlm.encoder.id.as_str(), vlm.encoder.weights()), ("org/name", Weights::Stored));
+    [cache, folder].iter().for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
+}
+
+#[test]
 fn offline_says_what_is_missing_where_and_what_to_do() {
     let cache = scratch("offline");
     let server = Server::start(&fixture("training/checkpoint"), Behavior::default());

@@ -100,17 +100,33 @@ pub struct Encoder {
 
 impl Encoder {
     /// Opens a preset, a folder in Hugging Face layout, or a model on the hub.
-    pub fn open(presets: &Presets, id: &str, mut options: EncoderOptions) -> Result<Self> {
-        let (preset, origin) = find::<EncoderPreset>(presets, PresetKind::Encoders, id, options.weights)?;
+    pub fn open(presets: &Presets, id: &str, options: EncoderOptions) -> Result<Self> {
+        Encoder::open_with(presets, id, options, None)
+    }
+
+    /// The same; `stored` are weights from elsewhere, so that only config and processor are looked for under `id`.
+    pub(super) fn open_with(
+        presets: &Presets,
+        id: &str,
+        mut options: EncoderOptions,
+        stored: Option<Source>,
+    ) -> Result<Self> {
+        let sought = if stored.is_some() { Weights::None } else { options.weights };
+        let (preset, origin) = find::<EncoderPreset>(presets, PresetKind::Encoders, id, sought)?;
         if let Some(preset) = preset {
-            options.weights = options.weights.or_random(preset.random);
+            if stored.is_none() {
+                options.weights = options.weights.or_random(preset.random);
+            }
             options.select_layer = options.select_layer.or(preset.select_layer);
             options.s2 = options.s2.or(preset.s2);
             if let (None, Some(name)) = (options.select, &preset.select) {
                 options.select = Some(Select::parse(name)?);
             }
         }
-        let source = origin.source(options.weights, options.seed)?;
+        let source = match stored {
+            Some(stored) => stored,
+            None => origin.source(options.weights, options.seed)?,
+        };
         Encoder::build(id, origin, source, options)
     }
 

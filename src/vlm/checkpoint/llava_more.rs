@@ -74,8 +74,8 @@ fn encoder_options(config: &Config, target: &Target) -> Result<EncoderOptions> {
     })
 }
 
-/// The tower: tensors of the checkpoint when it has them and the folder `mm_vision_tower` names is inside, else what
-/// that name stands for.
+/// The tower: a folder inside the checkpoint, or whatever the name stands for. Its tensors are those of the checkpoint
+/// where that has them: then config and processor are all that is needed of the other place.
 fn tower(origin: &Origin, files: &TensorFiles) -> Result<Place> {
     let name = origin.config.string("mm_vision_tower", "")?;
     if name.is_empty() {
@@ -85,7 +85,7 @@ fn tower(origin: &Origin, files: &TensorFiles) -> Result<Place> {
     let stored = files.names().iter().any(|tensor| tensor.starts_with(Part::Encoder.prefix()));
     Ok(match (inside.has("config.json"), stored) {
         (true, true) => Place::Inside { id: name, origin: Origin::open(inside)? },
-        (true, false) => Place::Elsewhere(inside.locate("")),
+        (true, false) => Place::Elsewhere(inside.locate("").trim_end_matches('/').to_string()),
         (false, _) => Place::Elsewhere(name),
     })
 }

@@ -117,13 +117,15 @@ impl Parts {
     fn encoder(&self, presets: &Presets, weights: Weights) -> Result<Encoder> {
         let mut options = self.encoder.clone();
         options.weights = weights;
-        match &self.tower {
-            Place::Inside { id, origin } => {
-                let files = Source::Files { files: self.files.clone(), prefix: Part::Encoder.prefix().to_string() };
-                let source = if weights == Weights::None { Source::Shapes } else { files };
-                Encoder::build(id, origin.clone(), source, options)
-            }
-            Place::Elsewhere(id) => Encoder::open(presets, id, options),
+        let stored = match self.files.names().iter().any(|tensor| tensor.starts_with(Part::Encoder.prefix())) {
+            _ if weights == Weights::None => Some(Source::Shapes),
+            true => Some(Source::Files { files: self.files.clone(), prefix: Part::Encoder.prefix().to_string() }),
+            false => None,
+        };
+        match (&self.tower, stored) {
+            (Place::Inside { id, origin }, Some(stored)) => Encoder::build(id, origin.clone(), stored, options),
+            (Place::Inside { id, .. }, None) => bail!(Weights, "{} holds no tensors of `{id}`", self.files.name()),
+            (Place::Elsewhere(id), stored) => Encoder::open_with(presets, id, options, stored),
         }
         .context(|| "vision tower")
     }

@@ -71,11 +71,9 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
     let vision = vision_config(config);
     let inner = has_inner(&vision.string("model_type", "")?);
     let files = Arc::new(TensorFiles::open(path)?.renamed(|name| ours(name, inner))?);
-    for (key, supported) in [("projector_hidden_act", "gelu")] {
-        let value = config.string(key, supported)?;
-        if value != supported {
-            return Err(config.unsupported(key, &value, supported));
-        }
+    let activation = config.string("projector_hidden_act", "gelu")?;
+    if activation != "gelu" {
+        return Err(config.unsupported("projector_hidden_act", &activation, "gelu"));
     }
     if !config.bool("multimodal_projector_bias", true)? {
         return Err(config.unsupported("multimodal_projector_bias", "false", "projectors with bias"));

@@ -4,19 +4,20 @@
 //! What hf-hub 0.5 leaves to this file: it does not compare a file's size with what the hub said, resumes wrongly when a
 //! server ignores ranges and when it retries by itself, and takes the names for files in the cache from the server.
 
+mod progress;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
-use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
+use self::progress::Tell;
 use crate::assets::Folder;
 use crate::error::{Context, Error, Result};
-use crate::events::{Event, Listeners};
+use crate::events::Listeners;
 use crate::weights::{INDEX, indexed_files};
 use crate::{bail, error};
 
@@ -38,8 +39,6 @@ const SINGLE: [&str; 4] = ["model.safetensors", "mm_projector.safetensors", "pyt
 const ATTEMPTS: usize = 3;
 /// The status of a range that begins behind the file's last byte: what has arrived is not the beginning of this file.
 const BEYOND_THE_END: u16 = 416;
-/// Files below this many bytes come without a progress bar.
-const SHOWN: usize = 4 << 20;
 
 /// Where the hub is and where its files are kept; see [`crate::device::Settings`].
 #[derive(Clone, Debug)]
@@ -262,7 +261,7 @@ impl Inner {
             // Whole already or not this file: a server has nothing to send from there on.
             let _ = std::fs::remove_file(&part);
         }
-        let tell = Tell { listeners: &self.listeners, task, done: 0, total: 0, shown: 0, started: Instant::now() };
+        let tell = Tell::new(&self.listeners, task);
         repo.download_with_progress(name, tell).map_err(|error| {
             if status(&error) == Some(BEYOND_THE_END) {
                 let _ = std::fs::remove_file(&part);
@@ -322,48 +321,6 @@ fn status(error: &ApiError) -> Option<u16> {
 /// Whether a word from a server may become the name of a file.
 fn is_safe(word: &str) -> bool {
     !word.is_empty() && word.len() <= 128 && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
-}
-
-/// Tells the progress of one file.
-struct Tell<'a> {
-    listeners: &'a Listeners,
-    task: &'a str,
-    done: usize,
-    total: usize,
-    /// `done` when it was last told.
-    shown: usize,
-    started: Instant,
-}
-
-const MB: usize = 1_000_000;
-
-impl Progress for Tell<'_> {
-    fn init(&mut self, size: usize, _: &str) {
-        // hf-hub begins twice.
-        if self.total == 0 && size >= SHOWN {
-            let (task, unit) = (self.task.to_string(), "MB".to_string());
-            self.listeners.tell(&Event::Start { task, done: 0, total: (size / MB) as u64, unit });
-        }
-        self.total = size;
-    }
-
-    fn update(&mut self, size: usize) {
-        self.done += size;
-        if self.total >= SHOWN && self.done - self.shown >= MB {
-            self.shown = self.done;
-            let (done, total) = ((self.done / MB) as u64, (self.total / MB) as u64);
-            self.listeners.tell(&Event::Fetched { task: self.task.to_string(), done, total });
-        }
-    }
-
-    fn finish(&mut self) {
-        if self.total >= SHOWN {
-            let (done, total) = ((self.done / MB) as u64, (self.total / MB) as u64);
-            let (task, unit, status) = (self.task.to_string(), "MB".to_string(), "done".to_string());
-            let seconds = self.started.elapsed().as_secs_f64();
-            self.listeners.tell(&Event::End { task, done, total, unit, status, seconds });
-        }
-    }
 }
 
 #[cfg(test)]
