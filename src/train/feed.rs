@@ -120,7 +120,7 @@ impl Loader {
 
     /// Decodes and preprocesses a picture.
     fn open(&self, image: &Pixels) -> Result<Tensor> {
-        let opened = image.source.open().and_then(|decoded| self.vlm.encoder.preprocess(&decoded, self.aspect));
+        let opened = image.source.open().and_then(|decoded| self.vlm.encoder.pixels(&decoded, self.aspect));
         opened.map_err(|error| {
             let id = &image.id;
             error

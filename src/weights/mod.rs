@@ -3,13 +3,14 @@
 
 mod files;
 mod param;
+mod pickle;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
-pub use files::{TensorFiles, save_tensors, write_atomically};
+pub use files::{INDEX, TensorFiles, indexed_files, save_shards, save_tensors, write_atomically};
 pub use param::{Param, ParamSet};
 
 use crate::error::Result;
@@ -104,6 +105,10 @@ impl Builder {
                         tensor.dims(),
                         shape
                     );
+                }
+                if tensor.dtype().is_int() {
+                    let dtype = tensor.dtype().as_str();
+                    bail!(Weights, "tensor `{prefix}{full}` of {} is stored as {dtype}, not as floats", files.name());
                 }
                 tensor.to_dtype(self.dtype)?
             }
