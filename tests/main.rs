@@ -4,6 +4,7 @@
 
 mod architecture;
 mod errors;
+mod generation;
 mod images;
 mod parity;
 mod resume;

@@ -346,7 +346,7 @@ impl Trainer {
             .iter()
             .map(|(sample, rendered)| Sequence {
                 rendered,
-                image: sample.image.as_ref().and_then(|_| next_image.next()),
+                images: sample.image.as_ref().and_then(|_| next_image.next()).into_iter().collect(),
             })
             .collect();
         let batch = vlm::batch(&self.vlm, &sequences, features.as_ref(), self.limit)?;
