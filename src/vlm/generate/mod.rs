@@ -1,6 +1,7 @@
-//! Generation: a key/value cache, greedy or sampled decoding, prompts of different lengths in one packed batch. What
+//! Generation: a key/value cache, greedy or sampled decoding, answers of different lengths in one packed batch. What
 //! prompts share up to their last picture is computed once and kept for the next call; an answer that ends makes
-//! room for the next prompt.
+//! room for the next prompt. On the CPU the batch changes no bit: a prompt and its prefix have passes of their own, and
+//! decoding takes so few rows at once that each is a sum by itself (`nn/ops/matrix.rs`).
 
 mod answerer;
 mod prompt;
@@ -22,11 +23,11 @@ use crate::error;
 use crate::error::Result;
 use crate::nn::cache::{Cache, Slot, append};
 use crate::text::{Template, Tokenizer};
-use prompt::{common, rows, shared, text_head};
+use prompt::{common, rows, shared};
 use transcript::Transcript;
 
-/// Rows of pictures that are prefilled in one pass, at least one picture's.
-const PREFILL_ROWS: usize = 1024;
+/// Tokens that are decoded in one pass.
+const DECODED: usize = 16;
 /// Rows for new tokens that a prompt begins with; the cache grows when they are full.
 const NEW_ROWS: usize = 32;
 
@@ -157,7 +158,7 @@ impl Generator {
 
     fn answer(&mut self, prompts: &[Vec<Piece>], settings: &Settings, mut hear: Hear) -> Result<Vec<String>> {
         let mut texts = vec![String::new(); prompts.len()];
-        let (text_head, batch) = (text_head(prompts), settings.batch.max(1));
+        let batch = settings.batch.max(1);
         let llm = self.llm.clone();
         let mut streams: Vec<Stream> = Vec::new();
         let mut next = 0;
@@ -166,8 +167,12 @@ impl Generator {
             // An answer that has ended leaves its place to the next prompt.
             let places = next..prompts.len().min(next + batch - streams.len());
             next = places.end;
-            self.admit(&llm, prompts, places, text_head, settings, &mut streams)?;
-            on = self.step(&mut streams, settings, &mut hear)?;
+            let known = streams.len();
+            self.admit(&llm, prompts, places, settings, &mut streams)?;
+            let (old, new) = streams.split_at_mut(known);
+            for pass in new.chunks_mut(1).chain(old.chunks_mut(DECODED)) {
+                on = on && self.step(pass, settings, &mut hear)?;
+            }
             for ended in streams.extract_if(.., |stream| !on || stream.transcript.ended()) {
                 texts[ended.index] = ended.transcript.text().to_string();
                 self.cache.free(ended.slot);
@@ -201,19 +206,9 @@ impl Generator {
         Ok(text)
     }
 
-    /// One pass: the rest of every new prompt and the last token of every other one, and the next token of each.
+    /// The next token of every stream.
     fn step(&mut self, streams: &mut [Stream], settings: &Settings, hear: &mut Hear) -> Result<bool> {
-        let lengths: Vec<usize> = streams.iter().map(|stream| rows(&stream.pending)).collect();
-        for (stream, &length) in streams.iter_mut().zip(&lengths) {
-            self.cache.reserve(&mut stream.slot, length)?;
-        }
-        let pending: Vec<&[Piece]> = streams.iter().map(|stream| stream.pending.as_slice()).collect();
-        let embeds = embed(&self.llm, &pending)?; // (rows, width)
-        let mut slots: Vec<&mut Slot> = streams.iter_mut().map(|stream| &mut stream.slot).collect();
-        let packing = append(&mut slots, &lengths)?;
-        self.computed += packing.tokens();
-        let hidden = self.llm.model.hidden(&embeds, &packing, Some(&self.cache))?; // (streams, width)
-        let logits = self.llm.model.logits(&hidden)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let logits = self.pass(streams)?;
         let mut on = true;
         for (stream, logits) in streams.iter_mut().zip(&logits) {
             let (number, step) = (settings.first + stream.index as u64, stream.made.len());
@@ -228,25 +223,34 @@ impl Generator {
         Ok(on)
     }
 
+    /// One pass of what is pending; gives the logits of each stream's last row, (vocab) each.
+    fn pass(&mut self, streams: &mut [Stream]) -> Result<Vec<Vec<f32>>> {
+        let lengths: Vec<usize> = streams.iter().map(|stream| rows(&stream.pending)).collect();
+        for (stream, &length) in streams.iter_mut().zip(&lengths) {
+            self.cache.reserve(&mut stream.slot, length)?;
+        }
+        let pending: Vec<&[Piece]> = streams.iter().map(|stream| stream.pending.as_slice()).collect();
+        let embeds = embed(&self.llm, &pending)?; // (rows, width)
+        let mut slots: Vec<&mut Slot> = streams.iter_mut().map(|stream| &mut stream.slot).collect();
+        let packing = append(&mut slots, &lengths)?;
+        self.computed += packing.tokens();
+        let hidden = self.llm.model.hidden(&embeds, &packing, Some(&self.cache))?; // (streams, width)
+        Ok(self.llm.model.logits(&hidden)?.to_dtype(DType::F32)?.to_vec2::<f32>()?)
+    }
+
     /// Starts prompts: what they share with others first, where it is not in the cache.
     fn admit<'a>(
         &mut self,
         llm: &'a Llm,
         prompts: &[Vec<Piece>],
         places: Range<usize>,
-        text_head: usize,
         settings: &'a Settings,
         streams: &mut Vec<Stream<'a>>,
     ) -> Result<()> {
-        let wanted = places.clone().map(|index| {
+        for index in places {
             let prompt = &prompts[index];
-            (&prompt[..shared(prompt, text_head)], planned(prompt, settings))
-        });
-        let wanted: Vec<(&[Piece], usize)> = wanted.collect();
-        self.prefill(&wanted)?;
-        for (index, (head, planned)) in places.zip(wanted) {
-            let prompt = &prompts[index];
-            let prefix = self.find(head, planned).map(|place| self.prefixes[place].clone());
+            let (head, planned) = (&prompt[..shared(prompt)], planned(prompt, settings));
+            let prefix = if head.is_empty() { None } else { Some(self.prefix(head, planned)?) };
             let room = rows(&prompt[head.len()..]) + settings.sampling.max_new_tokens.min(NEW_ROWS);
             let slot = self.cache.slot(room, prefix.as_ref().map(|prefix| &prefix.slot))?.planned(planned);
             let (pending, made) = (prompt[head.len()..].to_vec(), Vec::new());
@@ -256,40 +260,20 @@ impl Generator {
         Ok(())
     }
 
-    /// Computes the prefixes that are not in the cache, several short ones in one pass.
-    fn prefill(&mut self, wanted: &[(&[Piece], usize)]) -> Result<()> {
-        let mut missing: Vec<(&[Piece], usize)> = Vec::new();
-        for &(head, planned) in wanted {
-            let twice = missing.iter().any(|(other, plan)| *plan == planned && same(other, head));
-            if let Some(place) = self.find(head, planned) {
-                // The last one is what the next call begins with.
-                let prefix = self.prefixes.remove(place);
-                self.prefixes.push(prefix);
-            } else if !head.is_empty() && !twice {
-                missing.push((head, planned));
+    /// The rows of a prefix, computed where they are not in the cache; it is the last one then.
+    fn prefix(&mut self, head: &[Piece], planned: usize) -> Result<Arc<Prefix>> {
+        let prefix = match self.find(head, planned) {
+            Some(place) => self.prefixes.remove(place),
+            None => {
+                let mut slot = self.cache.slot(rows(head), None)?.planned(planned);
+                let packing = append(&mut [&mut slot], &[rows(head)])?;
+                self.computed += packing.tokens();
+                self.llm.model.hidden(&embed(&self.llm, &[head])?, &packing, Some(&self.cache))?;
+                Arc::new(Prefix { pieces: head.to_vec(), slot })
             }
-        }
-        while !missing.is_empty() {
-            let mut total = 0;
-            let fits = missing.iter().take_while(|(head, _)| {
-                total += rows(head);
-                total <= PREFILL_ROWS
-            });
-            let pass: Vec<(&[Piece], usize)> = missing.drain(..fits.count().max(1)).collect();
-            let heads: Vec<&[Piece]> = pass.iter().map(|(head, _)| *head).collect();
-            let lengths: Vec<usize> = heads.iter().map(|head| rows(head)).collect();
-            let mut slots = Vec::with_capacity(pass.len());
-            for (&length, (_, planned)) in lengths.iter().zip(&pass) {
-                slots.push(self.cache.slot(length, None)?.planned(*planned));
-            }
-            let packing = append(&mut slots.iter_mut().collect::<Vec<_>>(), &lengths)?;
-            self.computed += packing.tokens();
-            self.llm.model.hidden(&embed(&self.llm, &heads)?, &packing, Some(&self.cache))?;
-            for (head, slot) in heads.into_iter().zip(slots) {
-                self.prefixes.push(Arc::new(Prefix { pieces: head.to_vec(), slot }));
-            }
-        }
-        Ok(())
+        };
+        self.prefixes.push(prefix.clone());
+        Ok(prefix)
     }
 
     fn find(&self, head: &[Piece], planned: usize) -> Option<usize> {
@@ -350,4 +334,59 @@ pub fn complete(llm: &Arc<Llm>, text: &str, sampling: &Sampling, hear: &mut dyn 
     let stops = Stops { ids: llm.end_ids.clone(), texts: Vec::new(), trim: false };
     let settings = Settings { sampling, stops: &stops, batch: 1, first: 0 };
     generator.resume(&prompt, &settings, &mut |_, piece| hear(piece))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::registry::Target;
+    use crate::preset::Presets;
+    use crate::vlm::{LlmOptions, Weights};
+    use candle_core::{Device, Tensor};
+
+    /// Logits of 15 prompts over five steps, admitted and decoded together or one by one.
+    fn logits(llm: &Arc<Llm>, prompts: &[Vec<Piece>], together: bool) -> Vec<Vec<f32>> {
+        let (sampling, stops) = (Sampling::default(), Stops { ids: Vec::new(), texts: Vec::new(), trim: true });
+        let settings = Settings { sampling: &sampling, stops: &stops, batch: 16, first: 0 };
+        let mut all = vec![Vec::new(); prompts.len()];
+        let mut run = |prompts: &[Vec<Piece>], first: usize| {
+            let mut generator = Generator::new(llm.clone()).unwrap();
+            let mut streams = Vec::new();
+            generator.admit(llm, prompts, 0..prompts.len(), &settings, &mut streams).unwrap();
+            for step in 0..5 {
+                let size = if step == 0 { 1 } else { DECODED };
+                for pass in streams.chunks_mut(size) {
+                    let logits = generator.pass(pass).unwrap();
+                    for (stream, logits) in pass.iter_mut().zip(logits) {
+                        stream.pending = vec![Piece::Token((step * 31 + first + stream.index) as u32)];
+                        all[first + stream.index].extend(logits);
+                    }
+                }
+            }
+        };
+        if together {
+            run(prompts, 0);
+        } else {
+            prompts.iter().enumerate().for_each(|(place, prompt)| run(std::slice::from_ref(prompt), place));
+        }
+        all
+    }
+
+    #[test]
+    fn the_batch_changes_no_bit_of_the_logits() {
+        let options = LlmOptions { weights: Weights::Random, seed: 0, target: Target::cpu() };
+        let llm = Arc::new(Llm::open(&Presets::default(), "tiny-llama", options).unwrap());
+        let image = |rows: usize| Tensor::randn(0f32, 0.1, (rows, llm.width()), &Device::Cpu).unwrap();
+        let images = [image(9), image(70), image(300)];
+        let prompt = |number: usize| {
+            let mut prompt: Vec<Piece> = (1..4).map(Piece::Token).collect();
+            if number % 4 < 3 {
+                prompt.push(Piece::Image(images[number % 4].clone()));
+            }
+            prompt.extend((0..1 + number * 5).map(|place| Piece::Token((number * 7 + place * 13) as u32 % 1000)));
+            prompt
+        };
+        let prompts: Vec<Vec<Piece>> = (0..15).map(prompt).collect();
+        assert!(logits(&llm, &prompts, true) == logits(&llm, &prompts, false));
+    }
 }

@@ -71,21 +71,10 @@ pub fn check_marks(ids: &[i64], images: usize) -> Result<()> {
     Err(error!(Data, "{message}").help("every `<image>` takes the next image: give as many as there are marks"))
 }
 
-/// How many leading pieces a prompt shares with others: all through its last picture, or what every prompt of the
-/// call begins with where it has none. At least one piece is left over.
-pub(super) fn shared(prompt: &[Piece], text_head: usize) -> usize {
+/// How many leading pieces of a prompt are kept for others: all through its last picture, except the last piece.
+pub(super) fn shared(prompt: &[Piece]) -> usize {
     let image = prompt.iter().rposition(|piece| matches!(piece, Piece::Image(_)));
-    image.map_or(text_head, |place| place + 1).min(prompt.len().saturating_sub(1))
-}
-
-/// What all prompts without a picture begin with; nothing where it is too short to be worth a pass of its own.
-pub(super) fn text_head(prompts: &[Vec<Piece>]) -> usize {
-    const SHORTEST: usize = 8;
-    let texts = prompts.iter().filter(|prompt| prompt.iter().all(|piece| matches!(piece, Piece::Token(_))));
-    let mut texts = texts.map(Vec::as_slice);
-    let (Some(first), Some(second)) = (texts.next(), texts.next()) else { return 0 };
-    let head = texts.fold(common(first, second), |head, text| head.min(common(first, text)));
-    if head < SHORTEST { 0 } else { head }
+    image.map_or(0, |place| place + 1).min(prompt.len().saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -116,12 +105,8 @@ mod tests {
             let marks = ids.iter().filter(|&&id| id == IMAGE_ID).count();
             pieces(ids, &vec![a.clone(); marks]).unwrap()
         };
-        assert_eq!(shared(&prompt(&[1, -200, 5, -200, 6]), 0), 4);
-        assert_eq!(shared(&prompt(&[1, -200]), 0), 1);
-        let long: Vec<i64> = (0..20).collect();
-        let texts = [&long[..12], &long[..9], &long].map(prompt);
-        assert_eq!(text_head(&texts), 9);
-        assert_eq!(shared(&texts[1], 9), 8);
-        assert_eq!(text_head(&[prompt(&[1, 2, 3]), prompt(&[1, 2, 3])]), 0);
+        assert_eq!(shared(&prompt(&[1, -200, 5, -200, 6])), 4);
+        assert_eq!(shared(&prompt(&[1, -200])), 1);
+        assert_eq!(shared(&prompt(&[1, 2])), 0);
     }
 }
