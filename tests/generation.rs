@@ -301,6 +301,19 @@ fn a_large_max_new_tokens_allocates_what_is_used() {
 }
 
 #[test]
+fn a_benchmark_has_the_same_outputs_at_any_batch() {
+    let text = r#"
+        let random = #{ weights: "random", seed: 3 };
+        let m = vlm(encoder("tiny-clip", random), projector("mlp2x_gelu"), llm("tiny-llama", random));
+        let b = benchmark("tiny-vqa", #{ limit: 60 });
+        let runs = [1, 8, 32].map(|batch| b.run(m, #{ batch: batch }).rows.map(|row| row.output));
+        let distinct = #{};
+        for output in runs[0] { distinct[output] = true; }
+        `${runs[0] == runs[1]} ${runs[0] == runs[2]} ${distinct.len() > 5}`"#;
+    assert_eq!(run("batches", text).unwrap(), "true true true\n");
+}
+
+#[test]
 fn scripts_hear_an_answer_while_it_comes() {
     let load = r#"let m = load("tests/fixtures/training/checkpoint"); let o = #{ max_new_tokens: 12 };"#;
     let text = format!(
