@@ -101,7 +101,7 @@ impl Cache {
         if wanted <= slot.own.len() {
             return Ok(());
         }
-        // At least doubled where it moves: copying stays proportional to the rows written.
+        // Enough at once that moving is rare, not so much that a short answer holds rows it never writes.
         let grown = wanted.max(slot.own.len() + slot.own.len().clamp(BLOCK, 8 * BLOCK));
         let end = slot.own.start + grown;
         if let Some(after) = self.free.iter_mut().find(|free| free.start == slot.own.end && free.end >= end) {

@@ -37,11 +37,6 @@ impl<'a> Answerer<'a> {
         Ok(Answerer { vlm, generator: Generator::new(vlm.llm.clone())?, stops, visuals: HashMap::new(), asked: 0 })
     }
 
-    /// Rows that went through the LLM so far.
-    pub fn computed(&self) -> usize {
-        self.generator.computed()
-    }
-
     /// Answers questions, `batch` of them decoded together. `open(question, image)` decodes a picture that is not
     /// kept. The answers do not depend on how questions are spread over calls.
     ///

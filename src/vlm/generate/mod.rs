@@ -26,7 +26,7 @@ use crate::text::{Template, Tokenizer};
 use prompt::{common, rows, shared};
 use transcript::Transcript;
 
-/// Tokens that are decoded in one pass.
+/// Tokens that are decoded in one pass: as many rows as `nn/ops/matrix.rs` takes one by one.
 const DECODED: usize = 16;
 /// Rows for new tokens that a prompt begins with; the cache grows when they are full.
 const NEW_ROWS: usize = 32;
