@@ -6,6 +6,7 @@ mod architecture;
 mod checkpoints;
 mod data;
 mod errors;
+mod generation;
 mod hostile;
 mod hub;
 mod images;

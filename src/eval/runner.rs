@@ -1,6 +1,6 @@
-//! The runner: questions in batches, an image encoded once and prefilled once for its questions in a batch.
+//! The runner: questions in order, some of them decoded together; an image is encoded once and prefilled once for
+//! the questions about it that follow each other.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -11,9 +11,9 @@ use crate::error;
 use crate::error::{Context, Error, Kind, Result};
 use crate::events::{Event, Interrupt, Listeners};
 use crate::image::Image;
-use crate::text::{Turn, with_image_mark};
+use crate::text::{Turn, with_image_marks};
 use crate::vlm::Vlm;
-use crate::vlm::generate::{Group, Sampling, Stops, generate};
+use crate::vlm::generate::{Answerer, Question, Sampling};
 
 /// What stands in for the pictures, to see how much of a score needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct RunOptions {
 }
 
 const GRAY: [u8; 3] = [128, 128, 128];
+/// Batches whose pictures are held at a time; within them an answer that ends makes room for the next question.
+const CHUNK: usize = 4;
 
 /// Asks a model every question, greedily, and scores the answers.
 pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Results> {
@@ -47,12 +49,18 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
     listeners.tell(&Event::Start { task: task.clone(), done: 0, total, unit: unit.clone() });
     let mut outputs: Vec<String> = Vec::with_capacity(benchmark.items.len());
     let mut score = 0.0;
-    for items in benchmark.items.chunks(options.batch.max(1)) {
+    let mut answerer = Answerer::new(vlm)?;
+    let sampling = Sampling { max_new_tokens: benchmark.max_new_tokens, ..Sampling::default() };
+    let batch = options.batch.max(1);
+    for items in benchmark.items.chunks(CHUNK * batch) {
+        let questions = items.par_iter().map(|item| question(vlm, item)).collect::<Result<Vec<_>>>()?;
+        let open = |item: usize, _| open(&items[item], options.control);
+        let answers = answerer
+            .answer(&questions, &open, (&sampling, batch), &mut |_, _| !options.interrupt.is_set())
+            .context(|| format!("benchmark `{}`, questions from `{}`", benchmark.id, items[0].id))?;
         if options.interrupt.is_set() {
             return Err(Error::new(Kind::Interrupted, format!("{} of {total} questions were answered", outputs.len())));
         }
-        let answers = answer(vlm, items, benchmark.max_new_tokens, options.control)
-            .context(|| format!("benchmark `{}`, questions from `{}`", benchmark.id, items[0].id))?;
         score += items.iter().zip(&answers).map(|(i, a)| benchmark.scorer.score(a, &i.answer).score).sum::<f64>();
         outputs.extend(answers);
         let done = outputs.len() as u64;
@@ -63,54 +71,19 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
     Results::score_outputs(benchmark, &vlm.describe(), &outputs, seconds)
 }
 
-/// Answers one batch: consecutive questions about one image form a group.
-fn answer(vlm: &Vlm, items: &[Item], max_new_tokens: usize, control: Control) -> Result<Vec<String>> {
-    let prompts: Vec<Vec<i64>> = items
-        .par_iter()
-        .map(|item| {
-            let text = if item.image.is_some() { with_image_mark(&item.prompt) } else { item.prompt.clone() };
-            vlm.template.prompt(vlm.tokenizer()?, &[Turn::human(text)])
-        })
-        .collect::<Result<_>>()?;
-    let mut groups: Vec<Group> = Vec::new();
-    let mut images: Vec<&Item> = Vec::new();
-    let mut rows: HashMap<String, usize> = HashMap::new();
-    let mut last: Option<String> = None;
-    for (item, prompt) in items.iter().zip(&prompts) {
-        let key = item.image.as_ref().map(|image| image.key());
-        let row = match &key {
-            Some(key) => *rows.entry(key.clone()).or_insert_with(|| {
-                images.push(item);
-                images.len() - 1
-            }),
-            None => 0,
-        };
-        match groups.last_mut() {
-            Some(group) if key.is_some() && last == key => group.prompts.push(prompt),
-            _ => groups.push(Group { image: row, prompts: vec![prompt] }),
-        }
-        last = key;
-    }
-    let features = match images.is_empty() {
-        true => None,
-        false => Some(encode(vlm, &images, control)?),
-    };
-    let sampling = Sampling { max_new_tokens, ..Sampling::default() };
-    let stops = Stops::new(&vlm.template, vlm.tokenizer()?, &vlm.llm.end_ids);
-    generate(vlm, &groups, features.as_ref(), &sampling, &stops, &mut |_, _| true)
+/// An item as the model is asked.
+fn question(vlm: &Vlm, item: &Item) -> Result<Question> {
+    let images: Vec<String> = item.image.iter().map(|image| image.key()).collect();
+    let text = with_image_marks(&item.prompt, images.len());
+    Ok(Question { ids: vlm.template.prompt(vlm.tokenizer()?, &[Turn::human(text)])?, images })
 }
 
-/// Projected features of the items' images, (images * tokens, LLM width).
-fn encode(vlm: &Vlm, items: &[&Item], control: Control) -> Result<candle_core::Tensor> {
-    let open = |item: &&Item| -> Result<Image> {
-        let Some(source) = &item.image else { return Err(error!(Data, "item `{}` has no image", item.id)) };
-        let image = source.open().context(|| format!("item `{}`", item.id))?;
-        Ok(match control {
-            Control::Off => image,
-            Control::Gray => Image::filled(image.width, image.height, GRAY),
-        })
-    };
-    let images = items.par_iter().map(open).collect::<Result<Vec<_>>>()?;
-    let features = vlm.features(&images.iter().collect::<Vec<_>>(), vlm.aspect)?;
-    vlm.projector.project(&features)
+/// The picture of an item, or what stands in for it.
+fn open(item: &Item, control: Control) -> Result<Image> {
+    let Some(source) = &item.image else { return Err(error!(Data, "item `{}` has no image", item.id)) };
+    let image = source.open().context(|| format!("item `{}`", item.id))?;
+    Ok(match control {
+        Control::Off => image,
+        Control::Gray => Image::filled(image.width, image.height, GRAY),
+    })
 }

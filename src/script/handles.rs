@@ -158,7 +158,7 @@ impl fmt::Display for TemplateHandle {
 
 impl fmt::Display for ChatHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let turns = self.0.try_lock().map_or(0, |chat| chat.history.len());
+        let turns = self.0.try_lock().map_or(0, |chat| chat.history().len());
         write!(f, "Chat({turns} turns)")
     }
 }
@@ -274,8 +274,13 @@ pub(super) fn register(engine: &mut Engine) {
 
 /// A clone of a handle whose methods take callbacks.
 pub(super) fn callback_receiver(value: &Dynamic) -> Option<Dynamic> {
-    let trainer = value.read_lock::<TrainerHandle>().map(|handle| Dynamic::from(handle.clone()));
-    trainer.or_else(|| value.read_lock::<DatasetHandle>().map(|handle| Dynamic::from(handle.clone())))
+    macro_rules! first_of {
+        ($($handle:ty),+) => {
+            $(if let Some(handle) = value.read_lock::<$handle>() { return Some(Dynamic::from(handle.clone())); })+
+        };
+    }
+    first_of!(TrainerHandle, DatasetHandle, VlmHandle, LlmHandle, ChatHandle);
+    None
 }
 
 /// A value on one line, as the REPL and `print` show it.

@@ -57,7 +57,10 @@ impl Turn {
     }
 }
 
-/// Puts the image mark on a line of its own in front of a question that has none.
-pub fn with_image_mark(question: &str) -> String {
-    if question.contains(IMAGE_MARKER) { question.to_string() } else { format!("{IMAGE_MARKER}\n{question}") }
+/// Puts a mark per image on a line of its own in front of a question that has none (as lmms-eval does).
+pub fn with_image_marks(question: &str, images: usize) -> String {
+    if images == 0 || question.contains(IMAGE_MARKER) {
+        return question.to_string();
+    }
+    format!("{}\n{question}", vec![IMAGE_MARKER; images].join(" "))
 }
