@@ -1,12 +1,16 @@
-//! Safetensors on disk (mmapped, single or sharded) or embedded, and writing them without ever leaving half a
+//! Safetensors on disk (mmapped, single or sharded) or embedded, a GGUF file under other names, and writing them without ever leaving half a
 //! file under the real name. Headers are checked by the `safetensors` crate before a byte of data is read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use candle_core::quantized::GgmlDType;
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use candle_core::{Device, Tensor};
 
+use super::gguf::Gguf;
+use super::quantized::{Quantize, Quantized};
 use crate::assets::Folder;
 use crate::error::{Error, Result};
 use crate::{bail, error};
@@ -20,6 +24,25 @@ pub struct TensorFiles {
 enum Storage {
     Mapped(MmapedSafetensors),
     Embedded(SliceSafetensors<'static>),
+    Gguf { file: Arc<Gguf>, names: BTreeMap<String, Renamed> },
+}
+
+/// What a tensor of a GGUF file is called elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Renamed {
+    /// The name in the file.
+    pub stored: String,
+    pub change: Change,
+}
+
+/// How a tensor's values have to be changed to be those of the Hugging Face layout.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Change {
+    None,
+    /// Rows of every head are in adjacent pairs for rotation; they become two halves. The number of heads.
+    Unpair(usize),
+    /// The 1 of `1 + w` is stored with w.
+    MinusOne,
 }
 
 impl TensorFiles {
@@ -53,7 +76,7 @@ impl TensorFiles {
                     crate::assets::embedded(&path).ok_or_else(|| error!(Missing, "no embedded weights `{path}`"))?;
                 TensorFiles::embedded(bytes, &path)
             }
-            Folder::Preset(id, _) => bail!(Missing, "preset `{id}` carries a configuration, no weights"),
+            Folder::Memory(name, _) => bail!(Missing, "{name} carries a configuration, no weights"),
         }
     }
 
@@ -61,6 +84,11 @@ impl TensorFiles {
     pub fn embedded(bytes: &'static [u8], name: &str) -> Result<Self> {
         let slice = SliceSafetensors::new(bytes).map_err(|error| error!(Decode, "embedded `{name}`: {error}"))?;
         Ok(TensorFiles { name: format!("embedded `{name}`"), storage: Storage::Embedded(slice) })
+    }
+
+    /// The tensors of a GGUF file by the names a model asks for.
+    pub fn gguf(file: Arc<Gguf>, names: BTreeMap<String, Renamed>) -> Self {
+        TensorFiles { name: format!("`{}`", file.path().display()), storage: Storage::Gguf { file, names } }
     }
 
     /// What to call the files in a message.
@@ -73,6 +101,7 @@ impl TensorFiles {
         let mut names: Vec<String> = match &self.storage {
             Storage::Mapped(mapped) => mapped.tensors().into_iter().map(|(name, _)| name).collect(),
             Storage::Embedded(slice) => slice.tensors().into_iter().map(|(name, _)| name).collect(),
+            Storage::Gguf { names, .. } => names.keys().cloned().collect(),
         };
         names.sort();
         names
@@ -83,10 +112,11 @@ impl TensorFiles {
         match &self.storage {
             Storage::Mapped(mapped) => mapped.get(name).is_ok(),
             Storage::Embedded(slice) => slice.get(name).is_ok(),
+            Storage::Gguf { names, .. } => names.contains_key(name),
         }
     }
 
-    /// One tensor, in the dtype it is stored in.
+    /// One tensor, in the dtype it is stored in; f32 if that is a quantized one.
     pub fn load(&self, name: &str, device: &Device) -> Result<Tensor> {
         if !self.has(name) {
             let names = self.names();
@@ -96,9 +126,79 @@ impl TensorFiles {
         let tensor = match &self.storage {
             Storage::Mapped(mapped) => mapped.load(name, device),
             Storage::Embedded(slice) => slice.load(name, device),
+            Storage::Gguf { file, names } => load_gguf(file, &names[name], device),
         };
         tensor.map_err(|error| error!(Decode, "tensor `{name}` of {}: {}", self.name, plain(&error)))
     }
+
+    /// The blocks of a matrix that is stored quantized, where they are what `quantize` asks for.
+    ///
+    /// # Errors
+    /// `Option` for `keep` where nothing is stored quantized, `Shape` for a matrix of another shape.
+    pub fn load_blocks(&self, name: &str, quantize: Quantize, shape: [usize; 2]) -> Result<Option<Quantized>> {
+        let Storage::Gguf { file, names } = &self.storage else {
+            return match quantize {
+                Quantize::To(_) => Ok(None),
+                Quantize::Keep => Err(error!(Option, "{} holds no quantized weights to keep", self.name)
+                    .help("`quantize: \"keep\"` is for GGUF files; name a type, as in `quantize: \"q8_0\"`")),
+            };
+        };
+        let Some((renamed, stored)) = names.get(name).and_then(|name| Some((name, file.tensor(&name.stored)?))) else {
+            return Ok(None);
+        };
+        let plain = matches!(stored.dtype, GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16);
+        if plain || matches!(quantize, Quantize::To(dtype) if dtype != stored.dtype) {
+            return Ok(None);
+        }
+        if stored.shape != shape {
+            bail!(Shape, "tensor `{name}` of {} has shape {:?}, the model needs {shape:?}", self.name, stored.shape);
+        }
+        let (rows, inputs) = (shape[0], shape[1]);
+        let bytes = match renamed.change {
+            Change::None => std::borrow::Cow::Borrowed(file.data(stored)),
+            // Blocks do not cross rows, so rows can be moved as they are.
+            Change::Unpair(heads) => unpaired(file.data(stored), rows, heads).into(),
+            Change::MinusOne => return Ok(None),
+        };
+        Quantized::from_bytes(&bytes, stored.dtype, rows, inputs).map(Some)
+    }
+}
+
+/// A tensor of a GGUF file in f32.
+fn load_gguf(file: &Gguf, renamed: &Renamed, device: &Device) -> candle_core::Result<Tensor> {
+    let Some(stored) = file.tensor(&renamed.stored) else { candle_core::bail!("no tensor `{}`", renamed.stored) };
+    let inputs = stored.shape.last().copied().unwrap_or(1);
+    let rows = stored.shape.iter().product::<usize>() / inputs.max(1);
+    let bytes = match renamed.change {
+        Change::Unpair(heads) => unpaired(file.data(stored), stored.shape[0], heads).into(),
+        _ => std::borrow::Cow::Borrowed(file.data(stored)),
+    };
+    let tensor = Quantized::from_bytes(&bytes, stored.dtype, rows, inputs)
+        .map_err(|error| candle_core::Error::msg(error.message()))?
+        .tensor()?
+        .reshape(stored.shape.as_slice())?;
+    match renamed.change {
+        Change::MinusOne => tensor - 1.0,
+        _ => Ok(tensor),
+    }?
+    .to_device(device)
+}
+
+/// Rows of every head from adjacent pairs (0, 1), (2, 3), ... to two halves.
+fn unpaired(bytes: &[u8], rows: usize, heads: usize) -> Vec<u8> {
+    let (row, head) = (bytes.len() / rows.max(1), rows / heads.max(1));
+    let half = head / 2;
+    if half == 0 || head * heads != rows || half * 2 != head {
+        // Such heads fit no model; the shape is refused where it is known what it should be.
+        return bytes.to_vec();
+    }
+    let mut out = Vec::with_capacity(bytes.len());
+    for index in 0..rows {
+        let (first, inside) = (index / head * head, index % head);
+        let from = first + inside % half * 2 + inside / half;
+        out.extend_from_slice(&bytes[from * row..(from + 1) * row]);
+    }
+    out
 }
 
 /// The files of a checkpoint folder: an index, a single file, or a stage-1 projector.
