@@ -1,6 +1,6 @@
 //! The architectures, one line each: `model_type` of config.json, and the function that reads the rest.
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
 use super::config::Config;
 use super::{LanguageModel, VisionEncoder, encoders, llms};
@@ -13,14 +13,25 @@ use crate::weights::{Builder, Finished, ParamSet, Quantize, Source};
 /// Vision towers.
 pub const ENCODERS: &Table<VitSpec> = &[("clip", encoders::clip::spec), ("clip_vision_model", encoders::clip::spec)];
 
-/// LLMs. `llava_llama` is LLaVA-MORE's name for a Llama with a tower attached.
-pub const LLMS: &Table<DecoderSpec> = &[("llama", llms::llama::spec), ("llava_llama", llms::llama::spec)];
+/// LLMs.
+pub const LLMS: &Table<DecoderSpec> = &[
+    ("llama", llms::llama::spec),
+    ("mistral", llms::mistral::spec),
+    ("phi3", llms::phi3::spec),
+    ("gemma2", llms::gemma2::spec),
+    ("gemma3_text", llms::gemma3::spec),
+    ("qwen2", llms::qwen2::spec),
+];
+
+/// LLaVA-MORE's names for LLMs with a tower attached.
+pub const LLM_ALIASES: &[(&str, &str)] =
+    &[("llava_llama", "llama"), ("llava_mistral", "mistral"), ("llava_phi", "phi3"), ("llava_gemma", "gemma2")];
 
 /// A model, its parameters, and what its source held beside them.
 pub struct Built<M: ?Sized> {
     pub model: Box<M>,
     pub params: ParamSet,
-    pub unused: Vec<(String, candle_core::Tensor)>,
+    pub unused: Vec<(String, Tensor)>,
 }
 
 /// Where and how to build.
@@ -41,12 +52,14 @@ impl Target {
 
 /// The spec of a vision tower's config.json.
 pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
-    lookup(ENCODERS, config, "vision tower")?(config)
+    lookup(ENCODERS, &config.string("model_type", "")?, "vision tower")?(config)
 }
 
 /// The spec of an LLM's config.json.
 pub fn llm_spec(config: &Config) -> Result<DecoderSpec> {
-    lookup(LLMS, config, "LLM")?(config)
+    let model_type = config.string("model_type", "")?;
+    let alias = LLM_ALIASES.iter().find(|(alias, _)| *alias == model_type);
+    lookup(LLMS, alias.map_or(&model_type, |(_, name)| name), "LLM")?(config)
 }
 
 /// Builds a vision tower.
@@ -67,19 +80,37 @@ pub fn llm(config: &Config, source: Source, target: &Target) -> Result<Built<dyn
     }
     let builder = Builder::new(source, target.dtype, &target.device).quantized(target.quantize);
     let model: Box<dyn LanguageModel> = Box::new(Decoder::new(&builder, spec)?);
-    let Finished { params, unused } = builder.finish()?;
+    let Finished { params, mut unused } = builder.finish()?;
+    if model.spec().tied {
+        drop_tied_head(&params, &mut unused)?;
+    }
     Ok(Built { model, params, unused })
+}
+
+/// A checkpoint may hold the head of a tied model a second time. Kept as an unused tensor it would be saved again
+/// as it was, whatever training made of the embedding.
+fn drop_tied_head(params: &ParamSet, unused: &mut Vec<(String, Tensor)>) -> Result<()> {
+    let head = unused.iter().position(|(name, _)| name == "lm_head.weight").map(|index| unused.remove(index).1);
+    let embedding = params.iter().find(|param| param.name() == "model.embed_tokens.weight");
+    let (Some(head), Some(embedding)) = (head, embedding) else { return Ok(()) };
+    let embedding = embedding.tensor();
+    let head = head.to_device(embedding.device())?.to_dtype(embedding.dtype())?;
+    if head.dims() == embedding.dims() && head.ne(&embedding)?.max_all()?.to_scalar::<u8>()? == 0 {
+        return Ok(());
+    }
+    let message = "`tie_word_embeddings` is true, but `lm_head.weight` and `model.embed_tokens.weight` differ";
+    Err(error!(Weights, "{message}")
+        .help("set it to false in config.json to use the head, or take the head out of the file"))
 }
 
 type Table<S> = [(&'static str, fn(&Config) -> Result<S>)];
 
-fn lookup<S>(table: &Table<S>, config: &Config, what: &str) -> Result<fn(&Config) -> Result<S>> {
-    let model_type = config.string("model_type", "")?;
+fn lookup<S>(table: &Table<S>, model_type: &str, what: &str) -> Result<fn(&Config) -> Result<S>> {
     match table.iter().find(|(name, _)| *name == model_type) {
         Some((_, spec)) => Ok(*spec),
         None => {
             let known: Vec<_> = table.iter().map(|(name, _)| *name).collect();
-            Err(Error::unknown(&format!("{what} architecture"), &model_type, &known, ""))
+            Err(Error::unknown(&format!("{what} architecture"), model_type, &known, ""))
         }
     }
 }

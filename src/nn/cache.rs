@@ -24,9 +24,18 @@ pub struct Slot {
     own: Range<usize>,
     /// Own rows that are written.
     filled: usize,
+    /// Positions the sequence will have in the end.
+    planned: usize,
 }
 
 impl Slot {
+    /// Says how long the sequences that begin with this slot will become, to be told before anything is written:
+    /// rotations may depend on it (`rope.rs`), and the slots that have this one as prefix share its rows.
+    pub fn planned(mut self, positions: usize) -> Self {
+        self.planned = self.planned.max(positions);
+        self
+    }
+
     /// Number of positions behind this slot, prefix included: the rotary position of the next token.
     pub fn len(&self) -> usize {
         self.prefix.len() + self.filled
@@ -54,8 +63,10 @@ impl Cache {
         }
         let start = self.used;
         self.used += rows;
+        // Rows of a prefix are rotated as that was planned, so what follows them goes by the same plan.
+        let planned = prefix.filter(|slot| !slot.is_empty()).map_or(rows, |slot| slot.planned);
         let prefix = prefix.map_or(0..0, |slot| slot.own.start..slot.own.start + slot.filled);
-        Ok(Slot { prefix, own: start..start + rows, filled: 0 })
+        Ok(Slot { prefix, own: start..start + rows, filled: 0, planned })
     }
 
     /// Writes this pass's keys and values of a layer and returns the whole buffers.
@@ -75,6 +86,7 @@ pub fn append(slots: &mut [&mut Slot], lengths: &[usize]) -> Result<Packing> {
     let mut segments = Vec::new();
     let mut rows = Vec::new();
     let mut writes = Vec::new();
+    let planned = slots.iter().map(|slot| slot.planned).collect();
     for (slot, &length) in slots.iter_mut().zip(lengths) {
         if slot.filled + length > slot.own.len() {
             candle_core::bail!("slot of {} rows is full: {} used, {length} wanted", slot.own.len(), slot.filled);
@@ -92,5 +104,5 @@ pub fn append(slots: &mut [&mut Slot], lengths: &[usize]) -> Result<Packing> {
         rows.push((start + length - 1) as u32);
     }
     let rows: Arc<[u32]> = rows.into();
-    Ok(Packing { positions: positions.into(), segments: segments.into(), rows: Some(rows), writes })
+    Ok(Packing { positions: positions.into(), segments: segments.into(), planned, rows: Some(rows), writes })
 }

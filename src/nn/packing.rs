@@ -13,6 +13,8 @@ pub struct Packing {
     pub positions: Arc<[u32]>,
     /// Who attends to whom.
     pub segments: Arc<[Segment]>,
+    /// How long each segment's sequence will be in the end, its prefix and what is decoded later included.
+    pub planned: Arc<[usize]>,
     /// Rows whose final hidden state is wanted, ascending; `None` is all of them.
     pub rows: Option<Arc<[u32]>>,
     /// With a cache: runs of rows and the cache row each run is written to.
@@ -29,7 +31,8 @@ impl Packing {
             positions.extend(0..length as u32);
             segments.push(Segment { q: start..start + length, prefix: 0..0, k: start..start + length });
         }
-        Packing { positions: positions.into(), segments: segments.into(), rows: None, writes: Vec::new() }
+        let planned = lengths.into();
+        Packing { positions: positions.into(), segments: segments.into(), planned, rows: None, writes: Vec::new() }
     }
 
     /// The same, when only these rows are wanted.

@@ -162,8 +162,9 @@ fn prefill(
         .filter_map(|(group, &prefix)| Some((&group.prompts.first()?[..prefix], group.image)))
         .collect();
     let mut prefix_slots = Vec::with_capacity(shared.len());
-    for (ids, _) in &shared {
-        prefix_slots.push(cache.slot(spliced(ids), None)?);
+    for ((ids, _), group) in shared.iter().zip(groups.iter().filter(|group| !group.prompts.is_empty())) {
+        let longest = group.prompts.iter().map(|prompt| spliced(prompt)).max().unwrap_or(0);
+        prefix_slots.push(cache.slot(spliced(ids), None)?.planned(longest + sampling.max_new_tokens));
     }
     let lengths: Vec<usize> = shared.iter().map(|(ids, _)| spliced(ids)).collect();
     let filled: Vec<(&[i64], usize)> = shared.iter().copied().filter(|(ids, _)| !ids.is_empty()).collect();

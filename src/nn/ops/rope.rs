@@ -1,6 +1,7 @@
 //! Rotary position embedding in the half-split form ("rotate_half"): inside the first `rotary_dim` entries of a
 //! head, entry i and entry i + rotary_dim / 2 are rotated by the token's angle; the rest passes through.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
@@ -11,7 +12,7 @@ use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
 use super::rows::map_rows;
 
 /// Cosines and sines `(positions, rotary_dim / 2)` of every position's angles.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RopeTable {
     cos: Vec<f32>,
     sin: Vec<f32>,
@@ -23,9 +24,20 @@ impl RopeTable {
     /// The table for positions `0..positions`; angles are computed in f64 and both functions multiplied by
     /// `scale`, the attention factor of the scaled variants (1 otherwise).
     pub fn new(inv_freq: &[f64], positions: usize, scale: f64) -> Self {
-        let angles = (0..positions).flat_map(|position| inv_freq.iter().map(move |f| position as f64 * f));
-        let (cos, sin) = angles.map(|a| ((a.cos() * scale) as f32, (a.sin() * scale) as f32)).unzip();
-        Self { cos, sin, half: inv_freq.len(), positions }
+        let mut table = Self { cos: Vec::new(), sin: Vec::new(), half: inv_freq.len(), positions: 0 };
+        table.extend(inv_freq, 0..positions, scale);
+        table
+    }
+
+    /// Appends the rows of these positions; `inv_freq` has as many frequencies as before.
+    pub fn extend(&mut self, inv_freq: &[f64], positions: Range<usize>, scale: f64) {
+        debug_assert_eq!(inv_freq.len(), self.half);
+        self.positions += positions.len();
+        for angle in positions.flat_map(|position| inv_freq.iter().map(move |f| position as f64 * f)) {
+            let (sin, cos) = angle.sin_cos();
+            self.cos.push((cos * scale) as f32);
+            self.sin.push((sin * scale) as f32);
+        }
     }
 
     /// How many positions the table has.

@@ -1,0 +1,51 @@
+//! Gemma-2: norms before and after attention and feed-forward, soft-capped scores and logits, every other layer
+//! with a sliding window, inputs times sqrt(width).
+//! Source: transformers 4.49.0, `configuration_gemma2.py` and `modeling_gemma2.py`.
+
+use super::read::{self, Defaults};
+use crate::error::Result;
+use crate::models::config::Config;
+use crate::nn::decoder::{Biases, BlockNorms, DecoderSpec, EmbeddingScale, Local};
+use crate::nn::norm::Norm;
+use crate::nn::ops::Gate;
+
+const DEFAULTS: Defaults = Defaults {
+    vocab_size: 256_000,
+    hidden_size: 2304,
+    intermediate_size: 9216,
+    num_hidden_layers: 26,
+    num_attention_heads: 8,
+    num_key_value_heads: Some(4),
+    head_dim: Some(256),
+    max_position_embeddings: 8192,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10_000.0,
+    tie_word_embeddings: true,
+};
+
+/// Reads a Gemma-2 config.
+pub fn spec(config: &Config) -> Result<DecoderSpec> {
+    let spec = family(config, &DEFAULTS)?;
+    let size = read::optional(config, "sliding_window", Some(4096), Config::usize)?;
+    Ok(DecoderSpec {
+        embedding_scale: EmbeddingScale::Inputs,
+        attention_softcap: read::optional(config, "attn_logit_softcapping", Some(50.0), Config::f64)?,
+        logit_softcap: read::optional(config, "final_logit_softcapping", Some(30.0), Config::f64)?,
+        window: read::window(config, size, Local::ExceptEvery(2), spec.layers)?,
+        ..spec
+    })
+}
+
+/// What Gemma-2 and Gemma-3 have in common.
+pub(super) fn family(config: &Config, defaults: &Defaults) -> Result<DecoderSpec> {
+    read::expect_activation(config, "hidden_activation", Gate::GeluTanh)?;
+    let bias = config.bool("attention_bias", false)?;
+    Ok(DecoderSpec {
+        norm: Norm::RmsPlusOne,
+        norms: BlockNorms::BeforeAndAfter,
+        gate: Gate::GeluTanh,
+        biases: Biases { qkv: bias, output: bias, feed_forward: false },
+        attention_scale: config.f64("query_pre_attn_scalar", 256.0)?.powf(-0.5),
+        ..read::spec(config, defaults)?
+    })
+}

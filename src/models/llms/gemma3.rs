@@ -1,0 +1,56 @@
+//! Gemma-3, the text models: Gemma-2 with normalized query and key heads instead of soft-caps, five layers with a
+//! window and a rope of their own for each without.
+//! Source: transformers 5.23.0, `configuration_gemma3.py` and `modeling_gemma3.py`.
+
+use super::gemma2::family;
+use super::read::{self, Defaults, layer_parameters};
+use crate::error::Result;
+use crate::models::config::Config;
+use crate::nn::decoder::{DecoderSpec, EmbeddingScale, Local};
+
+const DEFAULTS: Defaults = Defaults {
+    vocab_size: 262_208,
+    hidden_size: 2304,
+    intermediate_size: 9216,
+    num_hidden_layers: 26,
+    num_attention_heads: 8,
+    num_key_value_heads: Some(4),
+    head_dim: Some(256),
+    max_position_embeddings: 131_072,
+    rms_norm_eps: 1e-6,
+    rope_theta: 1_000_000.0,
+    tie_word_embeddings: true,
+};
+
+/// Reads a Gemma-3 text config.
+pub fn spec(config: &Config) -> Result<DecoderSpec> {
+    for key in ["attn_logit_softcapping", "use_bidirectional_attention"] {
+        let value = config.value().get(key).filter(|value| !value.is_null() && **value != false);
+        if let Some(value) = value {
+            return Err(config.unsupported(key, &value.to_string(), "null"));
+        }
+    }
+    let spec = family(config, &DEFAULTS)?;
+    let Some(size) = read::optional(config, "sliding_window", Some(4096), Config::usize)? else {
+        return Err(config.unsupported("sliding_window", "null", "a number of keys"));
+    };
+    let local = Local::ExceptEvery(config.usize("sliding_window_pattern", 6)?);
+    // Told apart by layer in 5.x; before, `rope_local_base_freq` and a scaling that is for the global layers.
+    let parameters = read::rope_parameters(config);
+    let local_parameters = layer_parameters(&parameters, "sliding_attention");
+    let global_parameters = match layer_parameters(&parameters, "full_attention") {
+        global if global.value().is_object() => global,
+        _ => parameters,
+    };
+    let base = config.f64("rope_theta", DEFAULTS.rope_theta)?;
+    let local_base = config.f64("rope_local_base_freq", 10_000.0)?;
+    Ok(DecoderSpec {
+        embedding_scale: EmbeddingScale::Tokens,
+        head_norms: true,
+        logit_softcap: read::optional(config, "final_logit_softcapping", None, Config::f64)?,
+        window: read::window(config, Some(size), local, spec.layers)?,
+        rope: read::rope(config, &global_parameters, spec.head_dim, base)?,
+        local_rope: Some(read::rope(config, &local_parameters, spec.head_dim, local_base)?),
+        ..spec
+    })
+}
