@@ -4,9 +4,11 @@
 
 mod architecture;
 mod errors;
+mod gguf;
 mod images;
 mod parity;
 mod resume;
 mod scripting;
 mod templates;
+mod tokenizer_files;
 mod training;

@@ -76,7 +76,11 @@ fn byte_pairs(file: &Gguf) -> Result<Value> {
 fn pieces(file: &Gguf) -> Result<Value> {
     let tokens = required(file, "tokens", file.texts("tokenizer.ggml.tokens")?)?;
     let scores = required(file, "scores", file.numbers("tokenizer.ggml.scores")?)?;
-    let kinds = kinds(file, tokens.len())?;
+    let mut kinds = kinds(file, tokens.len())?;
+    // Some converters call it a control token.
+    if let Some(kind) = special(file, "unknown")?.and_then(|id| kinds.get_mut(id)) {
+        *kind = Kind::Unknown;
+    }
     if scores.len() != tokens.len() {
         let path = file.path().display();
         bail!(Decode, "`{path}`: `tokenizer.ggml.scores` has {} entries for {} tokens", scores.len(), tokens.len());

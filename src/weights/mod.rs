@@ -9,6 +9,7 @@ mod quantized;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 
 pub use files::{Change, Renamed, TensorFiles, save_tensors, write_atomically};
@@ -133,7 +134,21 @@ impl Builder {
     /// The weight of a linear layer, (out, in): a [`param`](Self::param), in blocks if the builder quantizes and the
     /// rows fit them.
     pub fn weight(&self, name: &str, shape: [usize; 2], init: Init) -> Result<Arc<Param>> {
-        let Some(quantize) = self.quantize.filter(|_| !matches!(self.source, Source::Shapes)) else {
+        self.matrix(name, shape, init, self.quantize)
+    }
+
+    /// Embeddings or a head, (vocab, width): as [`weight`](Self::weight), but in 8 bits whatever the layers have, as
+    /// every token's scores depend on it.
+    pub fn table(&self, name: &str, shape: [usize; 2], init: Init) -> Result<Arc<Param>> {
+        let quantize = self.quantize.map(|quantize| match quantize {
+            Quantize::To(_) => Quantize::To(GgmlDType::Q8_0),
+            Quantize::Keep => Quantize::Keep,
+        });
+        self.matrix(name, shape, init, quantize)
+    }
+
+    fn matrix(&self, name: &str, shape: [usize; 2], init: Init, quantize: Option<Quantize>) -> Result<Arc<Param>> {
+        let Some(quantize) = quantize.filter(|_| !matches!(self.source, Source::Shapes)) else {
             return self.param(name, &shape, init);
         };
         let full = self.pp(name).path;

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use candle_core::{DType, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::quantized::{Quantized, not_trainable};
 
@@ -80,6 +80,19 @@ impl Param {
     /// Number of values.
     pub fn count(&self) -> usize {
         self.blocks().map_or_else(|| self.tensor().elem_count(), |blocks| blocks.dims().iter().product())
+    }
+
+    /// The dtype of [`tensor`](Self::tensor).
+    pub fn dtype(&self) -> DType {
+        match &self.values {
+            Values::Plain(_) => self.tensor().dtype(),
+            Values::Quantized(_, dtype) => *dtype,
+        }
+    }
+
+    /// Where it is; blocks are on the CPU.
+    pub fn device(&self) -> Device {
+        if self.blocks().is_some() { Device::Cpu } else { self.tensor().device().clone() }
     }
 
     /// Whether gradients are wanted.
@@ -179,7 +192,6 @@ impl ParamSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn freezing_shares_storage_and_stops_the_graph() {

@@ -35,7 +35,7 @@ pub use gated::{Gate, gated, gated_reference};
 pub use gelu::{Gelu, gelu, gelu_reference};
 pub use layer_norm::{layer_norm, layer_norm_reference};
 pub use linear::{linear, linear_reference};
-pub use quantized::quantized_linear;
+pub use quantized::{quantized_embedding, quantized_linear};
 pub use rms_norm::{rms_norm, rms_norm_reference};
 pub use rope::{RopeTable, rope, rope_reference};
 pub use softmax::{softmax, softmax_reference};

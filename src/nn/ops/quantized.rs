@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
 use candle_core::quantized::GgmlDType;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::matrix::{Product, View, project};
 use super::memory::{Source, floats, storage, tensor, width, with_floats};
@@ -32,6 +32,15 @@ pub fn quantized_linear(x: &Tensor, weight: &Arc<Quantized>, bias: Option<&Tenso
         Some(bias) => result.broadcast_add(bias),
         None => Ok(result),
     }
+}
+
+/// Rows of a quantized table `(vocab, width)` by id: f32 `(ids, width)`. Errors for an id the table does not have.
+pub fn quantized_embedding(table: &Quantized, ids: &[u32]) -> Result<Tensor> {
+    let [vocab, width] = table.dims();
+    if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+        bail!("quantized_embedding: id {id} is outside the table of {vocab} rows");
+    }
+    tensor(table.rows(ids)?, &(ids.len(), width).into(), DType::F32)
 }
 
 struct QuantizedLinear(Arc<Quantized>);
@@ -88,7 +97,7 @@ mod tests {
     use super::super::linear_reference;
     use super::super::testing::values;
     use super::*;
-    use candle_core::{DType, Device, Var};
+    use candle_core::{Device, Var};
 
     fn random(shape: &[usize], seed: u64) -> Tensor {
         let values = values(shape.iter().product(), seed);
