@@ -174,10 +174,13 @@ fn a_model_written_as_gguf_computes_what_its_safetensors_compute() {
 fn quantized_weights_stay_small_close_and_frozen() {
     let mut sample = Sample::of(&open("tiny-llama", None).unwrap());
     let path = sample.write("plain.gguf");
-    let exact = logits(&open(&path, None).unwrap(), &IDS);
-    let size = exact.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
     let quantized = open(&path, Some("q8_0")).unwrap();
-    assert!(worst(&logits(&quantized, &IDS), &exact) < 0.02 * size);
+    // The same values in f32 compute the same: 12 rows are more than go through the integer kernels.
+    let widened = open(&path, None).unwrap();
+    for (plain, blocks) in widened.params.iter().zip(quantized.params.iter()) {
+        plain.assign(&blocks.tensor()).unwrap();
+    }
+    assert!(worst(&logits(&quantized, &IDS), &logits(&widened, &IDS)) < 1e-4);
     let storage = quantized.storage();
     assert!(storage["q8_0"] > 0 && storage["f32"] < storage["q8_0"], "{storage:?}");
     let message = quantized.params.set_trainable(true).unwrap_err().to_string();
@@ -227,7 +230,8 @@ fn what_is_wrong_in_a_file_is_named() {
     sample.tensors.retain(|(name, _, _)| name != "blk.0.ffn_up.weight");
     assert!(refused("lacks.gguf", sample).contains("lacks 1 of"));
     let mut sample = Sample::new();
-    sample.tensors[0].0 = "blk.0.ffn_gate_inp.weight".to_string();
+    let position = sample.tensors.iter().position(|(name, _, _)| name == "blk.0.ffn_up.weight").unwrap();
+    sample.tensors[position].0 = "blk.0.ffn_gate_inp.weight".to_string();
     assert!(refused("extra.gguf", sample).contains("tensor `blk.0.ffn_gate_inp.weight` is not one a llama model has"));
 }
 

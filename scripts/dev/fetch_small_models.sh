@@ -44,7 +44,7 @@ gemma3() {
 }
 
 dinov2() {
-    local weights=04efcdb0f4c6f5d3f74eca0eaa321ae664d3daec7e06047497f5fa23082c509d
+    local weights=3945e8eb7c4b44e1dff7e0b9fff10f14cc68265bf0b1800579701ec9cac2eee0
     right dinov2-small/model.safetensors $weights && return
     local work
     work=$(mktemp -d)
