@@ -18,6 +18,7 @@ include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 pub enum PresetKind {
     Encoders,
     Llms,
+    Models,
     Templates,
     Recipes,
     Datasets,
@@ -26,9 +27,10 @@ pub enum PresetKind {
 
 impl PresetKind {
     /// Every kind, in the order `llmore ls` shows them.
-    pub const ALL: [PresetKind; 6] = [
+    pub const ALL: [PresetKind; 7] = [
         PresetKind::Encoders,
         PresetKind::Llms,
+        PresetKind::Models,
         PresetKind::Templates,
         PresetKind::Recipes,
         PresetKind::Datasets,
@@ -40,6 +42,7 @@ impl PresetKind {
         match self {
             PresetKind::Encoders => "encoders",
             PresetKind::Llms => "llms",
+            PresetKind::Models => "models",
             PresetKind::Templates => "templates",
             PresetKind::Recipes => "recipes",
             PresetKind::Datasets => "datasets",
@@ -51,6 +54,7 @@ impl PresetKind {
         match self {
             PresetKind::Encoders => "encoder preset",
             PresetKind::Llms => "LLM preset",
+            PresetKind::Models => "model preset",
             PresetKind::Templates => "template",
             PresetKind::Recipes => "recipe",
             PresetKind::Datasets => "data set",

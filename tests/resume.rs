@@ -34,8 +34,14 @@ fn llm() -> Llm {
 
 fn model(llm: Llm) -> Arc<Vlm> {
     let presets = Presets::default();
-    let open =
-        EncoderOptions { select_layer: None, select: None, weights: Weights::Random, seed: 5, target: Target::cpu() };
+    let open = EncoderOptions {
+        select_layer: None,
+        select: None,
+        s2: None,
+        weights: Weights::Random,
+        seed: 5,
+        target: Target::cpu(),
+    };
     let encoder = Arc::new(Encoder::open(&presets, "tiny-clip", open).unwrap());
     let template = Template::load(&presets, "tiny").unwrap();
     let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };

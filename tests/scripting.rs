@@ -56,6 +56,7 @@ pub fn session(name: &str) -> (Session, Arc<Captured>) {
         interrupt: Interrupt::default(),
         overrides: Overrides::default(),
         args: vec!["first".to_string()],
+        repeats: None,
         runs: scratch(name),
     });
     (session, output)

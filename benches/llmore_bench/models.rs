@@ -9,7 +9,7 @@ use llmore::models::config::Config;
 use llmore::models::registry::Target;
 use llmore::preset::Presets;
 use llmore::text::Template;
-use llmore::vlm::{Encoder, EncoderOptions, Llm, Origin, ProjectorChoice, Vlm};
+use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, Origin, ProjectorChoice, Vlm, Weights};
 use llmore::weights::Source;
 use serde_json::{Value, json};
 
@@ -39,10 +39,12 @@ pub fn vlm(size: &str) -> Result<Vlm> {
         config: Config::new(config, format!("the config of `{size}`")),
     };
     let target = Target::cpu();
-    let options = EncoderOptions { select_layer: None, select: None, random: true, seed: 0, target: target.clone() };
+    let (weights, seed) = (Weights::Random, 0);
+    let options = EncoderOptions { select_layer: None, select: None, s2: None, weights, seed, target: target.clone() };
+    let llm_options = LlmOptions { weights, seed, target };
     let random = Source::Random { seed: 0 };
     let encoder = Encoder::build(size, origin("tiny-clip", tower), random.clone(), options)?;
-    let llm = Llm::build(size, origin("tiny-llama", llm), random, Some("tiny".to_string()), target)?;
+    let llm = Llm::build(size, origin("tiny-llama", llm), random, Some("tiny".to_string()), &llm_options)?;
     let template = Template::load(&Presets::default(), "tiny")?;
     let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
     Vlm::compose(Arc::new(encoder), &choice, Arc::new(llm), template, Aspect::Square, 0)

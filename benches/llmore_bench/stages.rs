@@ -66,6 +66,7 @@ pub fn step(name: &str, options: &Options) -> Result<()> {
         interrupt: Interrupt::default(),
         lock: Lock::default(),
         folder: options.inputs.join("runs"),
+        repeats: None,
     };
     let mut trainer = Trainer::new(Arc::new(vlm), stage.dataset()?, stage.options()?, setup)?;
     let (seconds, losses) = report::time(0, 2 * STEPS, || Ok(trainer.step()?.loss))?;
@@ -93,7 +94,7 @@ fn export_samples(vlm: &Vlm, folder: &Path, stage: &Stage, number: usize) -> Res
     let (mut samples, mut pixels) = (Vec::new(), Vec::new());
     for index in 0..dataset.len() {
         let sample = dataset.get(index)?;
-        let rendered = template.render(vlm.tokenizer(), &sample.turns)?;
+        let rendered = template.render(vlm.tokenizer()?, &sample.turns)?;
         let image = sample.open_image()?.ok_or_else(|| llmore::error!(Data, "`{}` has no image", sample.id))?;
         pixels.push(vlm.encoder.preprocess(&image, Aspect::Square)?);
         samples.push(json!({ "ids": rendered.ids, "labels": rendered.labels }));

@@ -54,6 +54,12 @@ pub(super) enum Command {
     },
     /// List what there is
     Ls { what: Listing },
+    /// Follow a run: progress now, its loss curve at the end
+    Watch { run: PathBuf },
+    /// Run the script of a run again; refuses when the outcome could not be the same
+    Rerun { run: PathBuf },
+    /// What two runs differ in: options, data, script, losses (exit code 1 when losses differ)
+    Diff { a: PathBuf, b: PathBuf },
     /// Help on a function, or the whole script reference
     Docs {
         topic: Option<String>,

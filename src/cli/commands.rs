@@ -4,33 +4,77 @@ use std::path::Path;
 
 use super::args::Listing;
 use crate::error::{Error, Result};
+use crate::models::registry::Target;
 use crate::preset::{PresetKind, Presets};
 use crate::script::Session;
 use crate::script::docs::reference;
-use crate::show::{Cell, Table};
+use crate::show::{Cell, Table, count};
 use crate::train::Run;
+use crate::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ModelPreset, Weights};
 
 /// Prints one list.
 pub(super) fn list(presets: &Presets, what: Listing, json: bool) -> Result<i32> {
     let table = match what {
-        Listing::Models => listing(presets, "models", &[PresetKind::Encoders, PresetKind::Llms])?,
-        Listing::Datasets => listing(presets, "datasets", &[PresetKind::Datasets])?,
-        Listing::Benchmarks => listing(presets, "benchmarks", &[PresetKind::Benchmarks])?,
-        Listing::Recipes => listing(presets, "recipes", &[PresetKind::Recipes])?,
+        Listing::Models => models(presets)?,
+        Listing::Datasets => listing(presets, PresetKind::Datasets)?,
+        Listing::Benchmarks => listing(presets, PresetKind::Benchmarks)?,
+        Listing::Recipes => listing(presets, PresetKind::Recipes)?,
         Listing::Runs => runs(Path::new("runs"))?,
     };
     super::output::print_table(&table, json);
     Ok(0)
 }
 
-fn listing(presets: &Presets, title: &str, kinds: &[PresetKind]) -> Result<Table> {
-    let mut table = Table::new(title).column("id").column("kind").column("about");
-    for &kind in kinds {
-        for id in presets.ids(kind) {
-            let preset = presets.table(kind, &id)?;
-            let about = preset.get("about").and_then(|about| about.as_str()).unwrap_or_default();
-            table.push([Cell::from(id), Cell::from(kind.folder().trim_end_matches('s')), Cell::from(about)]);
-        }
+fn listing(presets: &Presets, kind: PresetKind) -> Result<Table> {
+    let mut table = Table::new(kind.folder()).column("id").column("about");
+    for id in presets.ids(kind) {
+        let preset = presets.table(kind, &id)?;
+        let about = preset.get("about").and_then(|about| about.as_str()).unwrap_or_default();
+        table.push([Cell::from(id), Cell::from(about)]);
+    }
+    Ok(table)
+}
+
+/// Encoders, LLMs and whole models with their sizes, which presets know without weights.
+fn models(presets: &Presets) -> Result<Table> {
+    let mut table = Table::new("models")
+        .column("id")
+        .column("kind")
+        .number("parameters")
+        .number("image tokens")
+        .number("context")
+        .column("source");
+    let parameters = |n: usize| Cell::of(count(n), n as f64);
+    let source = |kind, id: &str| -> Result<Cell> {
+        let table = presets.table(kind, id)?;
+        let source = table.get("source").and_then(|source| source.as_str());
+        Ok(Cell::from(source.unwrap_or("no released weights")))
+    };
+    let (weights, seed, target) = (Weights::None, 0, Target::cpu());
+    for id in presets.ids(PresetKind::Encoders) {
+        let options =
+            EncoderOptions { select_layer: None, select: None, s2: None, weights, seed, target: target.clone() };
+        let encoder = Encoder::open(presets, &id, options)?;
+        let source = source(PresetKind::Encoders, &id)?;
+        table.push([
+            id.into(),
+            "encoder".into(),
+            parameters(encoder.count()),
+            encoder.tokens().into(),
+            "".into(),
+            source,
+        ]);
+    }
+    for id in presets.ids(PresetKind::Llms) {
+        let llm = Llm::open(presets, &id, LlmOptions { weights, seed, target: target.clone() })?;
+        let source = source(PresetKind::Llms, &id)?;
+        table.push([id.into(), "llm".into(), parameters(llm.params.count()), "".into(), llm.context().into(), source]);
+    }
+    for id in presets.ids(PresetKind::Models) {
+        let model = ModelPreset::outline(presets, &id)?;
+        let (tokens, context) = (model.image_tokens(), model.llm.context());
+        let source = source(PresetKind::Models, &id)?;
+        table.push([id.into(), "model".into(), parameters(model.params()), tokens.into(), context.into(), source]);
     }
     Ok(table)
 }

@@ -10,6 +10,7 @@ use crate::script::docs::Function;
 const IDS: &[(&str, PresetKind)] = &[
     ("encoder", PresetKind::Encoders),
     ("llm", PresetKind::Llms),
+    ("load", PresetKind::Models),
     ("template", PresetKind::Templates),
     ("recipe", PresetKind::Recipes),
     ("dataset", PresetKind::Datasets),

@@ -11,6 +11,7 @@ pub mod progress;
 mod prompt;
 mod query;
 mod repl;
+mod runs;
 mod sixel;
 mod tokens;
 
@@ -19,16 +20,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use sha2::{Digest, Sha256};
 
 use crate::device::{Settings, keep_freed_memory, set_threads};
 use crate::error::{Error, Result};
 use crate::events::{Interrupt, Listeners};
 use crate::preset::Presets;
-use crate::script::{Outcome, Overrides, Session, SessionOptions};
+use crate::script::{Outcome, Output, Overrides, Session, SessionOptions};
+use crate::train::{Lock, Run};
 use args::{Args, Command};
 use listen::ProgressListener;
 use output::Terminal;
 use progress::Progress;
+use runs::Folders;
 
 /// Exit code of a wrong command line.
 const USAGE: i32 = 2;
@@ -77,6 +81,21 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
                 }
             }
         }
+        Some(Command::Watch { ref run }) => {
+            let opened = session(&args, settings, overrides, Vec::new())?;
+            let progress = Arc::new(Progress::new(args.quiet, std::io::stderr().is_terminal()));
+            runs::watch(run, &ProgressListener::new(progress), &opened.interrupt)?;
+            let run = Run::open(run)?;
+            opened.output.figure(&runs::curve(&run)?, &format!("{}: {}", run.dir().display(), run.status()?));
+            Ok(0)
+        }
+        Some(Command::Rerun { ref run }) => rerun(&args, settings, &Run::open(run)?),
+        Some(Command::Diff { ref a, ref b }) => {
+            let (table, lines, diff) = runs::diff(&Run::open(a)?, &Run::open(b)?)?;
+            output::print_table(&table, args.json);
+            lines.iter().for_each(|line| println!("{line}"));
+            Ok(i32::from(!diff.same_losses()))
+        }
         Some(Command::Ls { what }) => commands::list(&Presets::new(settings.preset_folders.clone()), what, args.json),
         Some(Command::Docs { ref topic, markdown }) => {
             let session = session(&args, settings, overrides, Vec::new())?.session;
@@ -112,6 +131,8 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
 
 struct Opened {
     session: Session,
+    output: Arc<Terminal>,
+    folders: Arc<Folders>,
     /// Makes another session like it.
     fresh: Box<dyn Fn() -> Session>,
     interrupt: Interrupt,
@@ -130,13 +151,26 @@ impl Opened {
 
 /// A session that prints to this terminal and stops on Ctrl-C.
 fn session(args: &Args, settings: &Settings, overrides: Overrides, script_args: Vec<String>) -> Result<Opened> {
+    session_repeating(args, settings, overrides, script_args, None)
+}
+
+/// A session whose script is to repeat a run; the folders of its own runs are remembered.
+fn session_repeating(
+    args: &Args,
+    settings: &Settings,
+    overrides: Overrides,
+    script_args: Vec<String>,
+    repeats: Option<Lock>,
+) -> Result<Opened> {
     let progress = Arc::new(Progress::new(args.quiet, std::io::stderr().is_terminal()));
     let interrupt = Interrupt::default();
     listen_for_signals(&interrupt)?;
     let runs = std::path::PathBuf::from("runs");
     let presets = Presets::new(settings.preset_folders.clone());
     let output = Arc::new(Terminal::new(progress.clone(), args.json, runs.clone()));
-    let listeners = Listeners::default().with(Arc::new(ProgressListener::new(progress)));
+    let folders = Arc::new(Folders::default());
+    let listeners = Listeners::default().with(Arc::new(ProgressListener::new(progress))).with(folders.clone());
+    let shown = output.clone();
     let stop = interrupt.clone();
     let fresh = move || {
         Session::new(SessionOptions {
@@ -147,9 +181,32 @@ fn session(args: &Args, settings: &Settings, overrides: Overrides, script_args: 
             overrides: overrides.clone(),
             args: script_args.clone(),
             runs: runs.clone(),
+            repeats: repeats.clone(),
         })
     };
-    Ok(Opened { session: fresh(), fresh: Box::new(fresh), interrupt })
+    Ok(Opened { session: fresh(), output: shown, folders, fresh: Box::new(fresh), interrupt })
+}
+
+/// Runs the script of a run again and compares the two.
+fn rerun(args: &Args, settings: &Settings, run: &Run) -> Result<i32> {
+    let lock = run.lock()?;
+    if format!("{:x}", Sha256::digest(&lock.script)) != lock.script_sha256 {
+        return Err(crate::error!(Decode, "the script in `{}/run.lock` was changed", run.dir().display()));
+    }
+    let (script, number) = (lock.script.clone(), lock.number);
+    let overrides = Overrides::of_table(&lock.set)?;
+    let mut opened = session_repeating(args, settings, overrides, lock.args.clone(), Some(lock))?;
+    let code = evaluate(&mut opened.session, "run.lock", &script);
+    let code = opened.code(code);
+    match opened.folders.of(number) {
+        Some(again) if code == 0 => {
+            let (table, lines, diff) = runs::diff(run, &again)?;
+            output::print_table(&table, args.json);
+            lines.iter().for_each(|line| println!("{line}"));
+            Ok(i32::from(!diff.same_losses()))
+        }
+        _ => Ok(code),
+    }
 }
 
 /// Evaluates a text, shows its value unless that is `()`, prints an error with its place.

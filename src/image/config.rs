@@ -1,5 +1,6 @@
-//! `preprocessor_config.json` of transformers, in and out: the CLIP, BiT, SigLIP and ViT image processors, old
-//! files with bare numbers as sizes included.
+//! `preprocessor_config.json` of transformers, in and out: the CLIP, BiT (DINOv2), SigLIP and ViT (I-JEPA) image
+//! processors, old files with bare numbers as sizes included. What a file leaves out has the default of its class.
+//! Source: transformers 4.49.0, `image_processing_{clip,bit,siglip,vit}.py`; 5.23 writes the same.
 
 use serde_json::{Map, Value, json};
 
@@ -7,21 +8,30 @@ use super::{ImageProcessor, Resample, Resize};
 use crate::error;
 use crate::error::{Error, Result};
 
-/// A processor class: whether a bare number as size means the shorter edge (else both), whether it crops unless
-/// told otherwise, and its filter when the file names none.
+/// A processor class and what it does unless told otherwise.
 struct Class {
     name: &'static str,
-    shortest_edge: bool,
+    /// Whether it resizes the shorter edge and crops, as CLIP's does; else it resizes to a square and has no crop.
     crops: bool,
     resample: Resample,
+    mean: [f64; 3],
+    std: [f64; 3],
 }
 
-const CLASSES: [Class; 4] = [
-    Class { name: "CLIP", shortest_edge: true, crops: true, resample: Resample::Bicubic },
-    Class { name: "Bit", shortest_edge: true, crops: true, resample: Resample::Bicubic },
-    Class { name: "Siglip", shortest_edge: false, crops: false, resample: Resample::Bicubic },
-    Class { name: "ViT", shortest_edge: false, crops: false, resample: Resample::Bilinear },
-];
+const CLIP: Class = Class {
+    name: "CLIP",
+    crops: true,
+    resample: Resample::Bicubic,
+    mean: [0.48145466, 0.4578275, 0.40821073],
+    std: [0.26862954, 0.26130258, 0.27577711],
+};
+const SIGLIP: Class =
+    Class { name: "Siglip", crops: false, resample: Resample::Bicubic, mean: [0.5; 3], std: [0.5; 3] };
+const CLASSES: [Class; 4] =
+    [CLIP, Class { name: "Bit", ..CLIP }, SIGLIP, Class { name: "ViT", resample: Resample::Bilinear, ..SIGLIP }];
+
+/// Side of the square that every class makes unless told otherwise.
+const SIDE: usize = 224;
 
 impl ImageProcessor {
     /// Reads a `preprocessor_config.json`; `name` is for messages.
@@ -33,10 +43,11 @@ impl ImageProcessor {
         let file = File { json, name };
         let class = file.class()?;
         let resize = if file.flag("do_resize", true)? { file.size(class)? } else { Resize::Keep };
-        let crop = if file.flag("do_center_crop", class.crops)? { Some(file.crop()?) } else { None };
+        // The classes that do not crop ignore the key.
+        let crop = if file.flag("do_center_crop", class.crops)? && class.crops { Some(file.crop()?) } else { None };
         let rescale = if file.flag("do_rescale", true)? { file.rescale()? } else { 1.0 };
         let (mean, std) = match file.flag("do_normalize", true)? {
-            true => (file.channels("image_mean")?, file.channels("image_std")?),
+            true => (file.channels("image_mean", class.mean)?, file.channels("image_std", class.std)?),
             false => ([0.0; 3], [1.0; 3]),
         };
         Ok(ImageProcessor { resize, crop, resample: file.resample(class)?, rescale, mean, std })
@@ -82,10 +93,21 @@ impl File<'_> {
         self.json.get(key).filter(|value| !value.is_null())
     }
 
-    fn need(&self, key: &str) -> Result<&Value> {
-        self.get(key).ok_or_else(|| {
-            error!(Decode, "`{}` has no `{key}`", self.name).help("copy the file the vision tower was published with")
-        })
+    /// The key of the class, where the file names one; only then are there defaults for everything else.
+    fn class_key(&self) -> Option<&'static str> {
+        ["image_processor_type", "feature_extractor_type"].into_iter().find(|key| self.get(key).is_some())
+    }
+
+    /// A value that has a default if the class is known.
+    fn need(&self, key: &str) -> Result<Option<&Value>> {
+        match self.get(key) {
+            None if self.class_key().is_none() => Err(error!(
+                Decode,
+                "`{}` has neither `{key}` nor an `image_processor_type` with a default for it", self.name
+            )
+            .help("copy the file the vision tower was published with")),
+            value => Ok(value),
+        }
     }
 
     fn wrong(&self, key: &str, expected: &str) -> Error {
@@ -94,13 +116,11 @@ impl File<'_> {
     }
 
     fn class(&self) -> Result<&'static Class> {
-        let Some(key) = ["image_processor_type", "feature_extractor_type"].into_iter().find(|k| self.get(k).is_some())
-        else {
-            let named = if self.get("crop_size").is_some() { "CLIP" } else { "Siglip" };
-            return CLASSES.iter().find(|class| class.name == named).ok_or_else(|| self.wrong("size", "known"));
+        let Some(key) = self.class_key() else {
+            return Ok(if self.get("crop_size").is_some() { &CLIP } else { &SIGLIP });
         };
         let full = self.get(key).and_then(Value::as_str).unwrap_or_default();
-        let class = ["ImageProcessorFast", "ImageProcessor", "FeatureExtractor"]
+        let class = ["ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor"]
             .into_iter()
             .find_map(|suffix| full.strip_suffix(suffix))
             .and_then(|name| CLASSES.iter().find(|class| class.name == name));
@@ -116,25 +136,27 @@ impl File<'_> {
     }
 
     fn size(&self, class: &Class) -> Result<Resize> {
-        let size = self.need("size")?;
+        let square = |edge| match class.crops {
+            true => Resize::ShortestEdge(edge),
+            false => Resize::Exact { height: edge, width: edge },
+        };
+        let Some(size) = self.need("size")? else { return Ok(square(SIDE)) };
         if let Some(edge) = pixels(size) {
-            let exact = Resize::Exact { height: edge, width: edge };
-            return Ok(if class.shortest_edge { Resize::ShortestEdge(edge) } else { exact });
+            return Ok(square(edge));
         }
-        match (side(size, "shortest_edge"), side(size, "height"), side(size, "width")) {
-            (Some(edge), None, None) if size.get("longest_edge").is_none() => Ok(Resize::ShortestEdge(edge)),
-            (None, Some(height), Some(width)) => Ok(Resize::Exact { height, width }),
-            _ => Err(self.wrong("size", "a number, {shortest_edge} or {height, width}")),
+        if let (Some(edge), None) = (side(size, "shortest_edge"), size.get("longest_edge").and_then(Value::as_u64)) {
+            return Ok(Resize::ShortestEdge(edge));
+        }
+        match pair(size) {
+            Some((height, width)) => Ok(Resize::Exact { height, width }),
+            None => Err(self.wrong("size", "a number, {shortest_edge} or {height, width}")),
         }
     }
 
     fn crop(&self) -> Result<(usize, usize)> {
-        let size = self.need("crop_size")?;
-        match (pixels(size), side(size, "height"), side(size, "width")) {
-            (Some(edge), _, _) => Ok((edge, edge)),
-            (None, Some(height), Some(width)) => Ok((height, width)),
-            _ => Err(self.wrong("crop_size", "a number or {height, width}")),
-        }
+        let Some(size) = self.need("crop_size")? else { return Ok((SIDE, SIDE)) };
+        let square = pixels(size).map(|edge| (edge, edge));
+        square.or_else(|| pair(size)).ok_or_else(|| self.wrong("crop_size", "a number or {height, width}"))
     }
 
     fn rescale(&self) -> Result<f64> {
@@ -144,10 +166,14 @@ impl File<'_> {
         }
     }
 
-    fn channels(&self, key: &str) -> Result<[f64; 3]> {
-        let values = self.need(key)?.as_array().map(|values| values.iter().filter_map(Value::as_f64).collect());
-        let values: Vec<f64> = values.ok_or_else(|| self.wrong(key, "three numbers"))?;
-        let channels = <[f64; 3]>::try_from(values).map_err(|_| self.wrong(key, "three numbers"))?;
+    fn channels(&self, key: &str, default: [f64; 3]) -> Result<[f64; 3]> {
+        let Some(value) = self.need(key)? else { return Ok(default) };
+        let values: Option<Vec<f64>> = match value.as_array() {
+            Some(values) => values.iter().map(Value::as_f64).collect(),
+            None => value.as_f64().map(|value| vec![value; 3]),
+        };
+        let channels = values.and_then(|values| <[f64; 3]>::try_from(values).ok());
+        let channels = channels.ok_or_else(|| self.wrong(key, "three numbers"))?;
         if key == "image_std" && channels.contains(&0.0) {
             return Err(self.wrong(key, "three numbers other than zero"));
         }
@@ -174,17 +200,28 @@ fn side(size: &Value, key: &str) -> Option<usize> {
     size.get(key).and_then(pixels)
 }
 
+/// `{height, width}`, or the two in an array.
+fn pair(size: &Value) -> Option<(usize, usize)> {
+    match size.as_array().map(Vec::as_slice) {
+        Some([height, width]) => Some((pixels(height)?, pixels(width)?)),
+        Some(_) => None,
+        None => Some((side(size, "height")?, side(size, "width")?)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CLIP: &str = r#"{ "crop_size": 336, "do_center_crop": true, "do_normalize": true, "do_resize": true,
+    const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
+    const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
+    const PUBLISHED: &str = r#"{ "crop_size": 336, "do_center_crop": true, "do_normalize": true, "do_resize": true,
         "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": [0.48145466, 0.4578275, 0.40821073],
         "image_std": [0.26862954, 0.26130258, 0.27577711], "resample": 3, "size": 336 }"#;
 
     #[test]
     fn old_and_new_files_are_read() {
-        let clip = ImageProcessor::from_json(CLIP, "clip").unwrap();
+        let clip = ImageProcessor::from_json(PUBLISHED, "clip").unwrap();
         assert_eq!(clip.resize, Resize::ShortestEdge(336));
         assert_eq!((clip.crop, clip.resample, clip.rescale), (Some((336, 336)), Resample::Bicubic, 1.0 / 255.0));
 
@@ -195,9 +232,28 @@ mod tests {
         assert_eq!((vit.resample, vit.rescale, vit.mean, vit.std), (Resample::Bilinear, 1.0, [0.0; 3], [1.0; 3]));
     }
 
+    /// `Class(arguments)` in transformers 4.49.0 and 5.23.0.
+    #[test]
+    fn absent_keys_have_the_default_of_the_class() {
+        let read = |text: &str| ImageProcessor::from_json(text, "file").unwrap();
+        let clip = read(r#"{ "image_processor_type": "CLIPImageProcessorFast" }"#);
+        assert_eq!((clip.resize, clip.crop), (Resize::ShortestEdge(224), Some((224, 224))));
+        assert_eq!((clip.resample, clip.mean, clip.std), (Resample::Bicubic, CLIP_MEAN, CLIP_STD));
+        let dinov2 = read(
+            r#"{ "image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 256, "longest_edge": null} }"#,
+        );
+        assert_eq!(dinov2, ImageProcessor { resize: Resize::ShortestEdge(256), ..clip });
+        let siglip = read(r#"{ "image_processor_type": "SiglipImageProcessor", "do_center_crop": true }"#);
+        assert_eq!((siglip.resize, siglip.crop), (Resize::Exact { height: 224, width: 224 }, None));
+        assert_eq!((siglip.resample, siglip.mean, siglip.std), (Resample::Bicubic, [0.5; 3], [0.5; 3]));
+        let vit = read(r#"{ "image_processor_type": "ViTImageProcessorPil", "size": [30, 40], "image_mean": 0.25 }"#);
+        let resize = Resize::Exact { height: 30, width: 40 };
+        assert_eq!(vit, ImageProcessor { resize, resample: Resample::Bilinear, mean: [0.25; 3], ..siglip });
+    }
+
     #[test]
     fn what_is_written_is_read_back() {
-        let clip = ImageProcessor::from_json(CLIP, "clip").unwrap();
+        let clip = ImageProcessor::from_json(PUBLISHED, "clip").unwrap();
         let exact = ImageProcessor { resize: Resize::Exact { height: 20, width: 30 }, crop: None, ..clip.clone() };
         let keep = ImageProcessor { resize: Resize::Keep, rescale: 0.5, ..clip.clone() };
         for processor in [clip, exact, keep] {
@@ -208,16 +264,20 @@ mod tests {
     #[test]
     fn a_bad_key_is_named() {
         let cases = [
-            ("\"size\": 336", "\"sizes\": 336", "`clip` has no `size`"),
+            ("\"feature_extractor_type\"", "\"class\"", "`clip` has neither `size` nor an `image_processor_type`"),
             ("\"size\": 336", "\"size\": {\"longest_edge\": 9}", "`size` is {\"longest_edge\":9}, not a number"),
-            ("\"image_mean\"", "\"mean\"", "`clip` has no `image_mean`"),
+            ("0.48145466, ", "", "`image_mean` is [0.4578275,0.40821073], not three numbers"),
             ("\"resample\": 3", "\"resample\": 1", "`resample` is 1, not 2 (bilinear) or 3 (bicubic)"),
             ("CLIPFeatureExtractor", "ConvNextImageProcessor", "is \"ConvNextImageProcessor\", not one of CLIP"),
             ("0.26862954", "0", "`image_std` is [0,"),
             ("\"do_resize\": true", "\"do_resize\": 1", "`do_resize` is 1, not true or false"),
         ];
         for (from, to, message) in cases {
-            let error = ImageProcessor::from_json(&CLIP.replace(from, to), "clip").unwrap_err();
+            let mut text = PUBLISHED.replace(from, to);
+            if from.contains("_type") {
+                text = text.replace("\"size\"", "\"sizes\"");
+            }
+            let error = ImageProcessor::from_json(&text, "clip").unwrap_err();
             assert!(error.message().contains(message), "{error}");
         }
     }

@@ -57,6 +57,16 @@ impl ImageProcessor {
         self.crop.unwrap_or_else(|| self.resized(width, height))
     }
 
+    /// The same processor, resizing and cropping to squares of `side` pixels.
+    pub fn with_side(self, side: usize) -> Self {
+        let resize = match self.resize {
+            Resize::ShortestEdge(_) => Resize::ShortestEdge(side),
+            Resize::Exact { .. } => Resize::Exact { height: side, width: side },
+            Resize::Keep => Resize::Keep,
+        };
+        ImageProcessor { resize, crop: self.crop.map(|_| (side, side)), ..self }
+    }
+
     /// The pixels a vision tower takes, (3, height, width) in row-major order.
     ///
     /// # Errors

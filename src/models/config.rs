@@ -45,6 +45,14 @@ impl Config {
         self.get(key).map_or(Ok(default), |value| self.whole(key, value))
     }
 
+    /// A side in pixels: a whole number, or a pair of equal ones.
+    pub fn side(&self, key: &str, default: usize) -> Result<usize> {
+        match self.get(key).and_then(Value::as_array).map(Vec::as_slice) {
+            Some([height, width]) if height == width => self.whole(key, height),
+            _ => self.usize(key, default),
+        }
+    }
+
     /// A number.
     pub fn f64(&self, key: &str, default: f64) -> Result<f64> {
         self.get(key).map_or(Ok(default), |value| value.as_f64().ok_or_else(|| self.wrong(key, value, "a number")))

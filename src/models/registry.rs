@@ -11,7 +11,16 @@ use crate::nn::vit::{Vit, VitSpec};
 use crate::weights::{Builder, Finished, ParamSet, Quantize, Source};
 
 /// Vision towers.
-pub const ENCODERS: &Table<VitSpec> = &[("clip", encoders::clip::spec), ("clip_vision_model", encoders::clip::spec)];
+pub const ENCODERS: &Table<VitSpec> = &[
+    ("clip", encoders::clip::spec),
+    ("clip_vision_model", encoders::clip::spec),
+    ("siglip", encoders::siglip::spec),
+    ("siglip_vision_model", encoders::siglip::spec),
+    ("dinov2", encoders::dinov2::spec),
+    ("dinov2_with_registers", encoders::dinov2_with_registers::spec),
+    ("vit", encoders::vit::spec),
+    ("ijepa", encoders::ijepa::spec),
+];
 
 /// LLMs.
 pub const LLMS: &Table<DecoderSpec> = &[
@@ -52,7 +61,13 @@ impl Target {
 
 /// The spec of a vision tower's config.json.
 pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
-    lookup(ENCODERS, &config.string("model_type", "")?, "vision tower")?(config)
+    let model_type = config.string("model_type", "")?;
+    if model_type.starts_with("siglip2") {
+        return Err(encoders::siglip::naflex(config, &model_type));
+    }
+    let spec = lookup(ENCODERS, &model_type, "vision tower")?(config)?;
+    spec.check()?;
+    Ok(spec)
 }
 
 /// The spec of an LLM's config.json.

@@ -7,5 +7,6 @@ pub mod linear;
 pub mod norm;
 pub mod ops;
 pub mod packing;
+pub mod resample;
 pub mod rope;
 pub mod vit;

@@ -43,6 +43,14 @@ impl Options {
         self.get(key, "a whole number from 0", |value| value.as_int().ok().and_then(|n| usize::try_from(n).ok()))
     }
 
+    /// An array of such numbers.
+    pub(super) fn counts(&self, key: &str) -> Result<Option<Vec<usize>>> {
+        let count = |value: &Dynamic| value.as_int().ok().and_then(|n| usize::try_from(n).ok());
+        self.get(key, "an array of whole numbers from 0", |value| {
+            value.read_lock::<Array>()?.iter().map(count).collect()
+        })
+    }
+
     pub(super) fn float(&self, key: &str) -> Result<Option<f64>> {
         self.get(key, "a number", number)
     }

@@ -71,7 +71,7 @@ fn place(target: &Target) -> String {
 impl fmt::Display for EncoderHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let encoder = &self.0;
-        let (params, place) = (show::count(encoder.params.count()), place(encoder.target()));
+        let (params, place) = (show::count(encoder.count()), place(encoder.target()));
         let (tokens, width) = (encoder.tokens(), encoder.width());
         write!(f, "Encoder({}, {tokens} tokens x {width}, {params}, {place})", encoder.id)
     }

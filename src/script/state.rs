@@ -50,6 +50,8 @@ pub struct SessionOptions {
     pub args: Vec<String>,
     /// Where run folders go.
     pub runs: PathBuf,
+    /// The run that the script is to repeat, where it is not run for its own sake.
+    pub repeats: Option<Lock>,
 }
 
 /// What the API functions of one session share.
@@ -61,6 +63,8 @@ struct Shared {
     seed: AtomicU64,
     /// Runs of this session so far: part of their folders' names.
     runs: AtomicU64,
+    /// Trainers of this session so far.
+    trainers: AtomicU64,
     script: Mutex<String>,
 }
 
@@ -68,8 +72,9 @@ impl State {
     pub(super) fn new(options: SessionOptions) -> Self {
         // `--set seed=n` is for everything that takes a seed, not for trainers alone.
         let seed = options.overrides.train.get("seed").and_then(Value::as_integer).unwrap_or(0);
-        let (seed, runs) = (AtomicU64::new(seed as u64), AtomicU64::new(0));
-        State(Arc::new(Shared { options, seed, runs, script: Mutex::default() }))
+        let seed = AtomicU64::new(seed as u64);
+        let (runs, trainers) = (AtomicU64::default(), AtomicU64::default());
+        State(Arc::new(Shared { options, seed, runs, trainers, script: Mutex::default() }))
     }
 
     /// The state of the session a native function was called in.
@@ -115,14 +120,27 @@ impl State {
         *self.0.script.lock().unwrap_or_else(PoisonError::into_inner) = text.to_string();
     }
 
+    /// The number of the next trainer, from 0.
+    pub(super) fn next_trainer(&self) -> u64 {
+        self.0.trainers.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// The run that the trainer of this number repeats.
+    pub(super) fn repeats(&self, number: u64) -> Option<Lock> {
+        self.0.options.repeats.clone().filter(|lock| lock.number == number)
+    }
+
     /// What run.lock says about program and script.
-    pub(super) fn lock(&self) -> Lock {
+    pub(super) fn lock(&self, number: u64) -> Lock {
         let script = self.0.script.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Lock {
             llmore: env!("CARGO_PKG_VERSION").to_string(),
             threads: rayon::current_num_threads(),
             script_sha256: format!("{:x}", Sha256::digest(&script)),
             script,
+            args: self.args().to_vec(),
+            number,
+            set: self.overrides().table(),
             ..Lock::default()
         }
     }
@@ -146,6 +164,7 @@ impl State {
         match kind {
             PresetKind::Encoders => "tiny-clip",
             PresetKind::Llms => "tiny-llama",
+            PresetKind::Models => "tiny-llava",
             PresetKind::Datasets => "tiny-instruct",
             PresetKind::Benchmarks => "tiny-vqa",
             PresetKind::Recipes => "llava-more-tiny",
@@ -178,6 +197,24 @@ impl Overrides {
         }
         overrides.check()?;
         Ok(overrides)
+    }
+
+    /// The pairs again, for run.lock.
+    fn table(&self) -> Table {
+        let mut table = self.train.clone();
+        if let Some(limit) = self.limit {
+            table.insert("limit".to_string(), Value::Integer(limit as i64));
+        }
+        if self.smoke {
+            table.insert("smoke".to_string(), Value::Boolean(true));
+        }
+        table
+    }
+
+    /// The overrides of a run.lock.
+    pub fn of_table(table: &Table) -> Result<Self> {
+        let pairs: Vec<String> = table.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        Overrides::parse(&pairs)
     }
 
     /// The options that go over those of every trainer.

@@ -64,7 +64,7 @@ impl Trainer {
 
     pub(super) fn resume_from(&mut self, folder: &Path) -> Result<()> {
         let run = Run::open(folder)?;
-        self.refuse_drift(&run)?;
+        self.refuse_drift(&run.lock()?)?;
         let Some((step, path)) = checkpoints(run.dir())?.pop() else {
             return Err(error!(Missing, "there is no complete checkpoint").help("start again with `t.fit()`"));
         };
@@ -84,13 +84,12 @@ impl Trainer {
     }
 
     /// A run goes on only under the options, data and code it was started with.
-    fn refuse_drift(&self, run: &Run) -> Result<()> {
-        let (then, now) = (run.lock()?, self.lock()?);
-        let differences = then.differences(&now);
+    pub(super) fn refuse_drift(&self, then: &Lock) -> Result<()> {
+        let differences = then.differences(&self.lock()?);
         if differences.is_empty() {
             return Ok(());
         }
-        Err(error!(Train, "this trainer is not the one that was interrupted: {}", differences.join("; "))
+        Err(error!(Train, "this trainer is not the one of run.lock: {}", differences.join("; "))
             .help("make the trainer with the options of run.lock, or start a new run"))
     }
 

@@ -3,6 +3,7 @@
 
 mod audit;
 mod checkpoint;
+mod diff;
 mod gradients;
 mod optimizer;
 mod options;
@@ -10,9 +11,11 @@ mod plan;
 mod recipe;
 mod run;
 mod schedule;
+mod tensorboard;
 mod trainer;
 
 pub use audit::Audit;
+pub use diff::{Difference, LossDifference, RunDiff};
 pub use options::{LossKind, TrainOptions};
 pub use plan::Plan;
 pub use recipe::{Recipe, Stage};

@@ -26,6 +26,15 @@ pub struct Lock {
     pub script_sha256: String,
     /// The script as it was run.
     pub script: String,
+    /// What the script saw as `args`.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Which trainer of the script this is, from 0.
+    #[serde(default)]
+    pub number: u64,
+    /// `--set` of the command line.
+    #[serde(default)]
+    pub set: Table,
     /// Every option of the trainer with its resolved value.
     pub options: Table,
 }

@@ -12,6 +12,7 @@ use super::gradients::Gradients;
 use super::optimizer::{Optimizer, Trained};
 use super::options::{LossKind, TrainOptions};
 use super::run::{Lock, Run};
+use super::tensorboard::TensorBoard;
 use crate::data::order::positions;
 use crate::data::{Dataset, Sample};
 use crate::error::{Context, Kind, Result};
@@ -34,6 +35,8 @@ pub struct TrainerSetup {
     pub lock: Lock,
     /// Where the run goes unless `out` says.
     pub folder: PathBuf,
+    /// The run that this one repeats: `fit` refuses to start when they would differ.
+    pub repeats: Option<Lock>,
 }
 
 /// How `fit` ended.
@@ -449,11 +452,16 @@ impl Trainer {
         let folder = self.options.out.clone().unwrap_or_else(|| self.setup.folder.clone());
         let run = match self.run.take() {
             Some(run) => run,
-            None => Run::create(&folder, &self.lock()?)?,
+            None => {
+                if let Some(repeated) = &self.setup.repeats {
+                    self.refuse_drift(repeated).context(|| "this would not be the same run".to_string())?;
+                }
+                Run::create(&folder, &self.lock()?)?
+            }
         };
-        let events = run.event_file()?;
+        let (events, board) = (run.event_file()?, TensorBoard::create(run.dir())?);
         self.run = Some(run);
-        Ok(self.setup.listeners.with(Arc::new(events)))
+        Ok(self.setup.listeners.with(Arc::new(events)).with(Arc::new(board)))
     }
 
     /// Loads the newest complete checkpoint of a run into this trainer, which must have been made alike.

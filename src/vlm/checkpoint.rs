@@ -11,6 +11,7 @@ use super::{
 use crate::assets::Folder;
 use crate::error::{Context, Result};
 use crate::image::Aspect;
+use crate::models::encoders::s2;
 use crate::models::projectors::pool::PoolKind;
 use crate::models::registry::Target;
 use crate::preset::Presets;
@@ -84,6 +85,7 @@ fn load_encoder(presets: &Presets, origin: &Origin, files: &Arc<TensorFiles>, ta
     let options = EncoderOptions {
         select_layer: layer.or(Some(-2)),
         select: Some(Select::parse(&config.string("mm_vision_select_feature", "patch")?)?),
+        s2: s2::from_config(config)?,
         weights: Weights::Stored,
         seed: 0,
         target: target.clone(),

@@ -5,13 +5,14 @@ use serde::Deserialize;
 use toml::Table;
 
 use super::origin::{Files, Origin, PartPreset, Weights, find};
-use crate::bail;
 use crate::error::{Context, Error, Result};
 use crate::image::{Aspect, Image, ImageProcessor};
 use crate::models::VisionEncoder;
+use crate::models::encoders::s2::Scales;
 use crate::models::registry::{self, Built, Target};
 use crate::preset::{PresetKind, Presets};
 use crate::weights::{ParamSet, Source};
+use crate::{bail, error};
 
 /// Which tokens of a hidden state become visual tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct EncoderOptions {
     pub select_layer: Option<i64>,
     pub select: Option<Select>,
     pub weights: Weights,
+    /// Sides in pixels of the scales the picture is seen at, in any order; one scale without.
+    pub s2: Option<Vec<usize>>,
     pub seed: u64,
     pub target: Target,
 }
@@ -64,6 +67,7 @@ struct EncoderPreset {
     random: bool,
     select_layer: Option<i64>,
     select: Option<String>,
+    s2: Option<Vec<usize>>,
 }
 
 impl PartPreset for EncoderPreset {
@@ -80,9 +84,14 @@ pub struct Encoder {
     pub params: ParamSet,
     /// Tensors of the checkpoint that no layer uses (post-norm, pooling head).
     pub unused: Vec<(String, Tensor)>,
+    /// The processor of the tower's own size; with S2, [`Encoder::preprocess`] has it make the largest scale.
     pub processor: ImageProcessor,
     pub select_layer: i64,
     pub select: Select,
+    /// The scales of S2, where it has several.
+    pub scales: Option<Scales>,
+    /// (height, width) of the pixels that features are made of, for a square picture.
+    input: (usize, usize),
     weights: Weights,
     target: Target,
 }
@@ -94,6 +103,7 @@ impl Encoder {
         if let Some(preset) = preset {
             options.weights = options.weights.or_random(preset.random);
             options.select_layer = options.select_layer.or(preset.select_layer);
+            options.s2 = options.s2.or(preset.s2);
             if let (None, Some(name)) = (options.select, &preset.select) {
                 options.select = Some(Select::parse(name)?);
             }
@@ -110,37 +120,78 @@ impl Encoder {
         let built = registry::encoder(&origin.config, source, &options.target).context(|| format!("encoder `{id}`"))?;
         let Built { model: tower, params, unused } = built;
         let spec = tower.spec();
-        let (height, width) = processor.output_size(spec.image_size, spec.image_size);
-        if (height, width) != (spec.image_size, spec.image_size) {
-            bail!(
-                Shape,
-                "encoder `{id}`: the processor gives {width} x {height} pixels, the tower takes {0} x {0}",
-                spec.image_size
-            );
-        }
+        let scales = options.s2.clone().map(|sides| Scales::new(sides, spec)).transpose();
+        let scales = scales.context(|| format!("encoder `{id}`"))?;
+        let input = match &scales {
+            None => {
+                let (height, width) = processor.output_size(spec.image_size, spec.image_size);
+                spec.patches(height, width).context(|| format!("encoder `{id}` with what its processor gives"))?;
+                (height, width)
+            }
+            Some(scales) => {
+                let side = scales.largest();
+                if processor.clone().with_side(side).output_size(side, side) != (side, side) {
+                    bail!(Shape, "encoder `{id}`: its processor does not give squares, as s2 needs");
+                }
+                (side, side)
+            }
+        };
         let select_layer = options.select_layer.unwrap_or(-2);
         let states = spec.layers as i64 + 1;
         if !(-states..states).contains(&select_layer) {
             bail!(Option, "encoder `{id}`: select_layer {select_layer} is not one of its {states} hidden states");
         }
         let select = options.select.unwrap_or(Select::Patch);
+        if scales.is_some() && select != Select::Patch {
+            bail!(Option, "encoder `{id}`: s2 joins maps of patches, so `select` cannot be {}", select.name());
+        }
         let EncoderOptions { weights, target, .. } = options;
         let id = id.to_string();
-        Ok(Encoder { id, origin, tower, params, unused, processor, select_layer, select, weights, target })
+        Ok(Encoder {
+            id,
+            origin,
+            tower,
+            params,
+            unused,
+            processor,
+            select_layer,
+            select,
+            scales,
+            input,
+            weights,
+            target,
+        })
+    }
+
+    /// Number of weights: those of the features, and what published towers of this architecture hold beside them.
+    pub fn count(&self) -> usize {
+        let (prefixes, unread) = (self.tower.spec().names.prefixes, self.tower.spec().unread());
+        let is = |unused: &str, name: &str| {
+            prefixes.iter().any(|prefix| unused.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(name)))
+        };
+        let held = |name: &str| self.weights == Weights::None || self.unused.iter().any(|(unused, _)| is(unused, name));
+        self.params.count() + unread.iter().filter(|(name, _)| held(name)).map(|(_, count)| count).sum::<usize>()
     }
 
     /// Width of the features.
     pub fn width(&self) -> usize {
-        self.tower.spec().width
+        self.tower.spec().width * self.scales.as_ref().map_or(1, |scales| scales.sides().len())
     }
 
     /// Visual tokens per image.
     pub fn tokens(&self) -> usize {
         let spec = self.tower.spec();
+        let (height, width) = self.scales.as_ref().map_or(self.input, |scales| (scales.smallest(), scales.smallest()));
+        let patches = height / spec.patch_size * (width / spec.patch_size);
         match self.select {
-            Select::Patch => spec.grid() * spec.grid(),
-            Select::ClsPatch => spec.sequence(),
+            Select::Patch => patches,
+            Select::ClsPatch => patches + spec.extra_tokens(),
         }
+    }
+
+    /// Side of the pixels it takes from its processor, the longer one if they differ.
+    pub fn image_size(&self) -> usize {
+        self.input.0.max(self.input.1)
     }
 
     /// dtype and device.
@@ -148,23 +199,52 @@ impl Encoder {
         &self.target
     }
 
-    /// Pixels (3, height, width) as the reference image processor gives them.
+    /// Pixels (3, height, width) as the reference image processor gives them; with S2, of the largest scale.
     pub fn preprocess(&self, image: &Image, aspect: Aspect) -> Result<Tensor> {
-        let pixels = self.processor.preprocess(image, aspect)?;
-        let (height, width) = match aspect {
-            Aspect::Square => self.processor.output_size(image.width, image.height),
-            Aspect::Pad => {
-                let side = image.width.max(image.height);
-                self.processor.output_size(side, side)
-            }
-        };
-        Ok(Tensor::from_vec(pixels, (3, height, width), &Device::Cpu)?)
+        match &self.scales {
+            Some(scales) => processed(&self.processor.clone().with_side(scales.largest()), image, aspect),
+            None => self.tower_pixels(image, aspect),
+        }
     }
 
-    /// All hidden states of pixels (batch, 3, height, width), each (batch, sequence, width).
+    /// Pixels of the tower's own size, for [`Encoder::hidden_states`]; without S2 the same.
+    pub fn tower_pixels(&self, image: &Image, aspect: Aspect) -> Result<Tensor> {
+        processed(&self.processor, image, aspect)
+    }
+
+    /// [`Encoder::preprocess`] for features, which have to be equally many for every picture.
+    ///
+    /// # Errors
+    /// `Shape` when the processor gives this picture another size than a square one.
+    pub fn pixels(&self, image: &Image, aspect: Aspect) -> Result<Tensor> {
+        let pixels = self.preprocess(image, aspect)?;
+        let (_, height, width) = pixels.dims3()?;
+        if (height, width) != self.input {
+            return Err(error!(
+                Shape,
+                "encoder `{}`: a picture of {} x {} becomes {width} x {height} pixels, others {} x {}",
+                self.id,
+                image.width,
+                image.height,
+                self.input.1,
+                self.input.0
+            )
+            .help("its processor does not crop: use `image: \"pad\"`"));
+        }
+        Ok(pixels)
+    }
+
+    /// All hidden states of the tower, for pixels (batch, 3, height, width) of a size it takes: each
+    /// (batch, sequence, width).
     pub fn hidden_states(&self, pixels: &Tensor) -> Result<Vec<Tensor>> {
         self.ready()?;
-        Ok(self.tower.hidden_states(&self.place(pixels)?, self.tower.spec().layers)?)
+        self.states(&self.place(pixels)?, self.tower.spec().layers)
+    }
+
+    fn states(&self, pixels: &Tensor, blocks: usize) -> Result<Vec<Tensor>> {
+        let (.., height, width) = pixels.dims4()?;
+        self.tower.spec().patches(height, width).context(|| format!("encoder `{}`", self.id))?;
+        Ok(self.tower.hidden_states(pixels, blocks)?)
     }
 
     /// The hidden state that is read, counted from 0.
@@ -175,9 +255,7 @@ impl Encoder {
 
     /// Whether the selected features depend on a parameter of this name.
     pub fn is_used(&self, name: &str) -> bool {
-        let block = name.strip_prefix(self.tower.spec().names.blocks).and_then(|rest| rest.strip_prefix('.'));
-        let index = block.and_then(|rest| rest.split('.').next()).and_then(|index| index.parse::<usize>().ok());
-        index.is_none_or(|index| index < self.state())
+        self.tower.spec().block_of(name).is_none_or(|block| block < self.state())
     }
 
     /// Selected features of pixels (batch, 3, height, width): (batch, tokens, width). Blocks after the selected
@@ -196,12 +274,21 @@ impl Encoder {
     }
 
     fn encode_together(&self, pixels: &Tensor) -> Result<Tensor> {
-        let spec = self.tower.spec();
-        let mut states = self.tower.hidden_states(&self.place(pixels)?, self.state())?;
+        let pixels = self.place(pixels)?;
+        match &self.scales {
+            Some(scales) => scales.features(&pixels, |tiles| self.selected(tiles)),
+            None => self.selected(&pixels),
+        }
+    }
+
+    /// The selected tokens of the selected layer, for pixels the tower takes.
+    fn selected(&self, pixels: &Tensor) -> Result<Tensor> {
+        let mut states = self.states(pixels, self.state())?;
         let Some(state) = states.pop() else { bail!(Tensor, "encoder `{}` gave no hidden state", self.id) };
+        let extra = self.tower.spec().extra_tokens();
         match self.select {
             Select::ClsPatch => Ok(state),
-            Select::Patch => Ok(state.narrow(1, spec.extra_tokens(), spec.sequence() - spec.extra_tokens())?),
+            Select::Patch => Ok(state.narrow(1, extra, state.dim(1)? - extra)?),
         }
     }
 
@@ -218,4 +305,14 @@ impl Encoder {
     fn place(&self, pixels: &Tensor) -> Result<Tensor> {
         Ok(pixels.to_device(&self.target.device)?.to_dtype(self.target.dtype)?)
     }
+}
+
+fn processed(processor: &ImageProcessor, image: &Image, aspect: Aspect) -> Result<Tensor> {
+    let pixels = processor.preprocess(image, aspect)?;
+    let side = image.width.max(image.height);
+    let (height, width) = match aspect {
+        Aspect::Square => processor.output_size(image.width, image.height),
+        Aspect::Pad => processor.output_size(side, side),
+    };
+    Ok(Tensor::from_vec(pixels, (3, height, width), &Device::Cpu)?)
 }

@@ -44,7 +44,7 @@ impl FeatureCache {
         let mut fresh: HashMap<&str, Tensor> = HashMap::new();
         if !missing.is_empty() {
             let pixels =
-                missing.par_iter().map(|&i| vlm.encoder.preprocess(&open(i)?, aspect)).collect::<Result<Vec<_>>>()?;
+                missing.par_iter().map(|&i| vlm.encoder.pixels(&open(i)?, aspect)).collect::<Result<Vec<_>>>()?;
             let features = vlm.encoder.encode(&Tensor::stack(&pixels, 0)?)?;
             for (row, &i) in missing.iter().enumerate() {
                 // A copy of its own, so that a kept row does not hold the whole batch.

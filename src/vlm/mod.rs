@@ -7,6 +7,7 @@ mod features;
 pub mod generate;
 mod llm;
 mod origin;
+mod preset;
 mod projector;
 mod save;
 mod splice;
@@ -19,6 +20,7 @@ pub use encoder::{Encoder, EncoderOptions, Select};
 pub use features::FeatureCache;
 pub use llm::{Llm, LlmOptions};
 pub use origin::{Origin, Weights};
+pub use preset::ModelPreset;
 pub use projector::{ProjectorChoice, ProjectorPart};
 pub use splice::{Batch, Sequence, batch};
 
@@ -142,7 +144,7 @@ impl Vlm {
 
     /// Number of weights.
     pub fn params(&self) -> usize {
-        self.encoder.params.count() + self.projector.params.count() + self.llm.params.count()
+        self.encoder.count() + self.projector.params.count() + self.llm.params.count()
     }
 
     /// Every parameter with its part and its checkpoint name.
@@ -190,7 +192,7 @@ impl Vlm {
 
     /// Visual features before the projector, (images, tokens, encoder width).
     pub fn features(&self, images: &[&Image], aspect: Aspect) -> Result<Tensor> {
-        let pixels = images.iter().map(|image| self.encoder.preprocess(image, aspect)).collect::<Result<Vec<_>>>()?;
+        let pixels = images.iter().map(|image| self.encoder.pixels(image, aspect)).collect::<Result<Vec<_>>>()?;
         self.encoder.encode(&Tensor::stack(&pixels, 0)?)
     }
 

@@ -94,6 +94,11 @@ impl Vlm {
         for (key, value) in keys {
             config.insert(key.to_string(), value);
         }
+        if let Some(scales) = &self.encoder.scales {
+            let sides: Vec<String> = scales.sides().iter().map(usize::to_string).collect();
+            config.insert("s2".to_string(), json!(true));
+            config.insert("s2_scales".to_string(), json!(sides.join(",")));
+        }
         if let Some(pool) = &self.projector.pool {
             config.insert(POOL.to_string(), json!(pool.kind.name()));
             config.insert(POOL_TOKENS.to_string(), json!(pool.tokens));

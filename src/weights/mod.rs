@@ -26,6 +26,7 @@ use crate::{bail, error};
 pub enum Init {
     Zeros,
     Ones,
+    Constant(f64),
     /// Normal with this standard deviation.
     Normal(f64),
     /// Uniform in (-bound, bound); torch's `Linear` uses 1 / sqrt(in).
@@ -108,7 +109,7 @@ impl Builder {
         Ok(match &self.source {
             Source::Files { files, prefix } if !files.has(&format!("{prefix}{full}")) => {
                 self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{prefix}{full}"));
-                // Of no size: the shape is whatever a config says, and nobody computes with it.
+                // `finish` fails; until then the config's sizes take no memory.
                 Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape)?
             }
             Source::Files { files, prefix } => {
@@ -218,6 +219,7 @@ fn random(seed: u64, name: &str, shape: &[usize], init: Init) -> candle_core::Re
     let values: Vec<f32> = match init {
         Init::Zeros => vec![0.0; count],
         Init::Ones => vec![1.0; count],
+        Init::Constant(value) => vec![value as f32; count],
         Init::Normal(deviation) => (0..count as u64).map(|i| (rng.normal(i) * deviation) as f32).collect(),
         Init::Uniform(bound) => (0..count as u64).map(|i| ((2.0 * rng.uniform(i) - 1.0) * bound) as f32).collect(),
     };

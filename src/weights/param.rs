@@ -122,20 +122,22 @@ impl Param {
         Ok(())
     }
 
-    /// Replaces the values.
+    /// Replaces the values. A frozen tensor gets another id by it, so that what was derived from it can be kept by id.
     ///
     /// # Errors
     /// For a quantized parameter.
     pub fn assign(&self, values: &Tensor) -> Result<()> {
         let mut cell = self.cell()?.write().unwrap_or_else(PoisonError::into_inner);
         let values = values.to_dtype(cell.tensor.dtype())?.to_device(cell.tensor.device())?;
-        match &cell.var {
-            Some(var) => var.set(&values),
-            None => {
-                cell.tensor = values;
-                Ok(())
-            }
+        let Some(var) = cell.var.clone() else {
+            cell.tensor = values;
+            return Ok(());
+        };
+        var.set(&values)?;
+        if !cell.tensor.is_variable() {
+            cell.tensor = var.as_tensor().detach();
         }
+        Ok(())
     }
 
     fn cell(&self) -> Result<&RwLock<Cell>> {
@@ -205,6 +207,9 @@ mod tests {
         assert!(!(param.tensor() * 2.0).unwrap().track_op());
         param.assign(&Tensor::new(&[5f32, 6.0], &Device::Cpu).unwrap()).unwrap();
         assert_eq!(before.to_vec1::<f32>().unwrap(), [5.0, 6.0]);
+        let frozen = param.tensor().id();
+        param.assign(&Tensor::new(&[7f32, 8.0], &Device::Cpu).unwrap()).unwrap();
+        assert_ne!(frozen, param.tensor().id());
         param.set_trainable(true).unwrap();
         assert_eq!(param.tensor().id(), before.id());
     }

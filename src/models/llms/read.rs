@@ -146,7 +146,7 @@ pub(super) fn rope(config: &Config, parameters: &Config, head_dim: usize, base: 
     let base = parameters.f64("rope_theta", base)?;
     let part = parameters.f64("partial_rotary_factor", config.f64("partial_rotary_factor", 1.0)?)?;
     let rotary_dim = (head_dim as f64 * part) as usize;
-    if base <= 0.0 || !(0.0..=1.0).contains(&part) || rotary_dim % 2 != 0 {
+    if base <= 0.0 || !(0.0..=1.0).contains(&part) || !rotary_dim.is_multiple_of(2) {
         bail!(
             Shape,
             "a rope of base {base} cannot rotate {part} of a head of {head_dim}: an even number of values is needed"

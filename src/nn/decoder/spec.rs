@@ -107,7 +107,7 @@ impl DecoderSpec {
         let window = self.window.as_ref()?;
         let local = match &window.layers {
             Local::All => true,
-            Local::ExceptEvery(period) => (layer + 1) % (*period).max(1) != 0,
+            Local::ExceptEvery(period) => !(layer + 1).is_multiple_of(*period),
             Local::From(first) => layer >= *first,
             Local::Listed(local) => local.get(layer).copied().unwrap_or(false),
         };

@@ -49,12 +49,13 @@ fn seed(options: &Options, state: &State) -> Result<u64> {
 }
 
 fn open_encoder(state: &State, id: &str, map: Map) -> Result<EncoderHandle> {
-    let keys = ["select_layer", "select", "weights", "seed", "dtype", "device"];
+    let keys = ["select_layer", "select", "s2", "weights", "seed", "dtype", "device"];
     let options = Options::new(map, "encoder", &keys)?;
     let select = options.string("select")?.map(|name| Select::parse(&name)).transpose()?;
     let options = EncoderOptions {
         select_layer: options.int("select_layer")?,
         select,
+        s2: options.counts("s2")?,
         weights: weights(&options)?,
         seed: seed(&options, state)?,
         target: target(&options)?,
@@ -133,11 +134,15 @@ pub mod build {
     }
 
     /// Opens a vision encoder with options: `select_layer` (-2 is the output of the last block but one), `select`
-    /// ("patch" or "cls_patch"), `weights` ("random", or "none": facts and preprocessing only), `seed`, `dtype`, `device`.
+    /// ("patch" or "cls_patch"), `s2`, `weights` ("random", or "none": facts and preprocessing only), `seed`, `dtype`,
+    /// `device`. `s2` lists the sides in pixels of several scales the picture is seen at; their features stand side by
+    /// side in the channels.
     ///
     /// ```rhai
     /// let e = encoder("tiny-clip", #{ select_layer: -1, select: "cls_patch" });
     /// print(e.tokens);  // 65
+    /// let e = encoder("tiny-clip", #{ s2: [64, 128] });
+    /// print(`${e.tokens} tokens of width ${e.width} from ${e.image_size} pixels`);  // 64, 192, 128
     /// ```
     #[rhai_fn(name = "encoder", return_raw)]
     pub fn encoder_with(context: NativeCallContext, id: &str, options: Map) -> Fallible<EncoderHandle> {

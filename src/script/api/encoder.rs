@@ -9,14 +9,14 @@ use super::build::aspect;
 use crate::device::device_name;
 use crate::error;
 use crate::error::Result;
-use crate::image::Aspect;
+use crate::image::{Aspect, Image};
 use crate::script::convert::{Options, shown};
 use crate::script::handles::{EncoderHandle, ImageHandle, TensorHandle, dtype_name};
 
-/// Pixels (1, 3, height, width) of a picture or of a pixel tensor.
-fn pixels(encoder: &EncoderHandle, value: &Dynamic) -> Result<Tensor> {
+/// Pixels (1, 3, height, width) of a picture, by `preprocess`, or of a pixel tensor.
+fn pixels(value: &Dynamic, preprocess: impl Fn(&Image) -> Result<Tensor>) -> Result<Tensor> {
     if let Some(image) = value.clone().try_cast::<ImageHandle>() {
-        return Ok(encoder.0.preprocess(&image.0, Aspect::Square)?.unsqueeze(0)?);
+        return Ok(preprocess(&image.0)?.unsqueeze(0)?);
     }
     match value.clone().try_cast::<TensorHandle>() {
         Some(tensor) if tensor.0.rank() == 3 => Ok(tensor.0.unsqueeze(0)?),
@@ -49,10 +49,10 @@ pub mod encoder {
         e.0.tokens() as i64
     }
 
-    /// Side of the square the tower sees, in pixels.
+    /// Side of the pixels it takes, with `s2` the largest scale.
     #[rhai_fn(get = "image_size", pure)]
     pub fn image_size(e: &mut EncoderHandle) -> i64 {
-        e.0.tower.spec().image_size as i64
+        e.0.image_size() as i64
     }
 
     /// Blocks in the checkpoint.
@@ -64,7 +64,7 @@ pub mod encoder {
     /// Number of weights.
     #[rhai_fn(get = "params", pure)]
     pub fn params(e: &mut EncoderHandle) -> i64 {
-        e.0.params.count() as i64
+        e.0.count() as i64
     }
 
     /// The dtype it computes in.
@@ -112,7 +112,8 @@ pub mod encoder {
         Ok(TensorHandle(e.0.preprocess(&image.0, aspect)?))
     }
 
-    /// All hidden states, each (sequence, width): `[0]` are the embeddings, `[i]` is the output of block i.
+    /// All hidden states of the tower, each (sequence, width): `[0]` are the embeddings, `[i]` is the output of block i.
+    /// Pixels may have any size the tower takes: DINOv2, ViT and I-JEPA interpolate their positions, CLIP and SigLIP do not.
     ///
     /// ```rhai
     /// let states = encoder("tiny-clip").hidden_states(image("tests/fixtures/images/red-circle.png"));
@@ -120,7 +121,8 @@ pub mod encoder {
     /// ```
     #[rhai_fn(name = "hidden_states", return_raw)]
     pub fn hidden_states(e: EncoderHandle, image: Dynamic) -> Fallible<Array> {
-        let states = e.0.hidden_states(&pixels(&e, &image)?)?;
+        let pixels = pixels(&image, |image| e.0.tower_pixels(image, Aspect::Square))?;
+        let states = e.0.hidden_states(&pixels)?;
         let mut array = Array::with_capacity(states.len());
         for state in states {
             array.push(Dynamic::from(TensorHandle(state.squeeze(0).map_err(crate::error::Error::from)?)));
@@ -136,7 +138,7 @@ pub mod encoder {
     /// ```
     #[rhai_fn(name = "encode", return_raw)]
     pub fn encode(e: EncoderHandle, image: Dynamic) -> Fallible<TensorHandle> {
-        let features = e.0.encode(&pixels(&e, &image)?)?;
+        let features = e.0.encode(&pixels(&image, |image| e.0.preprocess(image, Aspect::Square))?)?;
         Ok(TensorHandle(features.squeeze(0).map_err(crate::error::Error::from)?))
     }
 }

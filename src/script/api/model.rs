@@ -66,7 +66,7 @@ fn summary_of(m: &VlmHandle) -> Table {
         .row(part(
             "encoder",
             format!("{}, {} tokens x {}", encoder.id, encoder.tokens(), encoder.width()),
-            encoder.params.count(),
+            encoder.count(),
         ))
         .row(part(
             "projector",

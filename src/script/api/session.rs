@@ -54,7 +54,7 @@ pub mod session {
         Ok(())
     }
 
-    /// The presets of a kind: encoders, llms, templates, recipes, datasets, benchmarks.
+    /// The presets of a kind: encoders, llms, models, templates, recipes, datasets, benchmarks.
     ///
     /// ```rhai
     /// show(presets("recipes"));

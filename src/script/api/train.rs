@@ -26,6 +26,12 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
     let mut options = options;
     options.entry("seed").or_insert(toml::Value::Integer(state.seed() as i64));
     options.extend(state.overrides().train());
+    let number = state.next_trainer();
+    let repeats = state.repeats(number);
+    if repeats.is_some() {
+        // The folder of the run that is repeated is taken.
+        options.remove("out");
+    }
     let options: TrainOptions = typed(options, "trainer")?;
     let template = match &options.template {
         Some(name) => Template::load(state.presets(), name)?,
@@ -37,8 +43,9 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
         aspect,
         listeners: state.listeners().clone(),
         interrupt: state.interrupt().clone(),
-        lock: state.lock(),
+        lock: state.lock(number),
         folder: state.run_folder(&options.name),
+        repeats,
     };
     let trainer = Trainer::new(m.0, d.0, options, setup)?;
     Ok(TrainerHandle(Arc::new(Mutex::new(trainer))))

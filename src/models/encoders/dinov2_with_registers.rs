@@ -1,0 +1,20 @@
+//! DINOv2 with registers: DINOv2 with tokens that hold no patch behind the class token. They have no position, and
+//! positions are resized with antialiasing.
+//! Source: transformers 4.49.0, `configuration_dinov2_with_registers.py` (defaults) and
+//! `modeling_dinov2_with_registers.py` (names); 5.23 writes the same.
+
+use crate::error::Result;
+use crate::models::config::Config;
+use crate::nn::vit::{Positions, Tokens, VitNames, VitSpec};
+
+/// Reads a tower's config.
+pub fn spec(config: &Config) -> Result<VitSpec> {
+    let base = super::dinov2::spec(config)?;
+    Ok(VitSpec {
+        patch_size: config.side("patch_size", 16)?,
+        tokens: Tokens::ClsRegisters(config.usize("num_register_tokens", 4)?),
+        positions: Positions::Bicubic { antialias: true },
+        names: VitNames { prefixes: &["", "dinov2_with_registers."], ..base.names },
+        ..base
+    })
+}
