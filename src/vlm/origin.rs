@@ -115,7 +115,10 @@ pub(super) struct Files<'a> {
 impl Files<'_> {
     fn open(&self, id: &str, weights: Weights) -> Result<Origin> {
         match self.config {
-            None if self.source.starts_with(FETCHED) && !Path::new(self.source).exists() => {
+            Some(_) if self.source.starts_with(FETCHED) && weights == Weights::Stored => {
+                if Path::new(self.source).exists() {
+                    return Origin::open(Folder::parse(self.source));
+                }
                 Err(error!(Missing, "preset `{id}`: no `{}` in this folder", self.source)
                     .help("`scripts/dev/fetch_small_models.sh` fetches it into `models/`"))
             }
