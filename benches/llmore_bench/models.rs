@@ -51,10 +51,7 @@ pub fn llm(name: &str, config: Value) -> Result<Llm> {
 }
 
 fn origin(name: &str, folder: &str, config: Value) -> Origin {
-    Origin {
-        folder: Folder::Embedded(format!("models/{folder}")),
-        config: Config::new(config, format!("the config of `{name}`")),
-    }
+    Origin::new(Folder::Embedded(format!("models/{folder}")), Config::new(config, format!("the config of `{name}`")))
 }
 
 fn embedded(name: &str) -> Result<Value> {

@@ -1,9 +1,13 @@
 //! Text: the tokenizer and the chat templates. Conversations are turns of `human` and `gpt`, as LLaVA's data
 //! sets write them; `<image>` in a turn is where the visual tokens go, id -200 in what comes out.
 
+pub mod gguf;
 mod pieces;
+mod sentencepiece;
 mod template;
+mod tiktoken;
 mod tokenizer;
+mod vocabulary;
 
 use serde::{Deserialize, Serialize};
 

@@ -17,13 +17,20 @@ use crate::script::handles::{EncoderHandle, LlmHandle, ProjectorHandle, VlmHandl
 use crate::script::state::State;
 use crate::text::Template;
 use crate::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Select, Vlm, Weights, checkpoint};
+use crate::weights::Quantize;
 use crate::{bail, device, error};
 
 /// dtype and device of an option map; f32 on the CPU is the default.
 fn target(options: &Options) -> Result<Target> {
     let dtype = device::dtype(&options.string("dtype")?.unwrap_or_else(|| "f32".to_string()))?;
     let device = device::device(&options.string("device")?.unwrap_or_else(|| "cpu".to_string()))?;
-    Ok(Target { dtype, device })
+    Ok(Target { dtype, device, quantize: None })
+}
+
+/// The same, for parts whose linear layers can be quantized.
+fn quantized_target(options: &Options) -> Result<Target> {
+    let quantize = options.string("quantize")?.map(|name| Quantize::parse(&name)).transpose()?;
+    Ok(Target { quantize, ..target(options)? })
 }
 
 /// `weights: "random"` or `"none"`; stored weights are the default.
@@ -57,8 +64,9 @@ fn open_encoder(state: &State, id: &str, map: Map) -> Result<EncoderHandle> {
 }
 
 fn open_llm(state: &State, id: &str, map: Map) -> Result<LlmHandle> {
-    let options = Options::new(map, "llm", &["weights", "seed", "dtype", "device"])?;
-    let options = LlmOptions { weights: weights(&options)?, seed: seed(&options, state)?, target: target(&options)? };
+    let options = Options::new(map, "llm", &["weights", "seed", "dtype", "device", "quantize"])?;
+    let (weights, seed) = (weights(&options)?, seed(&options, state)?);
+    let options = LlmOptions { weights, seed, target: quantized_target(&options)? };
     let id = state.stand_in(PresetKind::Llms, id);
     Ok(LlmHandle(Arc::new(Llm::open(state.presets(), &id, options)?)))
 }
@@ -82,9 +90,9 @@ fn compose(
 }
 
 fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
-    let options = Options::new(map, "load", &["template", "dtype", "device"])?;
+    let options = Options::new(map, "load", &["template", "dtype", "device", "quantize"])?;
     let template = options.string("template")?;
-    let vlm = checkpoint::open(state.presets(), path, template.as_deref(), &target(&options)?)?;
+    let vlm = checkpoint::open(state.presets(), path, template.as_deref(), &quantized_target(&options)?)?;
     Ok(VlmHandle(Arc::new(vlm)))
 }
 
@@ -137,7 +145,8 @@ pub mod build {
         Ok(open_encoder(&State::of(&context)?, id, options)?)
     }
 
-    /// Opens an LLM: a preset id, a folder in Hugging Face layout, or a hub id (`org/name`, `org/name@revision`).
+    /// Opens an LLM: a preset id, a folder in Hugging Face layout, a GGUF file, which becomes f32, or a hub id (`org/name`,
+    /// `org/name@revision`).
     ///
     /// ```rhai
     /// let lm = llm("tiny-llama");
@@ -148,7 +157,10 @@ pub mod build {
         Ok(open_llm(&State::of(&context)?, id, Map::new())?)
     }
 
-    /// Opens an LLM with options: `weights` ("random", or "none": sizes and counts only), `seed`, `dtype`, `device`.
+    /// Opens an LLM with options: `weights` ("random", or "none": sizes and counts only), `seed`, `dtype`, `device`,
+    /// `quantize` ("q8_0", "q6_k", "q5_k", "q4_k", ...; "keep" leaves a GGUF file's blocks as they are): the weights of
+    /// its linear layers stay in blocks of a few bits, for the CPU and not for training. Rows that do not fit the 256
+    /// values of a k type get q8_0, others stay as they are; `storage` says what became of them.
     ///
     /// ```rhai
     /// let lm = llm("tiny-llama", #{ seed: 1 });
@@ -223,7 +235,8 @@ pub mod build {
         Ok(open_model(&State::of(&context)?, path, Map::new())?)
     }
 
-    /// Opens a whole model with options: `template` (instead of what the folder says), `dtype`, `device`.
+    /// Opens a whole model with options: `template` (instead of what the folder says), `dtype`, `device`, `quantize`
+    /// (as for `llm`).
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint", #{ template: "plain" });

@@ -79,6 +79,16 @@ pub mod llm {
         lm.0.params.count() as i64
     }
 
+    /// Bytes of its weights by the type they are stored in.
+    ///
+    /// ```rhai
+    /// print(llm("tiny-llama", #{ quantize: "q8_0" }).storage);
+    /// ```
+    #[rhai_fn(get = "storage", pure)]
+    pub fn storage(lm: &mut LlmHandle) -> Map {
+        lm.0.storage().into_iter().map(|(name, bytes)| (name.into(), Dynamic::from_int(bytes as i64))).collect()
+    }
+
     /// Its tokenizer.
     ///
     /// ```rhai
