@@ -9,6 +9,7 @@ mod hostile;
 mod hub;
 mod images;
 mod parity;
+mod presets;
 mod resume;
 mod runs;
 mod scripting;

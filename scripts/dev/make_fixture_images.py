@@ -1,4 +1,5 @@
-"""Make tests/fixtures/images: a picture in the style of easy-VQA, a truncated PNG, and a text file called .png.
+"""Make what is generated of tests/fixtures/images: a picture in the style of easy-VQA, a truncated PNG, a text file
+called .png, and decode/: small files of every kind with the pixels Pillow makes of them.
 
     python3 -m venv .venv && .venv/bin/pip install -r scripts/dev/requirements.txt
     .venv/bin/python scripts/dev/make_fixture_images.py
@@ -11,6 +12,7 @@ import io
 
 from PIL import Image, ImageDraw
 
+import decode_files
 from packages import ROOT
 
 IMAGES = ROOT / "tests" / "fixtures" / "images"
@@ -32,6 +34,7 @@ def main():
     (IMAGES / "red-circle.png").write_bytes(png)
     (IMAGES / "corrupt.png").write_bytes(png[:len(png) // 2])
     (IMAGES / "not-an-image.png").write_text("This is a text file, whatever its name says.\n")
+    decode_files.write(IMAGES / "decode", Image.open(IMAGES / "rgb-336x336.png").convert("RGB"))
 
 
 if __name__ == "__main__":

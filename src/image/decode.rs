@@ -3,14 +3,14 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageFormat, ImageReader};
 
-use super::Image;
+use super::{Image, gif, jpeg};
 use crate::error::{Error, Result};
 use crate::{bail, error};
 
 /// Pillow refuses larger images too (twice its `MAX_IMAGE_PIXELS`).
-const MAX_PIXELS: u64 = 178_956_970;
+const MAX_PIXELS: usize = 178_956_970;
 
 const FORMATS: [(ImageFormat, &str); 5] = [
     (ImageFormat::Png, "PNG"),
@@ -22,36 +22,50 @@ const FORMATS: [(ImageFormat, &str); 5] = [
 
 pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Image> {
     let (format, kind) = format_of(bytes).map_err(|found| unusable(name, &found))?;
-    let damaged = |found: &dyn std::fmt::Display| {
+    let damaged = |found: String| {
         error!(Decode, "`{name}` is a damaged {kind} file: {found}").help("fetch it again or leave it out")
     };
-    if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
-        return Err(damaged(&format!("it ends after {} bytes, before the image does", bytes.len())));
-    }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.no_limits();
-    let decoder = reader.into_decoder().map_err(|error| damaged(&error))?;
-    let (width, height) = decoder.dimensions();
-    check_size(name, u64::from(width), u64::from(height))?;
-    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| damaged(&error))?;
-    let (width, height) = (width as usize, height as usize);
-    Ok(Image { width, height, pixels: rgb(decoded, is_gray16(format, bytes)).into() })
+    let (width, height) = size_in(bytes, format).map_err(damaged)?;
+    check_size(name, width, height)?;
+    let pixels = match format {
+        ImageFormat::Jpeg => jpeg::rgb(bytes),
+        ImageFormat::Gif => gif::rgb(bytes),
+        _ => reader(bytes, format).decode().map(|decoded| rgb(decoded, format, bytes)).map_err(|e| e.to_string()),
+    };
+    Ok(Image { width, height, pixels: pixels.map_err(damaged)?.into() })
 }
 
 pub(super) fn size_of(bytes: &[u8]) -> Result<(usize, usize)> {
     let (format, kind) = format_of(bytes).map_err(|found| unusable("image", &found))?;
-    let (width, height) = ImageReader::with_format(Cursor::new(bytes), format)
-        .into_dimensions()
-        .map_err(|error| error!(Decode, "damaged {kind} header: {error}"))?;
-    check_size("image", u64::from(width), u64::from(height))?;
-    Ok((width as usize, height as usize))
+    let (width, height) = size_in(bytes, format).map_err(|found| error!(Decode, "damaged {kind} header: {found}"))?;
+    check_size("image", width, height)?;
+    Ok((width, height))
 }
 
-fn check_size(name: &str, width: u64, height: u64) -> Result<()> {
+/// Width and height from the header.
+fn size_in(bytes: &[u8], format: ImageFormat) -> std::result::Result<(usize, usize), String> {
+    match format {
+        ImageFormat::Jpeg => jpeg::size(bytes),
+        ImageFormat::Gif => gif::size(bytes),
+        _ => {
+            let (width, height) = reader(bytes, format).into_dimensions().map_err(|error| error.to_string())?;
+            Ok((width as usize, height as usize))
+        }
+    }
+}
+
+/// Without limits of its own: the size is checked before anything is decoded.
+fn reader(bytes: &[u8], format: ImageFormat) -> ImageReader<Cursor<&[u8]>> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.no_limits();
+    reader
+}
+
+fn check_size(name: &str, width: usize, height: usize) -> Result<()> {
     if width == 0 || height == 0 {
         bail!(Decode, "`{name}` has no pixels: it says {width} x {height}");
     }
-    if width * height > MAX_PIXELS {
+    if width.saturating_mul(height) > MAX_PIXELS {
         return Err(error!(Decode, "`{name}` says it has {width} x {height} pixels, more than {MAX_PIXELS}")
             .help("scale it down first"));
     }
@@ -81,15 +95,17 @@ fn unusable(name: &str, found: &str) -> Error {
     error!(Decode, "`{name}` is not a PNG, JPEG, GIF, BMP or WebP file: {found}")
 }
 
-/// Whether a PNG header says 16 bits of gray without alpha.
-fn is_gray16(format: ImageFormat, bytes: &[u8]) -> bool {
-    format == ImageFormat::Png && bytes.get(24..26) == Some(&[16, 0])
-}
-
-fn rgb(decoded: DynamicImage, gray16: bool) -> Vec<u8> {
+/// Brings what the `image` crate makes of a PNG, BMP or WebP file to Pillow's bytes.
+fn rgb(decoded: DynamicImage, format: ImageFormat, bytes: &[u8]) -> Vec<u8> {
+    // A PNG header that says 16 bits of gray without alpha.
+    let gray16 = format == ImageFormat::Png && bytes.get(24..26) == Some(&[16, 0]);
+    let bmp16 = format == ImageFormat::Bmp && bytes.get(28..30) == Some(&[16, 0]);
     let clip = |sample: u16| sample.min(255) as u8;
     let high = |sample: u16| (sample >> 8) as u8;
     match decoded {
+        DynamicImage::ImageRgb8(image) if bmp16 => {
+            image.as_raw().as_chunks().0.iter().flat_map(|pixel| truncated(*pixel, green_bits(bytes))).collect()
+        }
         DynamicImage::ImageRgb8(image) => image.into_raw(),
         DynamicImage::ImageLuma16(image) => image.as_raw().iter().flat_map(|v| [clip(*v); 3]).collect(),
         // Gray with one transparent level comes with an alpha channel that is not stored.
@@ -104,27 +120,14 @@ fn rgb(decoded: DynamicImage, gray16: bool) -> Vec<u8> {
     }
 }
 
-/// Whether the scans of a JPEG file run to their end marker; decoders fill in what is missing without a word.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    let mut in_scan = false;
-    while let Some(&byte) = bytes.get(at) {
-        let marker = bytes.get(at + 1).copied().unwrap_or(0);
-        match (byte, marker) {
-            (0xff, 0xd9) => return true,
-            (0xff, 0xff) => at += 1,
-            // Inside a scan: an escaped byte or a restart marker.
-            (0xff, 0x00 | 0xd0..=0xd7) if in_scan => at += 2,
-            (0xff, _) => {
-                let length = match bytes.get(at + 2..at + 4) {
-                    Some(length) => usize::from(length[0]) << 8 | usize::from(length[1]),
-                    None => return false,
-                };
-                in_scan = marker == 0xda;
-                at += 2 + length.max(2);
-            }
-            _ => at += 1,
-        }
-    }
-    false
+/// Bits of green in the pixel of a BMP file with 16 bits: 6 where masks (compression 3) say so, else 5.
+fn green_bits(bytes: &[u8]) -> u32 {
+    let has_masks = bytes.get(30) == Some(&3);
+    if has_masks && bytes.get(58..62) == Some(&0x7e0u32.to_le_bytes()) { 6 } else { 5 }
+}
+
+/// Samples of 5 bits (green: `green_bits`) brought to 8 with the fraction cut off, not rounded.
+fn truncated(pixel: [u8; 3], green_bits: u32) -> [u8; 3] {
+    let sample = |value: u8, bits: u32| (u32::from(value >> (8 - bits)) * 255 / ((1 << bits) - 1)) as u8;
+    [sample(pixel[0], 5), sample(pixel[1], green_bits), sample(pixel[2], 5)]
 }

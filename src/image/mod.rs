@@ -3,6 +3,8 @@
 
 mod config;
 mod decode;
+mod gif;
+mod jpeg;
 mod processor;
 mod resize;
 

@@ -1,0 +1,82 @@
+//! JPEG with the very pixels of Pillow: libjpeg-turbo's decoder in C (mozjpeg's branch of it), which Pillow uses too.
+//! libjpeg reports an error by unwinding; the unwinding ends here, and dropping the decoder frees its memory.
+
+use std::cell::Cell;
+use std::io::{self, BufRead, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mozjpeg::{Decompress, Format};
+
+/// Width and height.
+pub(super) fn size(bytes: &[u8]) -> Result<(usize, usize), String> {
+    caught(bytes, |source| Ok(Decompress::new_reader(source)?.size()))
+}
+
+/// RGB of an image whose size the caller has found bearable.
+pub(super) fn rgb(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    caught(bytes, |source| match Decompress::new_reader(source)?.image()? {
+        Format::RGB(mut started) => {
+            let rgb = started.read_scanlines()?;
+            started.finish().map(|()| rgb)
+        }
+        Format::Gray(mut started) => {
+            let gray: Vec<u8> = started.read_scanlines()?;
+            started.finish().map(|()| gray.into_iter().flat_map(|level| [level; 3]).collect())
+        }
+        Format::CMYK(mut started) => {
+            let cmyk: Vec<[u8; 4]> = started.read_scanlines()?;
+            started.finish().map(|()| cmyk.into_iter().flat_map(rgb_of_cmyk).collect())
+        }
+    })
+}
+
+/// Runs libjpeg on the file; the error is its sentence.
+fn caught<T>(bytes: &[u8], read: impl FnOnce(Source) -> io::Result<T>) -> Result<T, String> {
+    let ended = Cell::new(false);
+    let source = Source { rest: bytes, ended: &ended };
+    let found = catch_unwind(AssertUnwindSafe(|| read(source))).unwrap_or_else(|payload| {
+        let sentence = payload.downcast::<String>().map_or_else(|_| "libjpeg failed".to_string(), |found| *found);
+        Err(io::Error::other(sentence))
+    });
+    found.map_err(|error| match ended.get() {
+        true => format!("it ends after {} bytes, before the image does", bytes.len()),
+        false => error.to_string(),
+    })
+}
+
+/// Pillow takes every file with four components for one of Adobe's, whose inks are inverted.
+fn rgb_of_cmyk([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
+    // Pillow's rounded product of two bytes over 255.
+    let inked = |ink: u8| {
+        let product = u32::from(255 - ink) * u32::from(black) + 128;
+        (((product >> 8) + product) >> 8) as u8
+    };
+    [cyan, magenta, yellow].map(|ink| black.saturating_sub(inked(ink)))
+}
+
+/// The file's bytes. To go on after their end is an error; libjpeg would paint the rest gray.
+struct Source<'a> {
+    rest: &'a [u8],
+    ended: &'a Cell<bool>,
+}
+
+impl BufRead for Source<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.rest.is_empty() {
+            self.ended.set(true);
+            // Any kind but `UnexpectedEof`, which mozjpeg forgives.
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(self.rest)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.rest = self.rest.get(amount..).unwrap_or_default();
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.rest.read(buffer)
+    }
+}

@@ -1,0 +1,97 @@
+//! Presets at full size, over a source of weights that records shapes only: sizes and counts are those of
+//! LLaVA-MORE's released models (LLaVA-MORE 2460d39 and the pages of its models and their parts).
+
+use llmore::models::registry::Target;
+use llmore::preset::{PresetKind, Presets};
+use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ModelPreset, Vlm, Weights};
+
+fn encoder(id: &str) -> Encoder {
+    let (weights, seed, target) = (Weights::None, 0, Target::cpu());
+    let options = EncoderOptions { select_layer: None, select: None, s2: None, weights, seed, target };
+    Encoder::open(&Presets::default(), id, options).unwrap()
+}
+
+fn llm(id: &str) -> Llm {
+    let options = LlmOptions { weights: Weights::None, seed: 0, target: Target::cpu() };
+    Llm::open(&Presets::default(), id, options).unwrap()
+}
+
+fn outline(id: &str) -> Vlm {
+    ModelPreset::outline(&Presets::default(), id).unwrap()
+}
+
+#[test]
+fn parts_have_their_published_numbers_of_parameters() {
+    for (id, parameters) in [
+        ("llama-3.1-8b-instruct", 8_030_261_248),
+        ("llama-3-8b-instruct", 8_030_261_248),
+        ("deepseek-r1-distill-llama-8b", 8_030_261_248),
+        ("phi-4-mini-instruct", 3_836_021_760),
+        ("gemma-2-2b-it", 2_614_341_888),
+        ("gemma-2-9b-it", 9_241_705_984),
+        ("vicuna-7b-v1.5", 6_738_415_616),
+        ("mistral-7b-instruct-v0.2", 7_241_732_096),
+        ("qwen2.5-0.5b-instruct", 494_032_768),
+    ] {
+        assert_eq!(llm(id).params.count(), parameters, "{id}");
+    }
+    for (id, parameters, tokens, width) in [
+        ("clip-vit-l-336", 303_507_456, 576, 1024),
+        ("siglip-so400m-384", 428_225_600, 729, 1152),
+        ("siglip2-so400m-384", 428_225_600, 729, 1152),
+        ("dinov2-large", 304_368_640, 256, 1024),
+        ("dinov2-registers-large", 304_372_736, 256, 1024),
+    ] {
+        let encoder = encoder(id);
+        assert_eq!((encoder.count(), encoder.tokens(), encoder.width()), (parameters, tokens, width), "{id}");
+    }
+}
+
+/// Billions with two decimals, as the hub's pages say, the projector's parameters, and the visual tokens.
+#[test]
+fn every_published_row_builds_at_full_size() {
+    for (id, billions, projector, tokens) in [
+        ("llava-more-llama-3.1-8b-clip", "8.35", 20_979_712, 576),
+        ("llava-more-llama-3.1-8b-clip-s2", "8.36", 29_368_320, 576),
+        ("llava-more-llama-3.1-8b-siglip", "8.48", 21_504_000, 729),
+        ("llava-more-llama-3.1-8b-siglip-s2", "8.49", 30_941_184, 729),
+        ("llava-more-deepseek-r1-8b-clip", "8.35", 20_979_712, 576),
+        ("llava-more-phi-4-mini-clip", "4.15", 12_589_056, 576),
+        ("llava-more-phi-4-mini-dinov2", "4.15", 12_589_056, 256),
+        ("llava-more-phi-4-mini-dinov2-registers", "4.15", 12_589_056, 256),
+        ("llava-more-phi-4-mini-siglip", "4.28", 12_982_272, 729),
+        ("llava-more-phi-4-mini-siglip2", "4.28", 12_982_272, 729),
+        ("llava-more-gemma-2-2b-clip", "2.93", 7_672_320, 576),
+        ("llava-more-gemma-2-9b-clip", "9.56", 16_522_240, 576),
+        ("llava-more-gemma-2-9b-dinov2", "9.56", 16_522_240, 256),
+        ("llava-more-gemma-2-9b-dinov2-registers", "9.56", 16_522_240, 256),
+        ("llava-more-gemma-2-9b-siglip", "9.69", 16_980_992, 729),
+        ("llava-more-gemma-2-9b-siglip2", "9.69", 16_980_992, 729),
+        ("llava-1.5-7b", "7.06", 20_979_712, 576),
+        ("llava-1.5-llama-3-8b", "8.35", 20_979_712, 576),
+    ] {
+        let model = outline(id);
+        assert_eq!(format!("{:.2}", model.params() as f64 / 1e9), billions, "{id}");
+        assert_eq!((model.projector.params.count(), model.image_tokens()), (projector, tokens), "{id}");
+    }
+}
+
+#[test]
+fn every_model_preset_has_an_outline_and_a_template() {
+    let presets = Presets::default();
+    let ids = presets.ids(PresetKind::Models);
+    assert!(ids.len() >= 18);
+    for id in ids {
+        let model = outline(&id);
+        assert!(model.image_tokens() < model.llm.context(), "{id}");
+    }
+}
+
+#[test]
+fn what_has_no_weights_says_so() {
+    let model = outline("llava-more-phi-4-mini-clip");
+    let image = llmore::image::Image::filled(8, 8, [1, 2, 3]);
+    let error = model.encoder.encode(&model.encoder.preprocess(&image, model.aspect).unwrap().unsqueeze(0).unwrap());
+    assert!(error.unwrap_err().to_string().contains("opened without weights"));
+    assert!(model.loss(Some(&image), &[]).unwrap_err().to_string().contains("opened without weights"));
+}
