@@ -6,6 +6,7 @@ mod llava_json;
 pub mod order;
 mod pack;
 mod sample;
+pub mod table;
 
 pub use dataset::{Dataset, Items};
 pub use pack::Pack;

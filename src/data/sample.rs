@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::pack::Pack;
+use super::table::Rows;
 use crate::error::{Context, Result};
 use crate::image::Image;
 use crate::text::Turn;
@@ -17,6 +18,13 @@ pub enum ImageSource {
         pack: Arc<Pack>,
         index: usize,
     },
+    /// A picture inside a table's row.
+    Row {
+        rows: Arc<Rows>,
+        row: usize,
+        field: Arc<str>,
+        number: usize,
+    },
     Decoded {
         image: Image,
         key: String,
@@ -29,6 +37,7 @@ impl ImageSource {
         match self {
             ImageSource::File(path) => path.display().to_string(),
             ImageSource::Packed { pack, index } => format!("{}/{index}", pack.name()),
+            ImageSource::Row { rows, row, field, number } => format!("{}, {field} {number}", rows.place(*row)),
             ImageSource::Decoded { key, .. } => key.clone(),
         }
     }
@@ -38,6 +47,9 @@ impl ImageSource {
         match self {
             ImageSource::File(path) => Image::open(path),
             ImageSource::Packed { pack, index } => Image::decode(pack.image(*index)?, &self.key()),
+            ImageSource::Row { rows, row, field, number } => {
+                Image::decode(&rows.image_bytes(*row, field, *number)?, &self.key())
+            }
             ImageSource::Decoded { image, .. } => Ok(image.clone()),
         }
     }
