@@ -1,17 +1,19 @@
-//! The runner: questions in batches, an image encoded once and prefilled once for its questions in a batch.
+//! The runner: questions in batches, an image encoded once and prefilled once for its questions in a batch. A question
+//! whose picture cannot be opened is left out and counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::benchmark::{Benchmark, Item};
 use super::results::Results;
+use crate::data::ImageSource;
 use crate::error;
 use crate::error::{Context, Error, Kind, Result};
 use crate::events::{Event, Interrupt, Listeners};
 use crate::image::Image;
-use crate::text::{Turn, with_image_mark};
+use crate::text::{IMAGE_MARKER, Turn, with_image_mark};
 use crate::vlm::Vlm;
 use crate::vlm::generate::{Group, Sampling, Stops, generate};
 
@@ -36,6 +38,9 @@ pub struct RunOptions {
 const GRAY: [u8; 3] = [128, 128, 128];
 
 /// Asks a model every question, greedily, and scores the answers.
+///
+/// # Errors
+/// What stops a whole batch; the first question's error when none can be asked.
 pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Results> {
     vlm.freeze()?;
     let (start, total) = (Instant::now(), benchmark.items.len() as u64);
@@ -45,72 +50,118 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
     };
     let (unit, listeners) = ("questions".to_string(), &options.listeners);
     listeners.tell(&Event::Start { task: task.clone(), done: 0, total, unit: unit.clone() });
-    let mut outputs: Vec<String> = Vec::with_capacity(benchmark.items.len());
-    let mut score = 0.0;
+    let mut answers: Vec<Result<String>> = Vec::with_capacity(benchmark.items.len());
+    let (mut score, mut answered) = (0.0, 0u64);
     for items in benchmark.items.chunks(options.batch.max(1)) {
         if options.interrupt.is_set() {
-            return Err(Error::new(Kind::Interrupted, format!("{} of {total} questions were answered", outputs.len())));
+            return Err(Error::new(Kind::Interrupted, format!("{} of {total} questions were answered", answers.len())));
         }
-        let answers = answer(vlm, items, benchmark.max_new_tokens, options.control)
+        let batch = answer(vlm, items, benchmark.max_new_tokens, options.control)
             .context(|| format!("benchmark `{}`, questions from `{}`", benchmark.id, items[0].id))?;
-        score += items.iter().zip(&answers).map(|(i, a)| benchmark.scorer.score(a, &i.answer).score).sum::<f64>();
-        outputs.extend(answers);
-        let done = outputs.len() as u64;
-        listeners.tell(&Event::Scored { task: task.clone(), done, total, score: score / done as f64 });
+        for (item, output) in items.iter().zip(&batch).filter_map(|(item, answer)| Some((item, answer.as_ref().ok()?)))
+        {
+            score += benchmark.scorer.score(benchmark.rules, output, &item.gold).score;
+            answered += 1;
+        }
+        answers.extend(batch);
+        let done = answers.len() as u64;
+        listeners.tell(&Event::Scored { task: task.clone(), done, total, score: score / answered.max(1) as f64 });
+    }
+    if let (0, Some(Err(error))) = (answered, answers.first()) {
+        return Err(error.clone().context(format!("benchmark `{}`: no question can be asked", benchmark.id)));
     }
     let seconds = start.elapsed().as_secs_f64();
     listeners.tell(&Event::End { task, done: total, total, unit, status: "done".to_string(), seconds });
-    Results::score_outputs(benchmark, &vlm.describe(), &outputs, seconds)
+    Ok(Results::of_answers(benchmark, &vlm.describe(), benchmark.items.iter().zip(answers), seconds))
 }
 
-/// Answers one batch: consecutive questions about one image form a group.
-fn answer(vlm: &Vlm, items: &[Item], max_new_tokens: usize, control: Control) -> Result<Vec<String>> {
-    let prompts: Vec<Vec<i64>> = items
+/// Answers one batch: consecutive questions about one image form a group. Inner errors are those of single questions.
+fn answer(vlm: &Vlm, items: &[Item], max_new_tokens: usize, control: Control) -> Result<Vec<Result<String>>> {
+    let images = Images::open(items, control);
+    let asked: Vec<Result<(Vec<i64>, Option<usize>)>> = items
         .par_iter()
         .map(|item| {
-            let text = if item.image.is_some() { with_image_mark(&item.prompt) } else { item.prompt.clone() };
-            vlm.template.prompt(vlm.tokenizer(), &[Turn::human(text)])
+            let image = images.of(item).context(|| format!("item `{}`", item.id))?;
+            let text = if image.is_some() { with_image_mark(&item.prompt) } else { item.prompt.clone() };
+            Ok((vlm.template.prompt(vlm.tokenizer(), &[Turn::human(text)])?, image))
         })
-        .collect::<Result<_>>()?;
+        .collect();
     let mut groups: Vec<Group> = Vec::new();
-    let mut images: Vec<&Item> = Vec::new();
-    let mut rows: HashMap<String, usize> = HashMap::new();
-    let mut last: Option<String> = None;
-    for (item, prompt) in items.iter().zip(&prompts) {
-        let key = item.image.as_ref().map(|image| image.key());
-        let row = match &key {
-            Some(key) => *rows.entry(key.clone()).or_insert_with(|| {
-                images.push(item);
-                images.len() - 1
-            }),
-            None => 0,
-        };
+    let mut last: Option<Option<usize>> = None;
+    for (prompt, image) in asked.iter().flatten() {
         match groups.last_mut() {
-            Some(group) if key.is_some() && last == key => group.prompts.push(prompt),
-            _ => groups.push(Group { image: row, prompts: vec![prompt] }),
+            Some(group) if image.is_some() && last == Some(*image) => group.prompts.push(prompt),
+            _ => groups.push(Group { image: image.unwrap_or(0), prompts: vec![prompt] }),
         }
-        last = key;
+        last = Some(*image);
     }
-    let features = match images.is_empty() {
+    if groups.is_empty() {
+        return Ok(asked.into_iter().map(|asked| asked.map(|_| String::new())).collect());
+    }
+    let features = match images.opened.is_empty() {
         true => None,
-        false => Some(encode(vlm, &images, control)?),
+        false => {
+            let features = vlm.features(&images.opened.iter().collect::<Vec<_>>(), vlm.aspect)?;
+            Some(vlm.projector.project(&features)?) // (images * tokens, LLM width)
+        }
     };
     let sampling = Sampling { max_new_tokens, ..Sampling::default() };
     let stops = Stops::new(&vlm.template, vlm.tokenizer(), &vlm.llm.end_ids);
-    generate(vlm, &groups, features.as_ref(), &sampling, &stops, &mut |_, _| true)
+    let mut outputs = generate(vlm, &groups, features.as_ref(), &sampling, &stops, &mut |_, _| true)?.into_iter();
+    Ok(asked.into_iter().map(|asked| asked.map(|_| outputs.next().unwrap_or_default())).collect())
 }
 
-/// Projected features of the items' images, (images * tokens, LLM width).
-fn encode(vlm: &Vlm, items: &[&Item], control: Control) -> Result<candle_core::Tensor> {
-    let open = |item: &&Item| -> Result<Image> {
-        let Some(source) = &item.image else { return Err(error!(Data, "item `{}` has no image", item.id)) };
-        let image = source.open().context(|| format!("item `{}`", item.id))?;
-        Ok(match control {
-            Control::Off => image,
-            Control::Gray => Image::filled(image.width, image.height, GRAY),
-        })
-    };
-    let images = items.par_iter().map(open).collect::<Result<Vec<_>>>()?;
-    let features = vlm.features(&images.iter().collect::<Vec<_>>(), vlm.aspect)?;
-    vlm.projector.project(&features)
+/// The pictures of a batch, each opened once.
+struct Images {
+    opened: Vec<Image>,
+    /// By key: the place among the opened, or why it could not be.
+    places: HashMap<String, Result<usize>>,
+}
+
+impl Images {
+    fn open(items: &[Item], control: Control) -> Self {
+        let mut sources: Vec<&ImageSource> = Vec::new();
+        let mut keys = HashSet::new();
+        for source in items.iter().filter_map(|item| item.images.first()) {
+            if keys.insert(source.key()) {
+                sources.push(source);
+            }
+        }
+        let open = |source: &&ImageSource| -> Result<Image> {
+            let image = source.open()?;
+            Ok(match control {
+                Control::Off => image,
+                Control::Gray => Image::filled(image.width, image.height, GRAY),
+            })
+        };
+        let images: Vec<Result<Image>> = sources.par_iter().map(open).collect();
+        let (mut opened, mut places) = (Vec::new(), HashMap::new());
+        for (source, image) in sources.into_iter().zip(images) {
+            let place = image.map(|image| {
+                opened.push(image);
+                opened.len() - 1
+            });
+            places.insert(source.key(), place);
+        }
+        Images { opened, places }
+    }
+
+    /// The picture a question is about. Of a video's frames it is the first, as in the reference.
+    fn of(&self, item: &Item) -> Result<Option<usize>> {
+        let marks = item.prompt.matches(IMAGE_MARKER).count();
+        let Some(first) = item.images.first() else {
+            return match marks {
+                0 => Ok(None),
+                _ => Err(error!(Data, "its prompt shows {marks} pictures, its row has none")),
+            };
+        };
+        let others = item.images.iter().filter(|image| image.key() != first.key()).count();
+        if marks > 1 && (others > 0 || item.images.len() < marks) {
+            return Err(error!(Data, "its prompt shows {marks} pictures, one is supported"));
+        }
+        match self.places.get(&first.key()) {
+            Some(place) => place.clone().map(Some),
+            None => Ok(None),
+        }
+    }
 }

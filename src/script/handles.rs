@@ -10,7 +10,7 @@ use super::error::ScriptError;
 use crate::chat::Chat;
 use crate::data::Dataset;
 use crate::device::device_name;
-use crate::eval::{Benchmark, Results};
+use crate::eval::{Benchmark, Item, Results, compare};
 use crate::image::Image;
 use crate::models::registry::Target;
 use crate::show::{self, Figure, Table};
@@ -50,6 +50,12 @@ pub(super) struct PlanHandle(pub Plan);
 pub(super) struct RunHandle(pub Run);
 #[derive(Clone)]
 pub(super) struct BenchmarkHandle(pub Arc<Benchmark>);
+/// One question of a benchmark; its picture is opened when it is asked for.
+#[derive(Clone)]
+pub(super) struct ItemHandle {
+    pub item: Arc<Item>,
+    pub max_new_tokens: usize,
+}
 #[derive(Clone)]
 pub(super) struct ResultsHandle(pub Arc<Results>);
 #[derive(Clone)]
@@ -169,6 +175,12 @@ impl fmt::Display for BenchmarkHandle {
     }
 }
 
+impl fmt::Display for ItemHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Item({}, {:?})", self.item.id, self.item.prompt)
+    }
+}
+
 impl fmt::Display for ResultsHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let results = &self.0;
@@ -176,7 +188,7 @@ impl fmt::Display for ResultsHandle {
             f,
             "Results({}, {}, {} questions)",
             results.benchmark,
-            show::percent(results.score()),
+            compare::shown(results, results.score()),
             results.rows.len()
         )
     }
@@ -222,6 +234,7 @@ pub(super) fn register(engine: &mut Engine) {
     one::<PlanHandle>(engine, "Plan");
     one::<RunHandle>(engine, "Run");
     one::<BenchmarkHandle>(engine, "Benchmark");
+    one::<ItemHandle>(engine, "Item");
     one::<ResultsHandle>(engine, "Results");
     one::<TableHandle>(engine, "Table");
     one::<FigureHandle>(engine, "Figure");
@@ -257,6 +270,7 @@ pub fn describe(value: &Dynamic) -> String {
         PlanHandle,
         RunHandle,
         BenchmarkHandle,
+        ItemHandle,
         ResultsHandle,
         TableHandle,
         FigureHandle,

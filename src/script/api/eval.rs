@@ -1,6 +1,6 @@
-//! Benchmarks and results.
+//! Benchmarks, and how a model's answers to them are scored.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rhai::plugin::*;
@@ -8,12 +8,12 @@ use rhai::{Array, Map, NativeCallContext};
 
 use super::Fallible;
 use crate::error::{Error, Result};
-use crate::eval::{Benchmark, Control, Results, Row, RunOptions};
+use crate::eval::{Benchmark, BenchmarkOptions, Control, Item, Results, Rules, RunOptions};
 use crate::preset::PresetKind;
 use crate::script::convert::{Options, shown};
-use crate::script::handles::{BenchmarkHandle, FigureHandle, ImageHandle, ResultsHandle, TableHandle, VlmHandle};
+use crate::script::handles::{BenchmarkHandle, FigureHandle, ImageHandle, ItemHandle, ResultsHandle, VlmHandle};
 use crate::script::state::State;
-use crate::show::{Caption, Cell, Figure, Mark, Picture, Table, count, percent, seconds};
+use crate::show::{Caption, Figure, Mark, Picture};
 use crate::{bail, error, eval};
 
 /// Questions decoded together unless told otherwise.
@@ -21,11 +21,26 @@ const BATCH: usize = 64;
 const SMOKE_LIMIT: usize = 16;
 
 fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
-    let options = Options::new(map, "benchmark", &["limit"])?;
+    let known = ["data", "images", "limit", "rules", "reference_quirks"];
+    let options = Options::new(map, "benchmark", &known)?;
     let smoke = state.overrides().smoke.then_some(SMOKE_LIMIT);
     let limit = state.overrides().limit.or(smoke).or(options.count("limit")?);
-    let id = state.stand_in(PresetKind::Benchmarks, id);
-    Ok(BenchmarkHandle(Arc::new(Benchmark::open(state.presets(), &id, limit)?)))
+    let stand_in = state.stand_in(PresetKind::Benchmarks, id);
+    // A stand-in brings its own data.
+    let path = |key: &str| -> Result<Option<PathBuf>> {
+        Ok(options.string(key)?.filter(|_| stand_in == id).map(PathBuf::from))
+    };
+    let options = BenchmarkOptions {
+        data: path("data")?,
+        images: path("images")?,
+        limit,
+        rules: options
+            .string("rules")?
+            .filter(|_| stand_in == id)
+            .map_or(Ok(Rules::default()), |r| Rules::parse(&r))?,
+        reference_quirks: options.bool("reference_quirks")?.unwrap_or(false),
+    };
+    Ok(BenchmarkHandle(Arc::new(Benchmark::open(state.presets(), &stand_in, &options)?)))
 }
 
 fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Result<ResultsHandle> {
@@ -54,59 +69,19 @@ fn outputs(b: &BenchmarkHandle, predictions: &Dynamic) -> Result<Vec<String>> {
     };
     let known: std::collections::BTreeSet<&str> = b.0.items.iter().map(|item| item.id.as_str()).collect();
     if let Some(id) = map.keys().find(|id| !known.contains(id.as_str())) {
+        let numbered = format!("{id}#0");
+        if known.contains(numbered.as_str()) {
+            return Err(error!(Data, "benchmark `{}` has several items `{id}`", b.0.id)
+                .help(format!("they are `{id}#0`, `{id}#1`, ... in file order")));
+        }
         bail!(Data, "benchmark `{}` has no item `{id}`", b.0.id);
     }
-    let text = |item: &crate::eval::Item| {
+    let text = |item: &Item| {
         map.get(item.id.as_str())
             .map(ToString::to_string)
             .ok_or_else(|| error!(Data, "there is no prediction for item `{}`", item.id))
     };
     b.0.items.iter().map(text).collect()
-}
-
-fn row_map(row: &Row) -> Map {
-    let mut map = Map::new();
-    for (key, value) in [
-        ("id", &row.id),
-        ("category", &row.category),
-        ("prompt", &row.prompt),
-        ("output", &row.output),
-        ("extracted", &row.extracted),
-        ("answer", &row.answer),
-    ] {
-        map.insert(key.into(), value.clone().into());
-    }
-    map.insert("score".into(), Dynamic::from_float(row.score));
-    map
-}
-
-/// The score with its interval, categories, and what trivial answerers reach.
-fn table_of(results: &Results) -> Table {
-    let fraction = |value: f64| Cell::of(percent(value), value);
-    let mut table = Table::new(format!("{} on {}", results.model, results.benchmark))
-        .column("answers by")
-        .number("questions")
-        .number("score")
-        .column("95 % interval");
-    let interval =
-        results.interval().map_or(String::new(), |(low, high)| format!("{} to {}", percent(low), percent(high)));
-    table.push([
-        Cell::from("the model").bold(),
-        results.rows.len().into(),
-        fraction(results.score()).bold(),
-        interval.into(),
-    ]);
-    for (category, (score, count)) in results.by_category() {
-        table.push([Cell::from(format!("  {category}")), count.into(), fraction(score), Cell::from("")]);
-    }
-    for (name, score) in &results.baselines {
-        table.push([Cell::from(format!("{name} baseline")), Cell::from(""), fraction(*score), Cell::from("")]);
-    }
-    if results.seconds > 0.0 {
-        let speed = results.rows.len() as f64 / results.seconds;
-        return table.note(format!("{}, {} questions/s", seconds(results.seconds), count(speed as usize)));
-    }
-    table
 }
 
 fn gallery_of(b: &BenchmarkHandle, results: &ResultsHandle, n: i64) -> Result<Figure> {
@@ -116,15 +91,41 @@ fn gallery_of(b: &BenchmarkHandle, results: &ResultsHandle, n: i64) -> Result<Fi
     let chosen: Vec<usize> = (0..n).map(|i| i * rows.len() / n).collect();
     let (mut pictures, mut captions) = (Vec::new(), Vec::new());
     for index in chosen {
-        let (item, row) = (b.0.item(index)?, &rows[index]);
-        let Some(source) = &item.image else { continue };
+        let row = &rows[index];
+        let item = b.0.items.iter().find(|item| item.id == row.id);
+        let Some(source) = item.and_then(|item| item.images.first()) else { continue };
         let image = source.open()?;
         pictures.push(Picture::new(image.width, image.height, image.pixels.to_vec())?);
         let mark = if row.score >= 1.0 { Mark::Right } else { Mark::Wrong };
-        let gold = if row.score >= 1.0 { String::new() } else { format!(" (it is {})", row.answer) };
+        let gold = if row.score >= 1.0 { String::new() } else { format!(" (it is {})", row.gold.answer) };
         captions.push(Caption { text: format!("{}\n{}{gold}", row.prompt, row.output), mark });
     }
     Figure::gallery(&pictures, &captions, &format!("{}: {}", results.0.benchmark, results.0.model))
+}
+
+fn images_of(item: &Item) -> Result<Array> {
+    item.images.iter().map(|source| Ok(Dynamic::from(ImageHandle(source.open()?)))).collect()
+}
+
+fn property(item: &ItemHandle, name: &str) -> Result<Dynamic> {
+    let ItemHandle { item, max_new_tokens } = item;
+    Ok(match name {
+        "id" => item.id.clone().into(),
+        "group" => item.group.clone().into(),
+        "prompt" => item.prompt.clone().into(),
+        "category" => item.category.clone().into(),
+        "answer" => super::results::answers(&item.gold.answer),
+        "max_new_tokens" => Dynamic::from_int(*max_new_tokens as i64),
+        "image" => match item.images.first() {
+            Some(source) => Dynamic::from(ImageHandle(source.open()?)),
+            None => Dynamic::UNIT,
+        },
+        "images" => images_of(item)?.into(),
+        _ => {
+            let known = ["id", "group", "image", "images", "prompt", "answer", "category", "max_new_tokens"];
+            return Err(Error::unknown("property of an item", name, &known, ""));
+        }
+    })
 }
 
 #[export_module]
@@ -140,10 +141,14 @@ pub mod evaluation {
         Ok(open(&State::of(&context)?, id, Map::new())?)
     }
 
-    /// Opens a benchmark with options: `limit` (the first n questions).
+    /// Opens a benchmark with options: `data` (a parquet or JSON-lines file or a folder of them, in the published schema),
+    /// `images` (a second table of pictures, as GQA has one), `limit` (the first n questions), `rules` (how outputs are
+    /// read: `"reference"`, `"strict"`, `"lmms-eval"`, `"llava"`, `"vlmevalkit"`), `reference_quirks`.
     ///
     /// ```rhai
     /// print(benchmark("tiny-vqa", #{ limit: 100 }).len);
+    /// let b = benchmark("pope", #{ data: "tests/fixtures/prompts/parquet/pope.parquet", rules: "llava" });
+    /// print(b[0].prompt);
     /// ```
     #[rhai_fn(name = "benchmark", return_raw)]
     pub fn benchmark_with(context: NativeCallContext, id: &str, options: Map) -> Fallible<BenchmarkHandle> {
@@ -156,19 +161,33 @@ pub mod evaluation {
         b.0.items.len() as i64
     }
 
-    /// An item: `#{ id, image, prompt, answer, category, max_new_tokens }`.
+    /// Rows of the data that could not be used, each with its reason.
+    ///
+    /// ```rhai
+    /// print(benchmark("gqa", #{ data: "tests/fixtures/prompts/data/gqa.jsonl" }).left_out.len());
+    /// ```
+    #[rhai_fn(get = "left_out", pure)]
+    pub fn left_out(b: &mut BenchmarkHandle) -> Array {
+        b.0.left_out.iter().map(|error| error.message().into()).collect()
+    }
+
+    /// A question: `id, group, image, images, prompt, answer, category, max_new_tokens`. The picture is opened when asked for.
+    ///
+    /// ```rhai
+    /// let q = benchmark("tiny-seed")[0];
+    /// print(`${q.prompt} ${q.answer}`);
+    /// show(q.image);
+    /// ```
     #[rhai_fn(index_get, return_raw, pure)]
-    pub fn at(b: &mut BenchmarkHandle, index: i64) -> Fallible<Map> {
+    pub fn at(b: &mut BenchmarkHandle, index: i64) -> Fallible<ItemHandle> {
         let item = b.0.item(usize::try_from(index).unwrap_or(usize::MAX))?;
-        let mut map = Map::new();
-        map.insert("id".into(), item.id.clone().into());
-        let image = item.image.as_ref().map(|image| image.open()).transpose()?;
-        map.insert("image".into(), image.map_or(Dynamic::UNIT, |image| Dynamic::from(ImageHandle(image))));
-        map.insert("prompt".into(), item.prompt.clone().into());
-        map.insert("answer".into(), item.answer.clone().into());
-        map.insert("category".into(), item.category.clone().into());
-        map.insert("max_new_tokens".into(), Dynamic::from_int(b.0.max_new_tokens as i64));
-        Ok(map)
+        Ok(ItemHandle { item: Arc::new(item.clone()), max_new_tokens: b.0.max_new_tokens })
+    }
+
+    /// A property of a question by its name.
+    #[rhai_fn(index_get, return_raw, pure)]
+    pub fn item_property(item: &mut ItemHandle, name: &str) -> Fallible<Dynamic> {
+        Ok(property(item, name)?)
     }
 
     /// Asks a model every question, greedily.
@@ -212,58 +231,20 @@ pub mod evaluation {
         Ok(ResultsHandle(Arc::new(Results::score_outputs(&b.0, "predictions", &outputs, 0.0)?)))
     }
 
-    /// Opens a file that `res.save` wrote.
-    #[rhai_fn(name = "results", return_raw)]
-    pub fn results(path: &str) -> Fallible<ResultsHandle> {
-        Ok(ResultsHandle(Arc::new(Results::open(Path::new(path))?)))
-    }
-
-    /// The headline score, a fraction from 0 to 1.
-    #[rhai_fn(get = "score", pure)]
-    pub fn score(res: &mut ResultsHandle) -> f64 {
-        res.0.score()
-    }
-
-    /// Every metric: the scorer's own, and `by_category`.
-    #[rhai_fn(get = "metrics", pure)]
-    pub fn metrics(res: &mut ResultsHandle) -> Map {
-        let mut map = Map::new();
-        map.insert("exact_match".into(), Dynamic::from_float(res.0.score()));
-        let categories = res
-            .0
-            .by_category()
-            .into_iter()
-            .map(|(name, (score, _))| (name.as_str().into(), Dynamic::from_float(score)));
-        map.insert("by_category".into(), Dynamic::from_map(categories.collect()));
-        map
-    }
-
-    /// A map per question: `id, category, prompt, output, extracted, answer, score`.
-    #[rhai_fn(get = "rows", pure)]
-    pub fn rows(res: &mut ResultsHandle) -> Array {
-        res.0.rows.iter().map(|row| Dynamic::from_map(row_map(row))).collect()
-    }
-
-    /// How the answer to question i was scored: output, extraction, comparison, score.
+    /// The smallest true difference between two models that this benchmark's number of questions shows in 80 % of the
+    /// cases, when the models disagree on this share of the questions.
     ///
     /// ```rhai
-    /// print(benchmark("tiny-vqa", #{ limit: 2 }).score(["yes", "no"]).why(0));
+    /// print(benchmark("tiny-seed").detectable(0.2));
     /// ```
-    #[rhai_fn(name = "why", return_raw)]
-    pub fn why(res: ResultsHandle, index: i64) -> Fallible<String> {
-        Ok(res.0.why(usize::try_from(index).unwrap_or(usize::MAX))?)
-    }
-
-    /// The n rows with the lowest score.
-    #[rhai_fn(name = "worst")]
-    pub fn worst(res: ResultsHandle, n: i64) -> Array {
-        res.0.worst(n.max(0) as usize).into_iter().map(|i| Dynamic::from_map(row_map(&res.0.rows[i]))).collect()
-    }
-
-    /// Score with its interval, categories and baselines.
-    #[rhai_fn(name = "table")]
-    pub fn table(res: ResultsHandle) -> TableHandle {
-        TableHandle(table_of(&res.0))
+    #[rhai_fn(name = "detectable", return_raw)]
+    pub fn detectable(b: BenchmarkHandle, disagreement: Dynamic) -> Fallible<f64> {
+        let share = crate::script::convert::number(&disagreement).filter(|share| (0.0..=1.0).contains(share));
+        let Some(share) = share else {
+            return Err(error!(Option, "the disagreement is {}, expected 0 to 1", shown(&disagreement)).into());
+        };
+        let groups: std::collections::BTreeSet<&str> = b.0.items.iter().map(|item| item.group.as_str()).collect();
+        Ok(eval::stats::detectable_between(groups.len(), share))
     }
 
     /// Pictures of n questions spread over the benchmark, with the model's answers marked right or wrong.
@@ -277,14 +258,43 @@ pub mod evaluation {
         Ok(FigureHandle(gallery_of(&b, &res, n)?))
     }
 
-    /// Writes one JSON line per question.
-    ///
-    /// ```rhai
-    /// benchmark("tiny-vqa", #{ limit: 2 }).score(["yes", "no"]).save("target/example-results.jsonl");
-    /// print(results("target/example-results.jsonl").score);
-    /// ```
-    #[rhai_fn(name = "save", return_raw)]
-    pub fn save(res: ResultsHandle, path: &str) -> Fallible<()> {
-        Ok(res.0.save(Path::new(path))?)
+    #[rhai_fn(get = "id", pure, return_raw)]
+    pub fn item_id(item: &mut ItemHandle) -> Fallible<Dynamic> {
+        Ok(property(item, "id")?)
+    }
+
+    #[rhai_fn(get = "group", pure, return_raw)]
+    pub fn item_group(item: &mut ItemHandle) -> Fallible<Dynamic> {
+        Ok(property(item, "group")?)
+    }
+
+    #[rhai_fn(get = "prompt", pure, return_raw)]
+    pub fn item_prompt(item: &mut ItemHandle) -> Fallible<Dynamic> {
+        Ok(property(item, "prompt")?)
+    }
+
+    #[rhai_fn(get = "answer", pure, return_raw)]
+    pub fn item_answer(item: &mut ItemHandle) -> Fallible<Dynamic> {
+        Ok(property(item, "answer")?)
+    }
+
+    #[rhai_fn(get = "category", pure, return_raw)]
+    pub fn item_category(item: &mut ItemHandle) -> Fallible<Dynamic> {
+        Ok(property(item, "category")?)
+    }
+
+    #[rhai_fn(get = "max_new_tokens", pure, return_raw)]
+    pub fn item_max_new_tokens(item: &mut ItemHandle) -> Fallible<Dynamic> {
+        Ok(property(item, "max_new_tokens")?)
+    }
+
+    #[rhai_fn(get = "image", pure, return_raw)]
+    pub fn item_image(item: &mut ItemHandle) -> Fallible<Dynamic> {
+        Ok(property(item, "image")?)
+    }
+
+    #[rhai_fn(get = "images", pure, return_raw)]
+    pub fn item_images(item: &mut ItemHandle) -> Fallible<Dynamic> {
+        Ok(property(item, "images")?)
     }
 }

@@ -9,6 +9,7 @@ mod eval;
 mod llm;
 mod look;
 mod model;
+mod results;
 mod run;
 mod session;
 mod tensor;
@@ -34,6 +35,7 @@ pub(super) fn register(engine: &mut Engine) {
         exported_module!(train::train),
         exported_module!(run::runs),
         exported_module!(eval::evaluation),
+        exported_module!(results::results),
         exported_module!(look::look),
         exported_module!(tensor::tensor),
         exported_module!(session::session),
