@@ -1,7 +1,7 @@
 //! Coverage of intervals and false findings, by simulation. The small form runs with the tests; the whole one,
 //! 10,000 repetitions and 2,000 grids, with `cargo test --release --test tests statistics -- --ignored --nocapture`.
 
-use llmore::eval::stats::{Finish, Groups, holm, interval, paired};
+use llmore::eval::stats::{Finish, Groups, bootstrap, exchange, holm, interval};
 use llmore::rng::Rng;
 use rayon::prelude::*;
 
@@ -91,7 +91,7 @@ fn coverage(world: &World, repetitions: u64) -> (f64, f64) {
             let first = world.sample(rng("difficulty"), rng("first"));
             let second = world.sample(rng("difficulty"), rng("second"));
             let score = interval(&first).unwrap().contains(truth);
-            (score, paired(&first, &second).unwrap().interval.unwrap().contains(0.0))
+            (score, bootstrap(&first, &second).contains(0.0))
         })
         .collect();
     let share =
@@ -108,7 +108,7 @@ fn false_findings(grids: u64) -> f64 {
             let rng = |name: &str, model: u64| Rng::new(2, name).split(*grid).split(number as u64).split(model);
             let first = world.sample(rng("difficulty", 0), rng("model", 0));
             let others = (1..4).map(|model| world.sample(rng("difficulty", 0), rng("model", model)));
-            p.extend(others.map(|other| paired(&first, &other).unwrap().p));
+            p.extend(others.map(|other| exchange(&first, &other)));
         }
         holm(&p).iter().any(|p| *p < 0.05)
     });

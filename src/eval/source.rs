@@ -232,7 +232,8 @@ pub(super) fn table_items(
     let rows = Rows::open_split(data, split)?;
     let pictures = images.map(pictures).transpose()?;
     let mut left_out = rows.broken().to_vec();
-    let (mut items, mut seen): (Vec<Item>, HashMap<(String, String, Gold), usize>) = (Vec::new(), HashMap::new());
+    let mut items: Vec<Item> = Vec::new();
+    let mut seen: HashMap<_, usize> = HashMap::new();
     for row in 0..rows.len() {
         match source.item(&rows, row, pictures.as_ref()) {
             Ok(item) => match seen.insert((item.id.clone(), item.prompt.clone(), item.gold.clone()), row) {

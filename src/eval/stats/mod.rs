@@ -11,7 +11,7 @@ pub use grid::{detectable, detectable_between, holm, mcnemar};
 pub use groups::{Finish, Groups};
 pub use interval::{Interval, interval};
 pub(in crate::eval) use paired::discordant;
-pub use paired::{Paired, paired};
+pub use paired::{Paired, bootstrap, exchange, paired};
 
 /// Two-sided 95 %.
 const Z: f64 = 1.959_963_984_540_054;

@@ -42,15 +42,14 @@ pub fn paired(first: &Groups, second: &Groups) -> Result<Paired> {
             second.len()
         ));
     }
-    let difference = second.value() - first.value();
     let left_out: Vec<f64> = first.left_out().iter().zip(second.left_out()).map(|(a, b)| b - a).collect();
-    let (error, freedom) = jackknife(&left_out, &first.by_stratum());
-    let interval = (first.len() > 1).then(|| bootstrap(first, second, freedom));
-    Ok(Paired { difference, interval, p: exchange(first, second), error })
+    let (error, _) = jackknife(&left_out, &first.by_stratum());
+    let interval = (first.len() > 1).then(|| bootstrap(first, second));
+    Ok(Paired { difference: second.value() - first.value(), interval, p: exchange(first, second), error })
 }
 
-/// The bootstrap interval of the difference.
-fn bootstrap(first: &Groups, second: &Groups, freedom: f64) -> Interval {
+/// The bootstrap interval of the difference of two results with the same groups, at least two of them.
+pub fn bootstrap(first: &Groups, second: &Groups) -> Interval {
     let rng = Rng::new(0, "bootstrap");
     let strata = first.by_stratum();
     let width = first.finish.width();
@@ -72,8 +71,9 @@ fn bootstrap(first: &Groups, second: &Groups, freedom: f64) -> Interval {
         .collect();
     values.sort_by(f64::total_cmp);
     // Plain percentiles are too narrow for few groups (Hesterberg 2015, "expanded percentile").
-    let few = (first.len() as f64 / (first.len() as f64 - 1.0)).sqrt();
-    let tail = normal_cdf(-(few * t_quantile(freedom)).max(Z));
+    let freedom: usize = strata.iter().map(|stratum| stratum.len() - 1).sum();
+    let few = (1.0 + strata.len() as f64 / freedom.max(1) as f64).sqrt();
+    let tail = normal_cdf(-(few * t_quantile(freedom as f64)).max(Z));
     let at = |quantile: f64| {
         let place = quantile * (values.len() - 1) as f64;
         let (below, rest) = (place.floor() as usize, place.fract());
@@ -88,7 +88,7 @@ fn below(bits: u64, n: usize) -> usize {
 }
 
 /// The share of exchanges that differ at least as much as what was seen.
-fn exchange(first: &Groups, second: &Groups) -> f64 {
+pub fn exchange(first: &Groups, second: &Groups) -> f64 {
     let width = first.finish.width();
     // Groups that agree cannot change anything.
     let differing: Vec<usize> = (0..first.len()).filter(|group| first.of(*group) != second.of(*group)).collect();

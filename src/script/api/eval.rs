@@ -258,41 +258,49 @@ pub mod evaluation {
         Ok(FigureHandle(gallery_of(&b, &res, n)?))
     }
 
+    /// The question's id.
     #[rhai_fn(get = "id", pure, return_raw)]
     pub fn item_id(item: &mut ItemHandle) -> Fallible<Dynamic> {
         Ok(property(item, "id")?)
     }
 
+    /// What it shares with questions that are not independent of it: its image.
     #[rhai_fn(get = "group", pure, return_raw)]
     pub fn item_group(item: &mut ItemHandle) -> Fallible<Dynamic> {
         Ok(property(item, "group")?)
     }
 
+    /// The task's text; the image mark is added when asking.
     #[rhai_fn(get = "prompt", pure, return_raw)]
     pub fn item_prompt(item: &mut ItemHandle) -> Fallible<Dynamic> {
         Ok(property(item, "prompt")?)
     }
 
+    /// The gold answer, or an array of them.
     #[rhai_fn(get = "answer", pure, return_raw)]
     pub fn item_answer(item: &mut ItemHandle) -> Fallible<Dynamic> {
         Ok(property(item, "answer")?)
     }
 
+    /// Its category.
     #[rhai_fn(get = "category", pure, return_raw)]
     pub fn item_category(item: &mut ItemHandle) -> Fallible<Dynamic> {
         Ok(property(item, "category")?)
     }
 
+    /// How long an answer may be.
     #[rhai_fn(get = "max_new_tokens", pure, return_raw)]
     pub fn item_max_new_tokens(item: &mut ItemHandle) -> Fallible<Dynamic> {
         Ok(property(item, "max_new_tokens")?)
     }
 
+    /// Its picture, or `()`.
     #[rhai_fn(get = "image", pure, return_raw)]
     pub fn item_image(item: &mut ItemHandle) -> Fallible<Dynamic> {
         Ok(property(item, "image")?)
     }
 
+    /// All its pictures: frames of a video, several in one prompt.
     #[rhai_fn(get = "images", pure, return_raw)]
     pub fn item_images(item: &mut ItemHandle) -> Fallible<Dynamic> {
         Ok(property(item, "images")?)

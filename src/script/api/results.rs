@@ -132,7 +132,7 @@ pub mod results {
     /// The 95 % interval of the headline, `[low, high]`: questions that share an image count as one draw.
     ///
     /// ```rhai
-    /// print(benchmark("tiny-vqa", #{ limit: 40 }).score(range(0, 40).map(|i| "yes")).interval);
+    /// print(benchmark("tiny-vqa", #{ limit: 4 }).score(["yes", "no", "yes", "circle"]).interval);
     /// ```
     #[rhai_fn(get = "interval", pure)]
     pub fn interval_of(res: &mut ResultsHandle) -> Dynamic {
@@ -207,10 +207,10 @@ pub mod results {
     /// (exact or by exchange, corrected by Holm for all comparisons of the table), the best in bold.
     ///
     /// ```rhai
-    /// let b = benchmark("tiny-vqa", #{ limit: 30 });
-    /// let yes = b.score(range(0, 30).map(|i| "yes"));
-    /// let no = b.score(range(0, 30).map(|i| "no"));
-    /// show(compare([yes, no]));
+    /// let b = benchmark("tiny-vqa", #{ limit: 3 });
+    /// let first = b.score(["yes", "no", "circle"]);
+    /// let second = b.score(["yes", "yes", "yes"]);
+    /// show(compare([first, second]));
     /// ```
     #[rhai_fn(name = "compare", return_raw)]
     pub fn compare_results(list: Array) -> Fallible<TableHandle> {
@@ -221,8 +221,8 @@ pub mod results {
     /// in (`"llava-more"`).
     ///
     /// ```rhai
-    /// let b = benchmark("pope", #{ data: "tests/fixtures/scorers/data/pope.jsonl" });
-    /// let res = b.score(range(0, b.len).map(|i| "yes"));
+    /// let b = benchmark("pope", #{ data: "tests/fixtures/scorers/data/pope.jsonl", limit: 2 });
+    /// let res = b.score(["yes", "no"]);
     /// show(compare([res], #{ published: "MORE LLaMA-3.1-8B CLIP" }));
     /// ```
     #[rhai_fn(name = "compare", return_raw)]
