@@ -224,3 +224,38 @@ fn scripts_reach_all_of_it() {
     );
     assert!(got.contains("1884.8"), "{got}");
 }
+
+#[test]
+fn a_stopped_run_goes_on_and_parts_add_up() {
+    let folder = scratch("journal");
+    let script = |body: &str| {
+        format!(
+            r#"let m = load("tests/fixtures/training/checkpoint");
+            let b = benchmark("tiny-pope", #{{ limit: 24 }});
+            let file = "{}/run.jsonl";
+            {body}"#,
+            folder.display()
+        )
+    };
+    let whole = run("journal-whole", &script("b.run(m, #{ out: file }).rows.map(|r| r.output)")).unwrap();
+    let path = folder.join("run.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().count(), 24);
+    // Stopped in the middle of line 11: ten answers are kept, one of which another hand changed.
+    let cut: usize = text.lines().take(10).map(|line| line.len() + 1).sum();
+    let mut first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    first["output"] = "from the file".into();
+    let rest = &text[text.find('\n').unwrap() + 1..cut + 20];
+    std::fs::write(&path, format!("{first}\n{rest}")).unwrap();
+    let resumed = run("journal-resumed", &script("b.run(m, #{ out: file, batch: 7 }).rows.map(|r| r.output)")).unwrap();
+    let old: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(resumed, whole.replacen(&format!("{:?}", old["output"].as_str().unwrap()), "\"from the file\"", 1));
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 24);
+    let parts = r#"
+        for k in 0..3 { b.run(m, #{ out: `${file}.${k}`, shard: [k, 3] }); }
+        let all = results([`${file}.0`, `${file}.1`, `${file}.2`]);
+        `${all.rows.len()} ${all.metrics.accuracy == b.run(m).metrics.accuracy}`"#;
+    assert_eq!(run("journal-parts", &script(parts)).unwrap(), "24 true\n");
+    let other = run("journal-other", &script("b.run(m, #{ out: file, image: \"gray\" })")).unwrap_err();
+    assert!(other.contains("run.jsonl` holds answers of"), "{other}");
+}

@@ -5,6 +5,7 @@ mod benchmark;
 pub mod compare;
 mod embedded;
 mod gold;
+mod journal;
 mod metrics;
 mod prompt;
 mod published;

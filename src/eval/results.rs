@@ -19,6 +19,9 @@ use crate::{bail, error};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pub benchmark: String,
+    /// What answered: a model's description, or `predictions`.
+    #[serde(default)]
+    pub model: String,
     pub id: String,
     /// What questions have to share to count as one draw: the image.
     pub group: String,
@@ -55,11 +58,13 @@ pub struct Results {
 }
 
 impl Row {
-    fn new(benchmark: &Benchmark, item: &Item, output: &str) -> Self {
+    /// Scores an output.
+    pub(super) fn new(benchmark: &Benchmark, model: &str, item: &Item, output: &str) -> Self {
         let output = super::python::strip(output);
         let verdict = benchmark.scorer.score(benchmark.rules, output, &item.gold);
         Row {
             benchmark: benchmark.id.clone(),
+            model: model.to_string(),
             id: item.id.clone(),
             group: item.group.clone(),
             category: item.category.clone(),
@@ -101,7 +106,7 @@ impl Results {
         let (mut rows, mut left_out) = (Vec::new(), benchmark.left_out.clone());
         for (item, answer) in answers {
             match answer {
-                Ok(output) => rows.push(Row::new(benchmark, item, &output)),
+                Ok(output) => rows.push(Row::new(benchmark, model, item, &output)),
                 Err(error) => left_out.push(error),
             }
         }
@@ -192,29 +197,39 @@ impl Results {
         write_atomically(path, |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
     }
 
-    /// Opens a file that `save` wrote. Stored scores stay as they are; `rescore` makes new ones.
+    /// Opens a file that `save` or a run with `out` wrote. Stored scores stay as they are; `rescore` makes new ones.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
-        let mut rows = Vec::new();
-        for (line, text) in text.lines().enumerate() {
-            let row: Row = serde_json::from_str(text)
-                .map_err(|error| error!(Decode, "`{}`, line {}: {error}", path.display(), line + 1))?;
-            rows.push(row);
+        Self::open_all(&[path])
+    }
+
+    /// Opens the files of a run in parts (`shard`) as one.
+    pub fn open_all(paths: &[&Path]) -> Result<Self> {
+        let (mut rows, mut ids) = (Vec::new(), std::collections::HashSet::new());
+        for path in paths {
+            for row in read_rows(path)? {
+                if !ids.insert(row.id.clone()) {
+                    bail!(Data, "`{}`: question `{}` is answered twice", path.display(), row.id);
+                }
+                rows.push(row);
+            }
         }
-        let Some(first) = rows.first() else { bail!(Data, "`{}` holds no results", path.display()) };
-        if let Some((line, other)) = rows.iter().enumerate().find(|(_, row)| row.benchmark != first.benchmark) {
+        let path = paths.first().map_or(String::new(), |path| path.display().to_string());
+        let Some(first) = rows.first() else { bail!(Data, "`{path}` holds no results") };
+        let same =
+            |row: &&Row| row.benchmark == first.benchmark && row.model == first.model && row.rules == first.rules;
+        if let Some(other) = rows.iter().find(|row| !same(row)) {
             bail!(
                 Data,
-                "`{}`, line {}: results of `{}` among those of `{}`",
-                path.display(),
-                line + 1,
+                "`{path}`: answers of `{}` to `{}` among those of `{}` to `{}`",
+                other.model,
                 other.benchmark,
+                first.model,
                 first.benchmark
             );
         }
         Ok(Results {
             benchmark: first.benchmark.clone(),
-            model: path.display().to_string(),
+            model: if first.model.is_empty() { path } else { first.model.clone() },
             scorer: Scorer::of_version(&first.scorer)?,
             rules: first.rules,
             baselines: BTreeMap::new(),
@@ -223,4 +238,12 @@ impl Results {
             rows,
         })
     }
+}
+
+fn read_rows(path: &Path) -> Result<Vec<Row>> {
+    let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
+    let row = |(line, text): (usize, &str)| {
+        serde_json::from_str(text).map_err(|error| error!(Decode, "`{}`, line {}: {error}", path.display(), line + 1))
+    };
+    text.lines().enumerate().map(row).collect()
 }

@@ -2,12 +2,14 @@
 //! whose picture cannot be opened is left out and counted.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::benchmark::{Benchmark, Item};
-use super::results::Results;
+use super::journal::Journal;
+use super::results::{Results, Row};
 use crate::data::ImageSource;
 use crate::error;
 use crate::error::{Context, Error, Kind, Result};
@@ -31,52 +33,89 @@ pub struct RunOptions {
     /// Questions that are decoded together.
     pub batch: usize,
     pub control: Control,
+    /// A results file that grows while questions are answered; what it holds is not asked again.
+    pub out: Option<PathBuf>,
+    /// `(k, n)`: the k-th of n parts, from 0.
+    pub shard: Option<(usize, usize)>,
     pub listeners: Listeners,
     pub interrupt: Interrupt,
 }
 
 const GRAY: [u8; 3] = [128, 128, 128];
 
-/// Asks a model every question, greedily, and scores the answers.
+/// Asks a model every question, greedily, and scores the answers. With `out` a run that was stopped goes on.
 ///
 /// # Errors
 /// What stops a whole batch; the first question's error when none can be asked.
 pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Results> {
     vlm.freeze()?;
-    let (start, total) = (Instant::now(), benchmark.items.len() as u64);
-    let task = match options.control {
-        Control::Off => benchmark.id.clone(),
-        Control::Gray => format!("{} (gray)", benchmark.id),
+    let (task, model) = match options.control {
+        Control::Off => (benchmark.id.clone(), vlm.describe()),
+        Control::Gray => (format!("{} (gray)", benchmark.id), format!("{} (gray pictures)", vlm.describe())),
     };
-    let (unit, listeners) = ("questions".to_string(), &options.listeners);
-    listeners.tell(&Event::Start { task: task.clone(), done: 0, total, unit: unit.clone() });
-    let mut answers: Vec<Result<String>> = Vec::with_capacity(benchmark.items.len());
+    let mut journal = options.out.as_ref().map(|out| Journal::open(out, benchmark, &model)).transpose()?;
+    let items = part(&benchmark.items, options.shard);
+    let known = |item: &Item| journal.as_ref().and_then(|journal| journal.done.get(&item.id).cloned());
+    let mut answers: HashMap<&str, Result<String>> =
+        items.iter().filter_map(|item| Some((item.id.as_str(), Ok(known(item)?)))).collect();
+    let pending: Vec<&Item> = items.iter().copied().filter(|item| !answers.contains_key(item.id.as_str())).collect();
+    let (start, total, unit) = (Instant::now(), items.len() as u64, "questions".to_string());
+    let listeners = &options.listeners;
+    listeners.tell(&Event::Start { task: task.clone(), done: answers.len() as u64, total, unit: unit.clone() });
     let (mut score, mut answered) = (0.0, 0u64);
-    for items in benchmark.items.chunks(options.batch.max(1)) {
+    for items in pending.chunks(options.batch.max(1)) {
         if options.interrupt.is_set() {
-            return Err(Error::new(Kind::Interrupted, format!("{} of {total} questions were answered", answers.len())));
+            return Err(interrupted(answers.len(), total, options));
         }
         let batch = answer(vlm, items, benchmark.max_new_tokens, options.control)
             .context(|| format!("benchmark `{}`, questions from `{}`", benchmark.id, items[0].id))?;
-        for (item, output) in items.iter().zip(&batch).filter_map(|(item, answer)| Some((item, answer.as_ref().ok()?)))
-        {
-            score += benchmark.scorer.score(benchmark.rules, output, &item.gold).score;
-            answered += 1;
+        let row =
+            |(item, answer): (&&Item, &Result<String>)| Some(Row::new(benchmark, &model, item, answer.as_ref().ok()?));
+        let rows: Vec<Row> = items.iter().zip(&batch).filter_map(row).collect();
+        if let Some(journal) = &mut journal {
+            journal.add(&rows)?;
         }
-        answers.extend(batch);
+        score += rows.iter().map(|row| row.score).sum::<f64>();
+        answered += rows.len() as u64;
+        answers.extend(items.iter().map(|item| item.id.as_str()).zip(batch));
         let done = answers.len() as u64;
         listeners.tell(&Event::Scored { task: task.clone(), done, total, score: score / answered.max(1) as f64 });
     }
-    if let (0, Some(Err(error))) = (answered, answers.first()) {
+    if let Some(Err(error)) = answers.values().find(|answer| answer.is_err())
+        && answers.values().all(|answer| answer.is_err())
+    {
         return Err(error.clone().context(format!("benchmark `{}`: no question can be asked", benchmark.id)));
     }
     let seconds = start.elapsed().as_secs_f64();
     listeners.tell(&Event::End { task, done: total, total, unit, status: "done".to_string(), seconds });
-    Ok(Results::of_answers(benchmark, &vlm.describe(), benchmark.items.iter().zip(answers), seconds))
+    let answers = items.into_iter().filter_map(|item| Some((item, answers.remove(item.id.as_str())?)));
+    Ok(Results::of_answers(benchmark, &model, answers, seconds))
+}
+
+/// Part `k` of `n`: whole groups, so that a picture's questions stay together.
+fn part(items: &[Item], shard: Option<(usize, usize)>) -> Vec<&Item> {
+    let Some((k, n)) = shard else { return items.iter().collect() };
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut chosen = Vec::new();
+    for item in items {
+        let next = numbers.len();
+        if *numbers.entry(item.group.as_str()).or_insert(next) % n == k {
+            chosen.push(item);
+        }
+    }
+    chosen
+}
+
+fn interrupted(done: usize, total: u64, options: &RunOptions) -> Error {
+    let error = Error::new(Kind::Interrupted, format!("{done} of {total} questions were answered"));
+    match &options.out {
+        Some(out) => error.help(format!("they are in `{}`; the same run goes on from there", out.display())),
+        None => error.help("with `out: \"results.jsonl\"` a run can go on from where it stopped"),
+    }
 }
 
 /// Answers one batch: consecutive questions about one image form a group. Inner errors are those of single questions.
-fn answer(vlm: &Vlm, items: &[Item], max_new_tokens: usize, control: Control) -> Result<Vec<Result<String>>> {
+fn answer(vlm: &Vlm, items: &[&Item], max_new_tokens: usize, control: Control) -> Result<Vec<Result<String>>> {
     let images = Images::open(items, control);
     let asked: Vec<Result<(Vec<i64>, Option<usize>)>> = items
         .par_iter()
@@ -119,7 +158,7 @@ struct Images {
 }
 
 impl Images {
-    fn open(items: &[Item], control: Control) -> Self {
+    fn open(items: &[&Item], control: Control) -> Self {
         let mut sources: Vec<&ImageSource> = Vec::new();
         let mut keys = HashSet::new();
         for source in items.iter().filter_map(|item| item.images.first()) {

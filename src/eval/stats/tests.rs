@@ -1,3 +1,5 @@
+//! Tests of the statistics against R and against arithmetic that fits in a comment.
+
 use super::*;
 
 fn means(rows: &[(usize, f64)]) -> Groups {

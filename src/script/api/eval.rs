@@ -44,7 +44,7 @@ fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
 }
 
 fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Result<ResultsHandle> {
-    let options = Options::new(map, "run", &["batch", "image"])?;
+    let options = Options::new(map, "run", &["batch", "image", "out", "shard"])?;
     let control = match options.string("image")?.as_deref() {
         None => Control::Off,
         Some("gray") => Control::Gray,
@@ -53,10 +53,22 @@ fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Resu
     let options = RunOptions {
         batch: options.count("batch")?.unwrap_or(BATCH),
         control,
+        out: options.string("out")?.map(PathBuf::from),
+        shard: options.value("shard").map(|shard| part(&shard)).transpose()?,
         listeners: state.listeners().clone(),
         interrupt: state.interrupt().clone(),
     };
     Ok(ResultsHandle(Arc::new(eval::run(&m.0, &b.0, &options)?)))
+}
+
+/// `[k, n]`, k from 0.
+fn part(shard: &Dynamic) -> Result<(usize, usize)> {
+    let numbers = shard.clone().try_cast::<Array>().unwrap_or_default();
+    let numbers: Vec<usize> = numbers.iter().filter_map(|number| usize::try_from(number.as_int().ok()?).ok()).collect();
+    match numbers[..] {
+        [k, n] if k < n => Ok((k, n)),
+        _ => bail!(Option, "option `shard` is {}, expected `[k, n]`, part k of n, from 0", shown(shard)),
+    }
 }
 
 /// Outputs in item order, from an array, or a map from id to text.
@@ -202,12 +214,15 @@ pub mod evaluation {
         Ok(run_with(&State::of(&context)?, &b, &m, Map::new())?)
     }
 
-    /// The same with `batch` (questions decoded together) and `image: "gray"` (a gray picture for every question: what
-    /// is left of the score did not need the pictures).
+    /// The same with `batch` (questions decoded together), `image: "gray"` (a gray picture for every question: what is
+    /// left of the score did not need the pictures), `out` (a results file that grows as questions are answered; a run that was
+    /// stopped goes on from it), `shard: [k, n]` (part k of n, from 0; `results` opens the parts as one).
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
-    /// print(benchmark("tiny-vqa", #{ limit: 20 }).run(m, #{ batch: 8, image: "gray" }).score);
+    /// let b = benchmark("tiny-vqa", #{ limit: 20 });
+    /// print(b.run(m, #{ batch: 8, image: "gray" }).score);
+    /// print(b.run(m, #{ out: "target/example-run.jsonl", shard: [0, 2] }).rows.len());
     /// ```
     #[rhai_fn(name = "run", return_raw)]
     pub fn run_options(

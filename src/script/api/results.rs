@@ -122,6 +122,20 @@ pub mod results {
         Ok(ResultsHandle(Arc::new(Results::open(Path::new(path))?)))
     }
 
+    /// Opens the files of a run in parts (`shard`) as one.
+    ///
+    /// ```rhai
+    /// let b = benchmark("tiny-vqa", #{ limit: 2 });
+    /// b.score(["yes", "no"]).save("target/example-part.jsonl");
+    /// print(results(["target/example-part.jsonl"]).score);
+    /// ```
+    #[rhai_fn(name = "results", return_raw)]
+    pub fn results_parts(paths: Array) -> Fallible<ResultsHandle> {
+        let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
+        let paths: Vec<&Path> = paths.iter().map(Path::new).collect();
+        Ok(ResultsHandle(Arc::new(Results::open_all(&paths)?)))
+    }
+
     /// The headline score: a fraction from 0 to 1, for MME points; `()` where nothing scores automatically.
     #[rhai_fn(get = "score", pure)]
     pub fn score(res: &mut ResultsHandle) -> Dynamic {
