@@ -7,6 +7,8 @@ use llmore::eval::{Benchmark, BenchmarkOptions};
 use llmore::preset::{PresetKind, Presets};
 use serde_json::Value;
 
+use super::scripting::scratch;
+
 pub const TASKS: [&str; 10] = [
     "gqa",
     "scienceqa_img",
@@ -98,4 +100,40 @@ fn the_tiny_benchmarks_are_what_they_were() {
             letters
         });
     assert!(letters.len() == 4 && letters.values().all(|count| (150..230).contains(count)), "{letters:?}");
+}
+
+#[test]
+fn a_second_table_brings_the_pictures() {
+    let folder = scratch("gqa-pictures");
+    std::fs::copy(fixtures("prompts/data/images/b.png"), folder.join("b.png")).unwrap();
+    std::fs::write(folder.join("images.jsonl"), "{\"id\": \"n161313\", \"image\": \"b.png\"}\n").unwrap();
+    let options = BenchmarkOptions {
+        data: Some(fixtures("prompts/parquet/gqa.parquet")),
+        images: Some(folder.join("images.jsonl")),
+        ..BenchmarkOptions::default()
+    };
+    let b = Benchmark::open(&Presets::default(), "gqa", &options).unwrap();
+    let with_pictures =
+        lines(&fixtures("prompts/data/gqa.jsonl")).iter().filter(|row| row["imageId"] == "n161313").count();
+    assert!(with_pictures > 0 && b.items.len() == with_pictures);
+    assert!(b.items.iter().all(|item| item.images.len() == 1 && item.images[0].open().is_ok()));
+    let others = lines(&fixtures("prompts/data/gqa.jsonl")).len() - with_pictures;
+    assert_eq!(b.left_out.len(), others, "{:?}", b.left_out.first().map(|error| error.message()));
+}
+
+#[test]
+fn quirks_of_the_reference_are_a_choice() {
+    let folder = scratch("nan-hint");
+    let row = r#"{"index": 1, "question": "Q", "hint": "nan", "answer": "A", "A": "a", "B": "nan", "category": "c", "L2-category": "l"}"#;
+    std::fs::write(folder.join("x.jsonl"), row).unwrap();
+    for (quirks, beginning) in [(false, "Q There"), (true, "nan Q There")] {
+        let options = BenchmarkOptions {
+            data: Some(folder.join("x.jsonl")),
+            reference_quirks: quirks,
+            ..BenchmarkOptions::default()
+        };
+        let b = Benchmark::open(&Presets::default(), "mmbench_cn_dev", &options).unwrap();
+        assert!(b.items[0].prompt.starts_with(beginning), "{}", b.items[0].prompt);
+        assert_eq!(b.items[0].gold.choices.len(), 1);
+    }
 }

@@ -82,6 +82,7 @@ fn pair(first: &Results, second: &Results) -> Result<Paired> {
 /// A score as people read it: percent, or points.
 pub fn shown(results: &Results, value: f64) -> String {
     match results.scorer.metric().is_points() {
+        _ if value.is_nan() => "no score".to_string(),
         true => format!("{value:.1}"),
         false => percent(value),
     }

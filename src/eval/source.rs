@@ -1,8 +1,6 @@
 //! From rows of a published set to items: which field is what, and when a value counts as absent. A row that lacks
 //! something is left out with an error that names file, row and field; the others are kept.
 
-use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -13,10 +11,11 @@ use super::gold::{Answers, Choice, Gold, lettered};
 use super::prompt::Recipe;
 use super::python;
 use super::scorers::Scorer;
+use super::table_items::Pictures;
 use crate::data::ImageSource;
 use crate::data::table::Rows;
 use crate::error;
-use crate::error::{Context, Error, Result};
+use crate::error::Result;
 
 /// Which field of a row is what.
 #[derive(Clone, Debug, Deserialize)]
@@ -68,12 +67,6 @@ pub(super) struct Source<'a> {
     quirks: bool,
 }
 
-/// A second table of pictures, by id.
-struct Pictures {
-    rows: Arc<Rows>,
-    places: HashMap<String, usize>,
-}
-
 /// MMBench's orders of one question differ by this much in their index.
 const CIRCULAR: i64 = 1_000_000;
 
@@ -89,7 +82,8 @@ impl<'a> Source<'a> {
         Ok(Source { fields, prompt: Recipe::parse(prompt)?, prompt_open, scorer, quirks })
     }
 
-    fn item(&self, rows: &Arc<Rows>, row: usize, pictures: Option<&Pictures>) -> Result<Item> {
+    /// The item of a row.
+    pub(super) fn item(&self, rows: &Arc<Rows>, row: usize, pictures: Option<&Pictures>) -> Result<Item> {
         let fields = self.fields;
         let id = match &fields.id {
             Some(field) => required(rows, row, field)?,
@@ -222,58 +216,8 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The items of a file or folder, and why rows were left out.
-pub(super) fn table_items(
-    source: &Source,
-    data: &Path,
-    split: Option<&str>,
-    images: Option<&Path>,
-) -> Result<(Vec<Item>, Vec<Error>)> {
-    let rows = Rows::open_split(data, split)?;
-    let pictures = images.map(pictures).transpose()?;
-    let mut left_out = rows.broken().to_vec();
-    let mut items: Vec<Item> = Vec::new();
-    let mut seen: HashMap<_, usize> = HashMap::new();
-    for row in 0..rows.len() {
-        match source.item(&rows, row, pictures.as_ref()) {
-            Ok(item) => match seen.insert((item.id.clone(), item.prompt.clone(), item.gold.clone()), row) {
-                None => items.push(item),
-                Some(first) => left_out.push(error!(
-                    Data,
-                    "{}: repeats `{}`, which {} has already",
-                    rows.place(row),
-                    item.id,
-                    rows.place(first)
-                )),
-            },
-            Err(error) => left_out.push(error),
-        }
-    }
-    number_repeated(&mut items);
-    Ok((items, left_out))
-}
-
-/// Items that share an id become `id#0`, `id#1`, ... in file order; the id stays as their group.
-fn number_repeated(items: &mut [Item]) {
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    items.iter().for_each(|item| *counts.entry(item.id.clone()).or_default() += 1);
-    let mut next: HashMap<String, usize> = HashMap::new();
-    for item in items.iter_mut().filter(|item| counts.get(&item.id).is_some_and(|count| *count > 1)) {
-        let number = next.entry(item.id.clone()).or_default();
-        item.id = format!("{}#{number}", item.id);
-        *number += 1;
-    }
-}
-
-fn pictures(path: &Path) -> Result<Pictures> {
-    let rows = Rows::open(path)?;
-    let place = |row| Ok((required(&rows, row, "id")?, row));
-    let places = (0..rows.len()).map(place).collect::<Result<_>>().context(|| "table of pictures")?;
-    Ok(Pictures { rows, places })
-}
-
 /// A text or number that must be there.
-fn required(rows: &Rows, row: usize, field: &str) -> Result<String> {
+pub(super) fn required(rows: &Rows, row: usize, field: &str) -> Result<String> {
     plain(rows.require(row, field)?).ok_or_else(|| rows.unexpected(row, field, "text"))
 }
 
