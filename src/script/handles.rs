@@ -11,7 +11,7 @@ use crate::chat::Chat;
 use crate::data::{Dataset, ImageSource, Sample};
 use crate::device::device_name;
 use crate::error::Result;
-use crate::eval::{Benchmark, Results};
+use crate::eval::{Benchmark, Results, compare};
 use crate::image::Image;
 use crate::models::registry::Target;
 use crate::show::{self, Figure, Table};
@@ -78,6 +78,11 @@ impl ImageHandle {
     pub(super) fn of(sample: &Sample) -> Option<Self> {
         let (id, source) = (sample.id.clone(), sample.image.clone()?);
         Some(ImageHandle(Arc::new(Picture { sample: Some(id), source, decoded: OnceLock::new() })))
+    }
+
+    /// A picture of a benchmark's question.
+    pub(super) fn of_source(source: &ImageSource) -> Self {
+        ImageHandle(Arc::new(Picture { sample: None, source: source.clone(), decoded: OnceLock::new() }))
     }
 
     /// The pixels.
@@ -219,7 +224,7 @@ impl fmt::Display for ResultsHandle {
             f,
             "Results({}, {}, {} questions)",
             results.benchmark,
-            show::percent(results.score()),
+            compare::shown(results, results.score()),
             results.rows.len()
         )
     }

@@ -12,6 +12,7 @@ mod inspect;
 mod llm;
 mod look;
 mod model;
+mod results;
 mod run;
 mod sampling;
 mod session;
@@ -40,6 +41,7 @@ pub(super) fn register(engine: &mut Engine) {
         exported_module!(train::train),
         exported_module!(run::runs),
         exported_module!(eval::evaluation),
+        exported_module!(results::results),
         exported_module!(look::look),
         exported_module!(tensor::tensor),
         exported_module!(session::session),
