@@ -1,5 +1,6 @@
 //! Building models: `encoder`, `llm`, `projector`, `vlm`, `load`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rhai::plugin::*;
@@ -16,7 +17,9 @@ use crate::script::convert::Options;
 use crate::script::handles::{EncoderHandle, LlmHandle, ProjectorHandle, VlmHandle};
 use crate::script::state::State;
 use crate::text::Template;
-use crate::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Select, Vlm, Weights, checkpoint};
+use crate::vlm::{
+    Encoder, EncoderOptions, Llm, LlmOptions, ModelPreset, ProjectorChoice, Select, Vlm, Weights, checkpoint,
+};
 use crate::weights::Quantize;
 use crate::{bail, device, error};
 
@@ -78,7 +81,7 @@ fn compose(
     llm: LlmHandle,
     map: Map,
 ) -> Result<VlmHandle> {
-    let options = Options::new(map, "vlm", &["seed", "image", "template"])?;
+    let options = Options::new(map, "vlm", &["seed", "image", "template", "reference_quirks"])?;
     let Some(template) = options.string("template")?.or_else(|| llm.0.template.clone()) else {
         return Err(error!(Option, "LLM `{}` does not say which template it was made for", llm.0.id)
             .help("name it: `vlm(encoder, projector, llm, #{ template: \"llama_3_1\" })`"));
@@ -86,13 +89,32 @@ fn compose(
     let template = Template::load(state.presets(), &template)?;
     let aspect = aspect(&options.string("image")?.unwrap_or_else(|| "pad".to_string()))?;
     let seed = seed(&options, state)?;
-    Ok(VlmHandle(Arc::new(Vlm::compose(encoder.0, &projector.choice, llm.0, template, aspect, seed)?)))
+    finished(Vlm::compose(encoder.0, &projector.choice, llm.0, template, aspect, seed)?, &options)
 }
 
 fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
-    let options = Options::new(map, "load", &["template", "dtype", "device", "quantize"])?;
-    let template = options.string("template")?;
-    let vlm = checkpoint::open(state.presets(), path, template.as_deref(), &quantized_target(&options)?)?;
+    let keys = ["template", "dtype", "device", "quantize", "weights", "seed", "reference_quirks"];
+    let options = Options::new(map, "load", &keys)?;
+    let (template, weights, target) = (options.string("template")?, weights(&options)?, quantized_target(&options)?);
+    let presets = state.presets();
+    // A folder that is there is what the script made or was given, in a smoke run as well.
+    let id = if Path::new(path).is_dir() { path.to_string() } else { state.stand_in(PresetKind::Models, path) };
+    if presets.contains(PresetKind::Models, &id) {
+        let seed = seed(&options, state)?;
+        return finished(ModelPreset::load(presets, &id, template.as_deref(), weights, seed, &target)?, &options);
+    }
+    if weights != Weights::Stored {
+        return Err(error!(Option, "load: `weights` goes with a model preset, `{path}` is none")
+            .help("`presets(\"models\")` lists them"));
+    }
+    finished(checkpoint::open(presets, path, template.as_deref(), &target)?, &options)
+}
+
+/// `reference_quirks: true` asks as the released inference does.
+fn finished(mut vlm: Vlm, options: &Options) -> Result<VlmHandle> {
+    if options.bool("reference_quirks")?.unwrap_or(false) {
+        vlm.template = vlm.template.with_reference_quirks();
+    }
     Ok(VlmHandle(Arc::new(vlm)))
 }
 
@@ -208,7 +230,8 @@ pub mod build {
         Ok(compose(&State::of(&context)?, encoder, projector, llm, Map::new())?)
     }
 
-    /// Joins parts with options: `seed` of the projector's start, `image` ("pad" or "square"), `template`.
+    /// Joins parts with options: `seed` of the projector's start, `image` ("pad" or "square"), `template`,
+    /// `reference_quirks` (ask as the released inference does: no generation header for Gemma).
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"), #{ seed: 1, image: "square" });
@@ -224,7 +247,8 @@ pub mod build {
         Ok(compose(&State::of(&context)?, encoder, projector, llm, options)?)
     }
 
-    /// Opens a whole model: a checkpoint folder of LLaVA-MORE or of transformers' `LlavaForConditionalGeneration`, or its hub id.
+    /// Opens a whole model: a preset id (`presets("models")`), a checkpoint folder of LLaVA-MORE or of transformers'
+    /// `LlavaForConditionalGeneration`, or its hub id.
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");
@@ -236,9 +260,11 @@ pub mod build {
     }
 
     /// Opens a whole model with options: `template` (instead of what the folder says), `dtype`, `device`, `quantize`
-    /// (as for `llm`).
+    /// (as for `llm`), `reference_quirks` (ask as the released inference does); for a model preset also `weights` ("none":
+    /// sizes and counts only, "random") and `seed`.
     ///
     /// ```rhai
+    /// print(load("llava-more-llama-3.1-8b-siglip", #{ weights: "none" }));
     /// let m = load("tests/fixtures/training/checkpoint", #{ template: "plain" });
     /// ```
     #[rhai_fn(name = "load", return_raw)]
