@@ -41,7 +41,7 @@ impl ModelPreset {
     }
 
     /// Composes the model of its parts, with a new projector drawn from `seed`.
-    fn compose(
+    pub fn compose(
         &self,
         presets: &Presets,
         template: Option<&str>,

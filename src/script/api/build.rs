@@ -92,6 +92,16 @@ fn compose(
     finished(Vlm::compose(encoder.0, &projector.choice, llm.0, template, aspect, seed)?, &options)
 }
 
+/// The parts of a model preset with a new projector.
+fn compose_preset(state: &State, id: &str, map: Map) -> Result<VlmHandle> {
+    let keys = ["seed", "template", "weights", "dtype", "device", "reference_quirks"];
+    let options = Options::new(map, "vlm", &keys)?;
+    let (template, weights) = (options.string("template")?, weights(&options)?);
+    let preset = ModelPreset::open(state.presets(), &state.stand_in(PresetKind::Models, id))?;
+    let (seed, target) = (seed(&options, state)?, target(&options)?);
+    finished(preset.compose(state.presets(), template.as_deref(), weights, seed, &target)?, &options)
+}
+
 fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
     let keys = ["template", "dtype", "device", "quantize", "weights", "seed", "reference_quirks"];
     let options = Options::new(map, "load", &keys)?;
@@ -245,6 +255,28 @@ pub mod build {
         options: Map,
     ) -> Fallible<VlmHandle> {
         Ok(compose(&State::of(&context)?, encoder, projector, llm, options)?)
+    }
+
+    /// Joins the parts of a model preset (`presets("models")`), each with its own weights, and a new projector: where
+    /// stage 1 of a published row begins.
+    ///
+    /// ```rhai
+    /// print(vlm("tiny-llava"));
+    /// ```
+    #[rhai_fn(name = "vlm", return_raw)]
+    pub fn vlm_of_preset(context: NativeCallContext, id: &str) -> Fallible<VlmHandle> {
+        Ok(compose_preset(&State::of(&context)?, id, Map::new())?)
+    }
+
+    /// The same with options: `seed`, `template`, `weights` ("random", or "none": sizes and counts only), `dtype`, `device`,
+    /// `reference_quirks`.
+    ///
+    /// ```rhai
+    /// print(vlm("llava-more-phi-4-mini-clip", #{ weights: "none" }).params);
+    /// ```
+    #[rhai_fn(name = "vlm", return_raw)]
+    pub fn vlm_of_preset_with(context: NativeCallContext, id: &str, options: Map) -> Fallible<VlmHandle> {
+        Ok(compose_preset(&State::of(&context)?, id, options)?)
     }
 
     /// Opens a whole model: a preset id (`presets("models")`), a checkpoint folder of LLaVA-MORE or of transformers'
