@@ -34,9 +34,8 @@ pub fn vlm(size: &str) -> Result<Vlm> {
         "toy" => (embedded("tiny-clip")?, embedded("tiny-llama")?),
         _ => (clip_config([768, 12, 12, 3072, 64, 4]), llama_config([640, 10, 10, 5, 1728, 8192])),
     };
-    let origin = |name: &str, config: Value| Origin {
-        folder: Folder::Embedded(format!("models/{name}")),
-        config: Config::new(config, format!("the config of `{size}`")),
+    let origin = |name: &str, config: Value| {
+        Origin::new(Folder::Embedded(format!("models/{name}")), Config::new(config, format!("the config of `{size}`")))
     };
     let target = Target::cpu();
     let (weights, seed) = (Weights::Random, 0);

@@ -28,6 +28,11 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// A folder with a config of its own.
+    pub fn new(folder: Folder, config: Config) -> Self {
+        Origin { folder, config, files: None }
+    }
+
     /// Reads a folder's config.json, or what stands for it in a GGUF file: the path of one, or a folder that holds
     /// one and no config.json.
     pub fn open(folder: Folder) -> Result<Self> {
@@ -40,7 +45,7 @@ impl Origin {
             }
         }
         let config = Config::new(folder.json("config.json")?, format!("`{}`", folder.locate("config.json")));
-        Ok(Origin { folder, config, files: None })
+        Ok(Origin::new(folder, config))
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
