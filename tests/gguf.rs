@@ -299,7 +299,10 @@ fn agree(model: &str, fixture: &str) {
         let ours = last.contiguous().unwrap().index_select(&columns, 1).unwrap();
         let difference = worst(&ours, &theirs);
         println!("{model} {case}: {difference:.1e}");
-        assert!(difference < 1e-4, "{model} {case}: {difference}");
+        // Against f64 the reference in f32 is itself further away than 1e-4 where logits are large.
+        let own = format!("{case}.own_error");
+        let own = if expected.has(&own) { load(&own).to_vec1::<f32>().unwrap()[0] } else { 0.0 };
+        assert!(difference < f32::max(1e-4, 1.5 * own), "{model} {case}: {difference}, the reference {own}");
         let best: Vec<u32> = last.argmax(1).unwrap().to_vec1().unwrap();
         assert_eq!(best, load(&format!("{case}.argmax")).to_dtype(DType::U32).unwrap().to_vec1::<u32>().unwrap());
     }
