@@ -137,7 +137,7 @@ impl Parts {
                     return Err(error!(Missing, "no `{}`", origin.folder.locate("tokenizer.json"))
                         .help("llmore reads the tokenizer from that file; transformers writes it with `AutoTokenizer.from_pretrained(..).save_pretrained(..)`"));
                 }
-                Llm::build(id, origin.clone(), Source::Shapes, None, &options(Weights::None, target))
+                Llm::build(id, origin.clone(), Source::Shapes, self.template.clone(), &options(Weights::None, target))
             }
             Place::Elsewhere(id) => base_llm(presets, id, options(Weights::None, target)),
         }
