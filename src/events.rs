@@ -21,6 +21,10 @@ pub enum Event {
     Step(Step),
     /// An evaluation has answered this many questions; `score` is the mean so far.
     Scored { task: String, done: u64, total: u64, score: f64 },
+    /// A walk over a data set has come this far.
+    Progress { task: String, done: u64, total: u64 },
+    /// Samples (by id) of `total` that training leaves out.
+    Skipped { samples: Vec<String>, total: u64, why: String },
     /// A checkpoint is complete on disk.
     Checkpoint { step: u64, path: PathBuf },
     /// The task ended (`done`, `paused`) after this many seconds.

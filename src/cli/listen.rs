@@ -49,6 +49,14 @@ impl Listener for ProgressListener {
                 current.facts = vec![("score", percent(*score)), memory()];
                 (*done, *total, false)
             }
+            Event::Progress { done, total, .. } => (*done, *total, false),
+            Event::Skipped { samples, total, why } => {
+                let ids: Vec<String> = samples.iter().take(3).map(|id| format!("`{id}`")).collect();
+                let more = if samples.len() > ids.len() { ", ..." } else { "" };
+                let (skipped, total, ids) = (count(samples.len()), count(*total as usize), ids.join(", "));
+                self.progress.note(&format!("skipped {skipped} of {total} samples with {why}: {ids}{more}"));
+                return;
+            }
             Event::Checkpoint { .. } => return,
             Event::End { done, total, .. } => (*done, *total, true),
         };

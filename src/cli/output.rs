@@ -9,7 +9,7 @@ use super::graphics::{Graphics, encode};
 use super::progress::Progress;
 use crate::device::variable;
 use crate::script::Output;
-use crate::show::{Figure, Table};
+use crate::show::{Figure, Painted, Table};
 
 /// Columns a picture takes at most.
 const PICTURE_COLUMNS: usize = 100;
@@ -49,6 +49,10 @@ impl Output for Terminal {
         self.print(text);
     }
 
+    fn painted(&self, text: &Painted) {
+        self.print(&format!("{}\n", text.text(has_color())));
+    }
+
     fn table(&self, table: &Table) {
         self.print(&table_text(table, self.json));
     }
@@ -80,9 +84,13 @@ fn table_text(table: &Table, json: bool) -> String {
     if json {
         return format!("{}\n", table.json());
     }
-    let color = std::io::stdout().is_terminal() && variable("NO_COLOR").is_none();
-    let text = table.text(terminal_width(), color);
+    let text = table.text(terminal_width(), has_color());
     if text.ends_with('\n') { text } else { format!("{text}\n") }
+}
+
+/// Whether stdout shows colors.
+fn has_color() -> bool {
+    std::io::stdout().is_terminal() && variable("NO_COLOR").is_none()
 }
 
 /// Columns of the terminal; `None` when stdout is none.

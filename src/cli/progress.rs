@@ -87,6 +87,13 @@ impl Progress {
         }
     }
 
+    /// Prints a line that stays.
+    pub fn note(&self, line: &str) {
+        if !matches!(self.look, Look::Quiet) {
+            self.suspend(|| eprintln!("{line}"));
+        }
+    }
+
     /// Runs `print` while no bar is on the screen, so that its output does not land in one.
     pub fn suspend<R>(&self, print: impl FnOnce() -> R) -> R {
         match &self.look {

@@ -4,12 +4,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::llava_json::LlavaJson;
+use super::mapped::{Change, Mapped};
 use super::pack::{Pack, PackItems};
+use super::pictures::Pictures;
+use super::record::{Brief, id_hash};
+use super::rows::RowItems;
 use super::sample::Sample;
+use super::scan::Layout;
 use crate::error::Result;
 use crate::preset::{PresetKind, Presets};
 use crate::rng::Rng;
@@ -25,8 +31,39 @@ pub trait Items: Send + Sync {
     }
     /// The sample at a position below `len`.
     fn get(&self, index: usize) -> Result<Sample>;
+    /// What is known of that sample; cheaper than reading it where there is an index.
+    fn brief(&self, index: usize) -> Result<Brief> {
+        self.get(index).map(|sample| Brief::of(&sample))
+    }
     /// A hash over what the samples are made from, for run.lock.
     fn sha256(&self) -> String;
+}
+
+/// The formats of files of samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON list, as LLaVA publishes it.
+    Llava,
+    /// One JSON object a line, with the same fields.
+    Jsonl,
+    /// A parquet file or a folder of them with these fields as columns; pictures may lie in the rows.
+    Parquet,
+}
+
+impl Format {
+    /// The names scripts use.
+    pub const NAMES: [(&'static str, Format); 3] =
+        [("llava", Format::Llava), ("jsonl", Format::Jsonl), ("parquet", Format::Parquet)];
+
+    /// The format that a file's name suggests.
+    pub fn of(path: &Path) -> Self {
+        match path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
+            Some("jsonl" | "ndjson") => Format::Jsonl,
+            Some("parquet") => Format::Parquet,
+            _ if path.is_dir() => Format::Parquet,
+            _ => Format::Llava,
+        }
+    }
 }
 
 /// A view of one or more sources.
@@ -75,8 +112,26 @@ impl Dataset {
 
     /// A LLaVA JSON file; pictures are paths below `images` (default: the file's folder).
     pub fn llava_json(path: &Path, images: Option<&Path>) -> Result<Self> {
-        let name = path.display().to_string();
-        Ok(Dataset::new(&name, vec![Arc::new(LlavaJson::open(path, images)?)]))
+        let pictures = images.map(Pictures::at).transpose()?;
+        Dataset::open(path, Format::Llava, pictures)
+    }
+
+    /// A file of samples; pictures are below its folder unless told otherwise.
+    ///
+    /// # Errors
+    /// `Missing` or `File` when it cannot be read, `Decode` when it is not of that format or cut off.
+    pub fn open(path: &Path, format: Format, pictures: Option<Pictures>) -> Result<Self> {
+        let given = pictures.clone();
+        let pictures = match pictures {
+            Some(pictures) => pictures,
+            None => Pictures::at(path.parent().unwrap_or(Path::new(".")))?,
+        };
+        let items: Arc<dyn Items> = match format {
+            Format::Llava => Arc::new(LlavaJson::open(path, Layout::List, pictures)?),
+            Format::Jsonl => Arc::new(LlavaJson::open(path, Layout::Lines, pictures)?),
+            Format::Parquet => Arc::new(RowItems::open(path, given)?),
+        };
+        Ok(Dataset::new(&path.display().to_string(), vec![items]))
     }
 
     /// All samples of some sources in order.
@@ -86,9 +141,9 @@ impl Dataset {
         Dataset { name: name.to_string(), sources: sources.into(), order }
     }
 
-    /// Samples that exist in memory (after `map`).
-    pub fn of_samples(name: &str, samples: Vec<Sample>) -> Self {
-        Dataset::new(name, vec![Arc::new(Samples(samples))])
+    /// The samples with a change for each, in order.
+    pub fn changed(&self, changes: Vec<Change>) -> Self {
+        Dataset::new(&format!("{} (mapped)", self.name), vec![Arc::new(Mapped { base: self.clone(), changes })])
     }
 
     /// The preset id or path it came from.
@@ -114,14 +169,39 @@ impl Dataset {
         self.sources[source as usize].get(position as usize)
     }
 
+    /// What is known of the sample at a position without reading it again.
+    pub fn brief(&self, index: usize) -> Result<Brief> {
+        let Some(&(source, position)) = self.order.get(index) else {
+            bail!(Data, "`{}` has {} samples, there is no number {index}", self.name, self.len());
+        };
+        self.sources[source as usize].brief(position as usize)
+    }
+
+    /// The same for all samples in order.
+    pub fn briefs(&self) -> Result<Vec<Brief>> {
+        (0..self.len()).into_par_iter().map(|index| self.brief(index)).collect()
+    }
+
     /// The position of a sample's id.
     pub fn find(&self, id: &str) -> Result<usize> {
+        let hash = id_hash(id);
         for index in 0..self.len() {
-            if self.get(index)?.id == id {
+            if self.brief(index)?.id == hash && self.get(index)?.id == id {
                 return Ok(index);
             }
         }
         Err(error!(Missing, "no sample `{id}` in `{}`", self.name).help("`d[0].id` shows what ids look like"))
+    }
+
+    /// The samples that can be trained on, and the positions of those that cannot: an answer of theirs has no text.
+    pub fn trainable(&self) -> Result<(Self, Vec<usize>)> {
+        let briefs = self.briefs()?;
+        let empty: Vec<usize> = (0..briefs.len()).filter(|&index| briefs[index].empty_answer).collect();
+        if empty.is_empty() {
+            return Ok((self.clone(), empty));
+        }
+        let kept: Vec<usize> = (0..briefs.len()).filter(|&index| !briefs[index].empty_answer).collect();
+        Ok((self.pick(&kept), empty))
     }
 
     /// The first `n` samples.
@@ -183,28 +263,5 @@ impl Dataset {
 
     fn reorder(&self, order: Vec<(u32, u32)>) -> Self {
         Dataset { name: self.name.clone(), sources: self.sources.clone(), order: order.into() }
-    }
-}
-
-struct Samples(Vec<Sample>);
-
-impl Items for Samples {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn get(&self, index: usize) -> Result<Sample> {
-        self.0.get(index).cloned().ok_or_else(|| error!(Data, "no sample {index}"))
-    }
-
-    fn sha256(&self) -> String {
-        let mut hasher = Sha256::new();
-        for sample in &self.0 {
-            hasher.update(&sample.id);
-            for turn in &sample.turns {
-                hasher.update(&turn.value);
-            }
-        }
-        format!("{:x}", hasher.finalize())
     }
 }

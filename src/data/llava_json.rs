@@ -1,88 +1,54 @@
-//! LLaVA's JSON: a list of `{id, image?, conversations: [{from, value}]}`.
-//! Source: LLaVA-MORE 2460d39, `docs/Finetune_Custom_Data.md` and `train.py`.
+//! LLaVA's JSON, a list of records or one record a line. Only an index is held; a sample is read when it is asked for.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
-
 use super::dataset::Items;
-use super::sample::{ImageSource, Sample};
+use super::index::{Index, malformed};
+use super::pictures::Pictures;
+use super::record::{Brief, Record};
+use super::sample::Sample;
+use super::scan::Layout;
 use crate::error;
-use crate::error::{Error, Result};
-use crate::text::{Role, Turn};
+use crate::error::{Context, Error, Result};
 
 /// A file of conversations.
-pub struct LlavaJson {
-    items: Vec<Item>,
-    images: PathBuf,
-    file: PathBuf,
-    sha256: String,
-}
-
-#[derive(Deserialize)]
-struct Item {
-    /// A string or a number in published files.
-    id: serde_json::Value,
-    image: Option<String>,
-    conversations: Vec<Message>,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    from: String,
-    value: String,
+pub(super) struct LlavaJson {
+    file: File,
+    path: PathBuf,
+    index: Index,
+    pictures: Pictures,
 }
 
 impl LlavaJson {
-    /// Reads and checks the file.
-    pub fn open(path: &Path, images: Option<&Path>) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
-        let items: Vec<Item> = serde_json::from_slice(&bytes).map_err(|error| {
-            error!(Decode, "`{}`: {error}", path.display())
-                .help("expected a list of { id, image, conversations: [{ from, value }] }")
-        })?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        Ok(LlavaJson {
-            items,
-            images: images.unwrap_or(folder).to_path_buf(),
-            file: path.to_path_buf(),
-            sha256: format!("{:x}", Sha256::digest(&bytes)),
-        })
+    /// Reads the file once to index and check it.
+    pub(super) fn open(path: &Path, layout: Layout, pictures: Pictures) -> Result<Self> {
+        let file = File::open(path).map_err(|error| Error::file(path, error))?;
+        let index = Index::build(&file, path, layout)?;
+        Ok(LlavaJson { file, path: path.to_path_buf(), index, pictures })
     }
 }
 
 impl Items for LlavaJson {
     fn len(&self) -> usize {
-        self.items.len()
+        self.index.len()
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        let item = self.items.get(index).ok_or_else(|| error!(Data, "no sample {index}"))?;
-        let id = match &item.id {
-            serde_json::Value::String(id) => id.clone(),
-            other => other.to_string(),
-        };
-        let turns = item
-            .conversations
-            .iter()
-            .map(|message| {
-                let role = match message.from.as_str() {
-                    "human" => Role::Human,
-                    "gpt" => Role::Gpt,
-                    other => {
-                        return Err(error!(Data, "`{}`, sample `{id}`: a turn is from `{other}`", self.file.display())
-                            .help("turns are from `human` or `gpt`"));
-                    }
-                };
-                Ok(Turn { role, value: message.value.clone() })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let image = item.image.as_ref().map(|image| ImageSource::File(self.images.join(image)));
-        Ok(Sample { id, image, turns })
+        let here = || format!("`{}`", self.path.display());
+        let bytes = self.index.read(&self.file, index).context(here)?;
+        let record: Record = serde_json::from_slice(&bytes).map_err(|found| {
+            let at = self.index.span(index).map_or(0, |(start, _)| start);
+            malformed(&self.path, index, at, &found).context("the file has changed since it was opened")
+        })?;
+        record.sample(|name| self.pictures.find(name)).context(here)
+    }
+
+    fn brief(&self, index: usize) -> Result<Brief> {
+        self.index.brief(index).ok_or_else(|| error!(Data, "no sample {index}"))
     }
 
     fn sha256(&self) -> String {
-        self.sha256.clone()
+        self.index.sha256.clone()
     }
 }

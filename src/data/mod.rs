@@ -1,12 +1,28 @@
 //! Data: samples, data sets that are read lazily and composed by index, and the order in which training sees
 //! them. Nothing here knows a model.
 
+mod archive;
 mod dataset;
+mod index;
 mod llava_json;
+mod mapped;
+pub mod modality;
 pub mod order;
 mod pack;
+mod pictures;
+mod record;
+mod rows;
 mod sample;
+mod scan;
+pub mod table;
+mod tar;
+pub mod verify;
+mod zip;
 
-pub use dataset::{Dataset, Items};
+pub use archive::Archive;
+pub use dataset::{Dataset, Format, Items};
+pub use mapped::Change;
 pub use pack::Pack;
+pub use pictures::Pictures;
+pub use record::Brief;
 pub use sample::{ImageSource, Sample};

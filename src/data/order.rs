@@ -1,7 +1,12 @@
 //! Which samples a step sees: a function of (seed, epoch, step), so that a run can be resumed anywhere.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde::{Deserialize, Serialize};
 
+use super::dataset::Dataset;
+use super::modality::grouped;
+use crate::error::Result;
 use crate::rng::Rng;
 
 /// How samples follow each other.
@@ -14,37 +19,144 @@ pub enum Order {
     Sequential,
 }
 
-/// The positions of optimizer step `step` (from 0) over `n` samples with `batch` samples a step.
-pub fn positions(order: Order, seed: u64, n: usize, batch: usize, step: u64) -> Vec<usize> {
-    match order {
-        Order::Sequential => {
-            let start = step as usize * batch;
-            (start..start + batch).map(|i| i % n).collect()
-        }
-        Order::Shuffle => {
-            let per_epoch = n.div_ceil(batch);
-            let (epoch, place) = (step as usize / per_epoch, step as usize % per_epoch);
-            let permutation = Rng::new(seed, "order").split(epoch as u64).permutation(n);
-            permutation.into_iter().skip(place * batch).take(batch).collect()
+/// What the order depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Sampling {
+    pub order: Order,
+    pub seed: u64,
+    /// Samples of a step, and of one of its micro-batches.
+    pub batch: usize,
+    pub micro_batch: usize,
+    /// Micro-batches hold samples of one modality and similar length; for a shuffled order only.
+    pub group_by_modality: bool,
+}
+
+/// Gives every step its samples.
+pub struct Sampler {
+    sampling: Sampling,
+    len: usize,
+    /// Words per sample, negative without a picture, where samples are grouped.
+    lengths: Vec<i32>,
+    /// The order of the epoch last asked for: 4 bytes a sample.
+    epoch: Mutex<Option<(u64, Arc<[u32]>)>>,
+}
+
+impl Sampler {
+    /// A sampler over a data set, which is not read where it has an index.
+    ///
+    /// # Errors
+    /// What reading a sample gives, where lengths are wanted and have to be read.
+    pub fn new(dataset: &Dataset, sampling: Sampling) -> Result<Self> {
+        let lengths = match sampling.group_by_modality {
+            true => dataset.briefs()?.iter().map(|brief| length(brief.words, brief.image)).collect(),
+            false => Vec::new(),
+        };
+        Ok(Sampler { sampling, len: dataset.len(), lengths, epoch: Mutex::default() })
+    }
+
+    /// The positions of optimizer step `step`, from 0.
+    pub fn positions(&self, step: u64) -> Vec<usize> {
+        let Sampling { order, batch, .. } = self.sampling;
+        match order {
+            Order::Sequential => {
+                let start = step as usize * batch;
+                (start..start + batch).map(|i| i % self.len).collect()
+            }
+            Order::Shuffle => {
+                let per_epoch = self.len.div_ceil(batch) as u64;
+                let order = self.epoch(step / per_epoch);
+                let place = (step % per_epoch) as usize * batch;
+                order.iter().skip(place).take(batch).map(|&position| position as usize).collect()
+            }
         }
     }
+
+    /// The micro-batches of optimizer step `step`.
+    pub fn micro_batches(&self, step: u64) -> Vec<Vec<usize>> {
+        self.positions(step).chunks(self.sampling.micro_batch).map(<[usize]>::to_vec).collect()
+    }
+
+    fn epoch(&self, epoch: u64) -> Arc<[u32]> {
+        let mut known = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((number, order)) if *number == epoch => order.clone(),
+            _ => {
+                let order: Arc<[u32]> = self.draw(epoch).into_iter().map(|position| position as u32).collect();
+                *known = Some((epoch, order.clone()));
+                order
+            }
+        }
+    }
+
+    fn draw(&self, epoch: u64) -> Vec<usize> {
+        let Sampling { seed, batch, micro_batch, group_by_modality, .. } = self.sampling;
+        let rng = Rng::new(seed, "order").split(epoch);
+        if !group_by_modality {
+            return rng.permutation(self.len);
+        }
+        let lengths: Vec<i64> = self.lengths.iter().map(|&length| i64::from(length)).collect();
+        let mut drawn = 0..;
+        let draw = |n| rng.split(drawn.next().unwrap_or(0)).permutation(n);
+        grouped(&lengths, micro_batch, batch / micro_batch, draw)
+    }
+}
+
+/// The reference's length of a sample; 0 would be of neither modality.
+fn length(words: u32, image: bool) -> i32 {
+    let words = words.clamp(1, i32::MAX as u32) as i32;
+    if image { words } else { -words }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn sampler(order: Order, batch: usize, len: usize) -> Sampler {
+        let sampling = Sampling { order, seed: 1, batch, micro_batch: batch, group_by_modality: false };
+        Sampler { sampling, len, lengths: Vec::new(), epoch: Mutex::default() }
+    }
+
     #[test]
     fn an_epoch_holds_every_sample_once() {
-        let mut seen: Vec<usize> = (0..3).flat_map(|step| positions(Order::Shuffle, 1, 10, 4, step)).collect();
-        assert_eq!(positions(Order::Shuffle, 1, 10, 4, 2).len(), 2);
+        let sampler = sampler(Order::Shuffle, 4, 10);
+        let mut seen: Vec<usize> = (0..3).flat_map(|step| sampler.positions(step)).collect();
+        assert_eq!(sampler.positions(2).len(), 2);
         seen.sort_unstable();
         assert_eq!(seen, (0..10).collect::<Vec<_>>());
-        assert_ne!(positions(Order::Shuffle, 1, 10, 4, 0), positions(Order::Shuffle, 1, 10, 4, 3));
+        assert_ne!(sampler.positions(0), sampler.positions(3));
+    }
+
+    #[test]
+    fn steps_may_be_asked_for_in_any_order() {
+        let sampler = sampler(Order::Shuffle, 4, 10);
+        let forward: Vec<_> = (0..9).map(|step| sampler.positions(step)).collect();
+        let backward: Vec<_> = (0..9).rev().map(|step| sampler.positions(step)).collect();
+        assert!(forward.iter().eq(backward.iter().rev()));
     }
 
     #[test]
     fn sequential_order_runs_on_without_a_break() {
-        assert_eq!(positions(Order::Sequential, 0, 5, 3, 1), [3, 4, 0]);
+        assert_eq!(sampler(Order::Sequential, 3, 5).positions(1), [3, 4, 0]);
+    }
+
+    #[test]
+    fn grouped_micro_batches_have_one_modality_and_every_sample_comes_once() {
+        let lengths: Vec<i32> = (0..200).map(|i| if i % 3 == 0 { -(i % 17 + 1) } else { i % 23 + 1 }).collect();
+        let sampling = Sampling { order: Order::Shuffle, seed: 5, batch: 16, micro_batch: 4, group_by_modality: true };
+        let sampler = Sampler { sampling, len: 200, lengths: lengths.clone(), epoch: Mutex::default() };
+        let micros: Vec<Vec<usize>> = (0..13).flat_map(|step| sampler.micro_batches(step)).collect();
+        let mut seen = micros.concat();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..200).collect::<Vec<_>>());
+        // 133 pictures and 67 texts: 8 and 4 whole groups of 16, then 5 and 3 samples that are mixed at the end.
+        let mixed =
+            |micro: &&Vec<usize>| micro.iter().any(|&i| lengths[i] > 0) && micro.iter().any(|&i| lengths[i] < 0);
+        assert!(micros[..48].iter().find(mixed).is_none());
+        assert_eq!(micros[48..].concat(), {
+            let mut rest = micros[48..].concat();
+            rest.sort_unstable();
+            rest
+        });
+        assert_ne!(sampler.positions(0), sampler.positions(13), "epochs differ");
     }
 }

@@ -1,10 +1,14 @@
 //! One sample: an id, at most one picture, a conversation.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::archive::Archive;
 use super::pack::Pack;
-use crate::error::{Context, Result};
+use super::table::Rows;
+use crate::bail;
+use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::text::Turn;
 
@@ -12,10 +16,22 @@ use crate::text::Turn;
 #[derive(Clone)]
 pub enum ImageSource {
     File(PathBuf),
+    /// A member of an archive.
+    Member {
+        archive: Arc<Archive>,
+        name: String,
+    },
     /// Picture `index` of an embedded pack.
     Packed {
         pack: Arc<Pack>,
         index: usize,
+    },
+    /// A picture inside a table's row.
+    Row {
+        rows: Arc<Rows>,
+        row: usize,
+        field: Arc<str>,
+        number: usize,
     },
     Decoded {
         image: Image,
@@ -28,7 +44,9 @@ impl ImageSource {
     pub fn key(&self) -> String {
         match self {
             ImageSource::File(path) => path.display().to_string(),
+            ImageSource::Member { archive, name } => format!("{}/{name}", archive.path().display()),
             ImageSource::Packed { pack, index } => format!("{}/{index}", pack.name()),
+            ImageSource::Row { rows, row, field, number } => format!("{}, {field} {number}", rows.place(*row)),
             ImageSource::Decoded { key, .. } => key.clone(),
         }
     }
@@ -36,9 +54,22 @@ impl ImageSource {
     /// Decodes it.
     pub fn open(&self) -> Result<Image> {
         match self {
-            ImageSource::File(path) => Image::open(path),
-            ImageSource::Packed { pack, index } => Image::decode(pack.image(*index)?, &self.key()),
             ImageSource::Decoded { image, .. } => Ok(image.clone()),
+            _ => Image::decode(&self.bytes()?, &self.key()),
+        }
+    }
+
+    /// The bytes it is decoded from.
+    ///
+    /// # Errors
+    /// `Missing`, `File` or `Decode` when they cannot be read; `Data` for a picture that exists as pixels only.
+    pub(super) fn bytes(&self) -> Result<Cow<'static, [u8]>> {
+        match self {
+            ImageSource::File(path) => std::fs::read(path).map(Cow::Owned).map_err(|error| Error::file(path, error)),
+            ImageSource::Member { archive, name } => archive.read(name).map(Cow::Owned),
+            ImageSource::Packed { pack, index } => pack.image(*index).map(Cow::Borrowed),
+            ImageSource::Row { rows, row, field, number } => rows.image_bytes(*row, field, *number).map(Cow::Owned),
+            ImageSource::Decoded { .. } => bail!(Data, "`{}` has no file", self.key()),
         }
     }
 }
@@ -54,6 +85,7 @@ pub struct Sample {
 impl Sample {
     /// Decodes the picture, if there is one; the error names the sample.
     pub fn open_image(&self) -> Result<Option<Image>> {
-        self.image.as_ref().map(ImageSource::open).transpose().context(|| format!("sample `{}`", self.id))
+        let open = self.image.as_ref().map(ImageSource::open).transpose();
+        open.context(|| format!("sample `{}`", self.id))
     }
 }

@@ -101,7 +101,7 @@ pub(super) fn image(value: &Dynamic) -> Result<Option<Image>> {
         return Ok(None);
     }
     match value.clone().try_cast::<ImageHandle>() {
-        Some(image) => Ok(Some(image.0)),
+        Some(image) => image.get().map(Some),
         None => Err(error!(Type, "expected an Image or (), got {}", shown(value))
             .help("`image(\"picture.png\")` opens a picture")),
     }

@@ -1,15 +1,16 @@
 //! The types scripts hold. A handle is a cheap clone that shares what it points to; each prints on one line.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use candle_core::{DType, Tensor};
 use rhai::{Array, Dynamic, Engine, Map};
 
 use super::error::ScriptError;
 use crate::chat::Chat;
-use crate::data::Dataset;
+use crate::data::{Dataset, ImageSource, Sample};
 use crate::device::device_name;
+use crate::error::Result;
 use crate::eval::{Benchmark, Results};
 use crate::image::Image;
 use crate::models::registry::Target;
@@ -38,8 +39,15 @@ pub(super) struct TemplateHandle(pub Template);
 pub(super) struct ChatHandle(pub Arc<Mutex<Chat>>);
 #[derive(Clone)]
 pub(super) struct DatasetHandle(pub Dataset);
+/// A picture, decoded when somebody first looks at it; clones share it.
 #[derive(Clone)]
-pub(super) struct ImageHandle(pub Image);
+pub(super) struct ImageHandle(Arc<Picture>);
+struct Picture {
+    /// The sample it is of, for errors.
+    sample: Option<String>,
+    source: ImageSource,
+    decoded: OnceLock<Image>,
+}
 #[derive(Clone)]
 pub(super) struct RecipeHandle(pub Arc<Recipe>);
 #[derive(Clone)]
@@ -58,6 +66,38 @@ pub(super) struct TableHandle(pub Table);
 pub(super) struct FigureHandle(pub Figure);
 #[derive(Clone)]
 pub(super) struct TensorHandle(pub Tensor);
+
+impl ImageHandle {
+    /// A picture in memory.
+    pub(super) fn new(image: Image) -> Self {
+        let source = ImageSource::Decoded { image, key: "image".to_string() };
+        ImageHandle(Arc::new(Picture { sample: None, source, decoded: OnceLock::new() }))
+    }
+
+    /// A sample's picture, if it has one.
+    pub(super) fn of(sample: &Sample) -> Option<Self> {
+        let (id, source) = (sample.id.clone(), sample.image.clone()?);
+        Some(ImageHandle(Arc::new(Picture { sample: Some(id), source, decoded: OnceLock::new() })))
+    }
+
+    /// The pixels.
+    pub(super) fn get(&self) -> Result<Image> {
+        if let Some(image) = self.0.decoded.get() {
+            return Ok(image.clone());
+        }
+        let opened = self.0.source.open();
+        let image = opened.map_err(|error| match &self.0.sample {
+            Some(id) => error.context(format!("sample `{id}`")),
+            None => error,
+        })?;
+        Ok(self.0.decoded.get_or_init(|| image).clone())
+    }
+
+    /// Whether this is a clone of the other one.
+    pub(super) fn is(&self, other: &ImageHandle) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 /// The lower-case name of a dtype.
 pub(super) fn dtype_name(dtype: DType) -> &'static str {
@@ -131,7 +171,10 @@ impl fmt::Display for DatasetHandle {
 
 impl fmt::Display for ImageHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Image({} x {})", self.0.width, self.0.height)
+        match self.get() {
+            Ok(image) => write!(f, "Image({} x {})", image.width, image.height),
+            Err(error) => write!(f, "Image(unreadable: {})", error.message()),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use toml::{Table, Value};
 use crate::error::{Error, Result};
 use crate::events::{Interrupt, Listeners};
 use crate::preset::{PresetKind, Presets};
-use crate::show::{Figure, Table as ShownTable};
+use crate::show::{Figure, Painted, Table as ShownTable};
 use crate::train::Lock;
 
 /// Where a session's output goes: a terminal, a file, a notebook cell.
@@ -22,6 +22,10 @@ pub trait Output: Send + Sync {
     fn text(&self, text: &str);
     /// A piece of a line, at once (an answer that is being generated).
     fn fragment(&self, text: &str);
+    /// A text with painted parts; where there is no paint they stand in brackets.
+    fn painted(&self, text: &Painted) {
+        self.text(&text.text(false));
+    }
     /// A table.
     fn table(&self, table: &ShownTable);
     /// A picture; `about` says what it is in one line.

@@ -9,6 +9,7 @@ mod font;
 mod lines;
 #[cfg(feature = "notebook")]
 mod notebook;
+mod painted;
 mod picture;
 mod scene;
 mod table;
@@ -17,6 +18,7 @@ mod tiles;
 mod units;
 
 pub use figure::{Figure, Labels, LinePlot};
+pub use painted::{Painted, Span, Tone};
 pub use picture::Picture;
 pub use table::{Align, Cell, Column, Table};
 pub use tiles::{Caption, Mark};

@@ -4,10 +4,17 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Figure, Table};
+use super::{Figure, Painted, Table};
 
 impl Table {
     /// Shows the table as HTML.
+    pub fn evcxr_display(&self) {
+        println!("EVCXR_BEGIN_CONTENT text/html\n{}\nEVCXR_END_CONTENT", self.html());
+    }
+}
+
+impl Painted {
+    /// Shows the text as HTML.
     pub fn evcxr_display(&self) {
         println!("EVCXR_BEGIN_CONTENT text/html\n{}\nEVCXR_END_CONTENT", self.html());
     }

@@ -7,7 +7,7 @@ mod tokenizer;
 
 use serde::{Deserialize, Serialize};
 
-pub use template::{Rendered, Template};
+pub use template::{AnswerEnd, Rendered, Template};
 pub use tokenizer::Tokenizer;
 
 /// The id that stands where an image's visual tokens are spliced in (LLaVA's `IMAGE_TOKEN_INDEX`).

@@ -27,6 +27,13 @@ pub struct Rendered {
     pub labels: Vec<i64>,
 }
 
+/// What ends a supervised answer: special tokens in order, and plain text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnswerEnd {
+    pub tokens: Vec<String>,
+    pub text: String,
+}
+
 #[derive(Clone, Debug)]
 struct Parts {
     name: String,
@@ -204,6 +211,20 @@ impl Template {
     /// The plain texts that end an answer.
     pub fn stop_texts(&self) -> &[String] {
         &self.0.preset.stop_texts
+    }
+
+    /// What follows every supervised answer and is supervised with it.
+    pub fn answer_end(&self) -> AnswerEnd {
+        let mut end = AnswerEnd::default();
+        let after = self.0.preset.answer.iter().skip_while(|segment| !matches!(segment.what, What::Turn));
+        for segment in after.filter(|segment| segment.loss) {
+            match &segment.what {
+                What::Token(token) => end.tokens.push(token.clone()),
+                What::Text(text) => end.text.push_str(text),
+                What::Turn => {}
+            }
+        }
+        end
     }
 
     /// Whether the tokenizer has every special token the template writes.

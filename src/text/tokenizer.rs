@@ -106,6 +106,11 @@ impl Tokenizer {
         self.0.inner.token_to_id(token)
     }
 
+    /// A token as the vocabulary spells it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.0.inner.id_to_token(id)
+    }
+
     /// The token the post-processor puts in front of every text, if it does.
     pub fn bos(&self) -> Option<u32> {
         self.0.bos

@@ -75,7 +75,7 @@ impl Trainer {
         }
         let mut state: Vec<Option<f64>> = vec![None; trained.len()];
         for micro in self.first_micro_batches(MICRO_BATCHES) {
-            let Some(loss) = self.micro_loss(&micro)? else { continue };
+            let Some(loss) = self.micro_loss(&micro?)? else { continue };
             let gradients = loss.sum.backward()?;
             for (state, trained) in state.iter_mut().zip(trained) {
                 if let Some(gradient) = gradients.get(&trained.param.tensor()) {

@@ -4,6 +4,7 @@
 mod audit;
 mod checkpoint;
 mod diff;
+mod feed;
 mod gradients;
 mod optimizer;
 mod options;

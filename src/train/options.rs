@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::Schedule;
-use crate::data::order::Order;
+use crate::data::order::{Order, Sampling};
 use crate::error::{Error, Result};
 use crate::vlm::Part;
 use crate::{bail, error};
@@ -72,6 +72,9 @@ pub struct TrainOptions {
     pub loss: LossKind,
     #[serde(default = "order")]
     pub order: Order,
+    /// Micro-batches of one modality and similar lengths, in the reference's order; for `order: "shuffle"`.
+    #[serde(default)]
+    pub group_by_modality: bool,
     /// The dtype the model has to have (default: whatever it has).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
@@ -157,6 +160,17 @@ impl TrainOptions {
         if let Some((key, value)) = not_negative.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
             bail!(Option, "option `{key}` is {value}, it must not be below 0");
         }
+        if self.group_by_modality && self.order == Order::Sequential {
+            bail!(Option, "option `group_by_modality` needs `order: \"shuffle\"`, this is sequential");
+        }
+        if self.group_by_modality && !self.batch.is_multiple_of(self.sampling().micro_batch) {
+            bail!(
+                Option,
+                "option `group_by_modality` needs a `batch` of whole micro-batches, {} is not divisible by {}",
+                self.batch,
+                self.sampling().micro_batch
+            );
+        }
         let unit = [("warmup_ratio", self.warmup_ratio), ("betas", self.betas[0]), ("betas", self.betas[1])];
         if let Some((key, value)) = unit.iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
             bail!(Option, "option `{key}` holds {value}, it must be from 0 up to but not including 1");
@@ -167,6 +181,17 @@ impl TrainOptions {
     /// The peak rate of a part; 0 is frozen.
     pub fn rate(&self, part: Part) -> f64 {
         self.train.get(part.name()).copied().unwrap_or(0.0)
+    }
+
+    /// What the order of samples depends on.
+    pub fn sampling(&self) -> Sampling {
+        Sampling {
+            order: self.order,
+            seed: self.seed,
+            batch: self.batch,
+            micro_batch: self.micro_batch.unwrap_or(self.batch).min(self.batch),
+            group_by_modality: self.group_by_modality,
+        }
     }
 
     /// Number of optimizer steps over `samples` samples.

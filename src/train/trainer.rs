@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
-use rayon::prelude::*;
 
+use super::feed::{Feed, Loader, Ready};
 use super::gradients::Gradients;
 use super::optimizer::{Optimizer, Trained};
 use super::options::{LossKind, TrainOptions};
 use super::run::{Lock, Run};
 use super::tensorboard::TensorBoard;
-use crate::data::order::positions;
-use crate::data::{Dataset, Sample};
+use crate::data::Dataset;
+use crate::data::order::Sampler;
 use crate::error::{Context, Kind, Result};
 use crate::events::{Event, Interrupt, Listeners, Step};
 use crate::image::Aspect;
-use crate::text::{Rendered, Template};
+use crate::text::Template;
 use crate::vlm::{self, FeatureCache, Part, Sequence, Vlm};
 use crate::{bail, error};
 
@@ -60,14 +60,17 @@ impl Status {
 /// Trains parts of a model on a data set.
 pub struct Trainer {
     vlm: Arc<Vlm>,
-    dataset: Dataset,
+    loader: Arc<Loader>,
+    sampler: Sampler,
+    feed: Feed,
+    /// Ids of samples that cannot be trained on and are left out.
+    skipped: Vec<String>,
     pub options: TrainOptions,
     pub(super) setup: TrainerSetup,
     pub(super) optimizer: Optimizer,
     pub(super) step: u64,
     steps: u64,
     limit: usize,
-    features: FeatureCache,
     gradients: Gradients,
     pub(super) history: Vec<Step>,
     pub(super) run: Option<Run>,
@@ -95,9 +98,7 @@ impl Trainer {
     /// A trainer at step 0; nothing is written yet.
     pub fn new(vlm: Arc<Vlm>, dataset: Dataset, options: TrainOptions, setup: TrainerSetup) -> Result<Self> {
         options.check()?;
-        if dataset.is_empty() {
-            bail!(Data, "data set `{}` is empty", dataset.name());
-        }
+        let (dataset, skipped) = trainable(&dataset)?;
         setup.template.check(vlm.tokenizer()?)?;
         let target = vlm.target();
         if let Some(name) = &options.dtype
@@ -118,16 +119,22 @@ impl Trainer {
         }
         let steps = options.total_steps(dataset.len());
         let start_hash = vlm.weights_sha256()?;
+        let sampler = Sampler::new(&dataset, options.sampling())?;
+        let features = (options.rate(Part::Encoder) <= 0.0).then(|| FeatureCache::new(FEATURE_BYTES));
+        let (template, aspect) = (setup.template.clone(), setup.aspect);
+        let loader = Arc::new(Loader { vlm: vlm.clone(), dataset, template, aspect, features });
         Ok(Trainer {
             vlm,
-            dataset,
+            loader,
+            sampler,
+            feed: Feed::default(),
+            skipped,
             options,
             setup,
             optimizer,
             step: 0,
             steps,
             limit,
-            features: FeatureCache::new(FEATURE_BYTES),
             gradients: Gradients::default(),
             history: Vec::new(),
             run: None,
@@ -143,7 +150,7 @@ impl Trainer {
 
     /// The data it is trained on.
     pub fn dataset(&self) -> &Dataset {
-        &self.dataset
+        &self.loader.dataset
     }
 
     /// The tensors that are trained.
@@ -189,10 +196,10 @@ impl Trainer {
     /// Loss of the next step's samples; nothing is updated.
     pub fn loss(&self) -> Result<f64> {
         self.activate()?;
-        let micros = self.micro_batches(self.step);
+        let micros = self.sampler.micro_batches(self.step);
         let mut losses = Vec::new();
         for micro in &micros {
-            if let Some(loss) = self.micro_loss(micro)? {
+            if let Some(loss) = self.micro_loss(&self.loader.prepare(micro)?)? {
                 losses.push((f64::from(loss.sum.to_scalar::<f32>()?), loss.tokens));
             }
         }
@@ -216,14 +223,16 @@ impl Trainer {
         let start = Instant::now();
         self.activate()?;
         self.gradients = Gradients::default();
-        let micros = self.micro_batches(self.step);
+        let micros = self.sampler.micro_batches(self.step);
         let mut losses = Vec::with_capacity(micros.len());
         let mut positions = 0;
-        for micro in &micros {
+        for number in 0..micros.len() {
             if self.setup.interrupt.is_set() {
                 return Ok(None);
             }
-            let Some(loss) = self.micro_loss(micro)? else { continue };
+            let later = (self.step + 1..self.steps).flat_map(|step| self.sampler.micro_batches(step));
+            let prepared = self.feed.take(&self.loader, micros[number..].iter().cloned().chain(later))?;
+            let Some(loss) = self.micro_loss(&prepared)? else { continue };
             let weighted = match self.options.loss {
                 LossKind::Token => loss.sum.clone(),
                 LossKind::MicroBatch => (&loss.sum * (1.0 / loss.tokens as f64))?,
@@ -286,6 +295,10 @@ impl Trainer {
         let listeners = self.open_run()?;
         let (task, unit) = (self.options.name.clone(), "steps".to_string());
         listeners.tell(&Event::Start { task, done: self.step, total: self.steps, unit });
+        if !self.skipped.is_empty() {
+            let (samples, total) = (self.skipped.clone(), self.dataset().len() + self.skipped.len());
+            listeners.tell(&Event::Skipped { samples, total: total as u64, why: "an empty answer".to_string() });
+        }
         Ok(Fit { listeners, start: Instant::now(), saved: Instant::now() })
     }
 
@@ -313,6 +326,7 @@ impl Trainer {
             self.checkpoint(&fit.listeners)?;
         }
         self.vlm.freeze()?;
+        self.feed.clear();
         fit.listeners.tell(&Event::End {
             task: self.options.name.clone(),
             done: self.step,
@@ -334,22 +348,20 @@ impl Trainer {
     }
 
     /// The first micro-batches of the run, for the audit.
-    pub(super) fn first_micro_batches(&self, count: usize) -> Vec<Vec<usize>> {
-        (0..self.steps).flat_map(|step| self.micro_batches(step)).take(count).collect()
+    pub(super) fn first_micro_batches(&self, count: usize) -> impl Iterator<Item = Result<Vec<Ready>>> {
+        let micros = (0..self.steps).flat_map(|step| self.sampler.micro_batches(step)).take(count);
+        micros.map(|micro| self.loader.prepare(&micro))
     }
 
     /// Forward pass of some samples; `None` when none of them has a supervised position.
-    pub(super) fn micro_loss(&self, positions: &[usize]) -> Result<Option<MicroLoss>> {
-        let samples = self.render(positions)?;
-        let with_image: Vec<&Sample> =
-            samples.iter().filter(|(sample, _)| sample.image.is_some()).map(|(sample, _)| sample).collect();
-        let features = if with_image.is_empty() { None } else { Some(self.encode(&with_image)?) };
+    pub(super) fn micro_loss(&self, samples: &[Ready]) -> Result<Option<MicroLoss>> {
+        let features = self.loader.encode(samples)?;
         let mut next_image = 0..;
         let sequences: Vec<Sequence> = samples
             .iter()
-            .map(|(sample, rendered)| Sequence {
+            .map(|Ready { rendered, image }| Sequence {
                 rendered,
-                image: sample.image.as_ref().and_then(|_| next_image.next()),
+                image: image.as_ref().and_then(|_| next_image.next()),
             })
             .collect();
         let batch = vlm::batch(&self.vlm, &sequences, features.as_ref(), self.limit)?;
@@ -362,58 +374,15 @@ impl Trainer {
 
     /// Samples, positions and supervised positions of the first step.
     pub(super) fn lengths_of_first_step(&self) -> Result<(usize, usize, usize)> {
-        let chosen: Vec<usize> = self.micro_batches(0).concat();
+        let chosen: Vec<usize> = self.sampler.positions(0);
         let per_image = self.vlm.image_tokens() - 1;
         let (mut positions, mut tokens) = (0, 0);
-        for (sample, rendered) in self.render(&chosen)? {
+        for (sample, rendered) in self.loader.render(&chosen)? {
             let image = if sample.image.is_some() { per_image } else { 0 };
             positions += (rendered.ids.len() + image).min(self.limit);
             tokens += rendered.labels.iter().filter(|&&label| label != crate::text::IGNORE).count();
         }
         Ok((chosen.len(), positions, tokens))
-    }
-
-    fn micro_batches(&self, step: u64) -> Vec<Vec<usize>> {
-        let options = &self.options;
-        let positions = positions(options.order, options.seed, self.dataset.len(), options.batch, step);
-        positions.chunks(options.micro_batch.unwrap_or(options.batch)).map(<[usize]>::to_vec).collect()
-    }
-
-    fn render(&self, positions: &[usize]) -> Result<Vec<(Sample, Rendered)>> {
-        let render = |&position: &usize| {
-            let sample = self.dataset.get(position)?;
-            let rendered = self
-                .setup
-                .template
-                .render(self.vlm.tokenizer()?, &sample.turns)
-                .context(|| format!("sample `{}` of `{}`", sample.id, self.dataset.name()))?;
-            let marks = rendered.ids.iter().filter(|&&id| id == crate::text::IMAGE_ID).count();
-            if marks != usize::from(sample.image.is_some()) {
-                bail!(
-                    Data,
-                    "sample `{}` of `{}` has {} and {marks} `<image>` marks",
-                    sample.id,
-                    self.dataset.name(),
-                    if sample.image.is_some() { "an image" } else { "no image" }
-                );
-            }
-            Ok((sample, rendered))
-        };
-        positions.par_iter().map(render).collect()
-    }
-
-    /// Features of the samples' images; a frozen encoder's are computed once.
-    fn encode(&self, samples: &[&Sample]) -> Result<Tensor> {
-        let aspect = self.setup.aspect;
-        let open =
-            |i: usize| samples[i].open_image()?.ok_or_else(|| error!(Data, "sample `{}` has no image", samples[i].id));
-        if self.options.rate(Part::Encoder) > 0.0 {
-            let images = (0..samples.len()).into_par_iter().map(open).collect::<Result<Vec<_>>>()?;
-            return self.vlm.features(&images.iter().collect::<Vec<_>>(), aspect);
-        }
-        let keys: Vec<String> =
-            samples.iter().filter_map(|sample| sample.image.as_ref().map(|image| image.key())).collect();
-        self.features.get(&self.vlm, aspect, &keys, open)
     }
 
     /// The step's loss and the scale that turns summed gradients into its gradient.
@@ -441,7 +410,7 @@ impl Trainer {
             .iter()
             .flatten()
             .take(8)
-            .filter_map(|&position| self.dataset.get(position).ok())
+            .filter_map(|&position| self.dataset().get(position).ok())
             .map(|sample| format!("`{}`", sample.id))
             .collect();
         format!("samples {}", ids.join(", "))
@@ -468,4 +437,17 @@ impl Trainer {
     pub fn resume(&mut self, folder: &Path) -> Result<()> {
         self.resume_from(folder).context(|| format!("resuming `{}`", folder.display()))
     }
+}
+
+/// The samples to train on, and the ids of those that are left out.
+fn trainable(dataset: &Dataset) -> Result<(Dataset, Vec<String>)> {
+    let (kept, empty) = dataset.trainable()?;
+    if kept.is_empty() {
+        return Err(match empty.len() {
+            0 => error!(Data, "data set `{}` is empty", dataset.name()),
+            n => error!(Data, "data set `{}` has no sample to train on: {n} have an empty answer", dataset.name()),
+        });
+    }
+    let skipped = empty.into_iter().map(|index| dataset.get(index).map(|sample| sample.id)).collect::<Result<_>>()?;
+    Ok((kept, skipped))
 }

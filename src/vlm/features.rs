@@ -7,7 +7,6 @@ use candle_core::Tensor;
 
 use super::Vlm;
 use crate::error::Result;
-use crate::image::{Aspect, Image};
 
 /// Features by image key, up to a number of bytes; what does not fit is computed again each time.
 pub struct FeatureCache {
@@ -27,28 +26,26 @@ impl FeatureCache {
         FeatureCache { limit, kept: Mutex::default() }
     }
 
-    /// Features of images (images, tokens, width) in the order of `images`; `open` decodes the ones not kept.
-    pub fn get(
-        &self,
-        vlm: &Vlm,
-        aspect: Aspect,
-        keys: &[String],
-        open: impl Fn(usize) -> Result<Image> + Sync,
-    ) -> Result<Tensor> {
+    /// Whether an image's features are kept; what is kept stays.
+    pub fn has(&self, key: &str) -> bool {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).features.contains_key(key)
+    }
+
+    /// Features of images (images, tokens, width) in the order of `keys`; `pixels` gives the input of the ones not kept.
+    pub fn get(&self, vlm: &Vlm, keys: &[&str], pixels: impl Fn(usize) -> Result<Tensor> + Sync) -> Result<Tensor> {
         use rayon::prelude::*;
         let missing: Vec<usize> = {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             let mut seen = std::collections::HashSet::new();
-            (0..keys.len()).filter(|&i| !kept.features.contains_key(&keys[i]) && seen.insert(&keys[i])).collect()
+            (0..keys.len()).filter(|&i| !kept.features.contains_key(keys[i]) && seen.insert(keys[i])).collect()
         };
         let mut fresh: HashMap<&str, Tensor> = HashMap::new();
         if !missing.is_empty() {
-            let pixels =
-                missing.par_iter().map(|&i| vlm.encoder.pixels(&open(i)?, aspect)).collect::<Result<Vec<_>>>()?;
+            let pixels = missing.par_iter().map(|&i| pixels(i)).collect::<Result<Vec<_>>>()?;
             let features = vlm.encoder.encode(&Tensor::stack(&pixels, 0)?)?;
             for (row, &i) in missing.iter().enumerate() {
                 // A copy of its own, so that a kept row does not hold the whole batch.
-                fresh.insert(&keys[i], features.get(row)?.force_contiguous()?.detach());
+                fresh.insert(keys[i], features.get(row)?.force_contiguous()?.detach());
             }
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +58,7 @@ impl FeatureCache {
         }
         let rows = keys
             .iter()
-            .filter_map(|key| kept.features.get(key).or_else(|| fresh.get(key.as_str())).cloned())
+            .filter_map(|key| kept.features.get(*key).or_else(|| fresh.get(key)).cloned())
             .collect::<Vec<_>>();
         Ok(Tensor::stack(&rows, 0)?)
     }

@@ -1,6 +1,7 @@
 //! The model as a whole: an encoder, a projector and an LLM with what joins them: preprocessing, splicing,
 //! generation, checkpoints. Tensor names are those of layout llava-more.
 
+mod check;
 pub mod checkpoint;
 mod encoder;
 mod features;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 pub use encoder::{Encoder, EncoderOptions, Select};
+pub use check::MaskCheck;
 pub use features::FeatureCache;
 pub use llm::{Llm, LlmOptions};
 pub use origin::{Origin, Weights};

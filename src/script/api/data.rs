@@ -6,23 +6,24 @@ use rhai::plugin::*;
 use rhai::{Array, FnPtr, Map, NativeCallContext};
 
 use super::Fallible;
-use crate::data::{Dataset, ImageSource, Sample};
-use crate::error::{Error, Result};
+use crate::data::{Change, Dataset, Format, ImageSource, Pictures, Sample};
+use crate::error::{Error, Kind, Result};
 use crate::image::Image;
 use crate::preset::PresetKind;
 use crate::script::convert::{self, Options, number, shown};
-use crate::script::handles::{DatasetHandle, ImageHandle, TableHandle, VlmHandle};
+use crate::script::handles::{DatasetHandle, ImageHandle};
 use crate::script::state::State;
-use crate::show::{Caption, Cell, Figure, Mark, Picture, Table, percent};
-use crate::text::{IGNORE, IMAGE_ID};
 use crate::{bail, error};
 
 fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
     let options = Options::new(map, "dataset", &["images", "format"])?;
-    match options.string("format")?.as_deref() {
-        None | Some("llava") => {}
-        Some(other) => return Err(Error::unknown("data format", other, &["llava"], "")),
-    }
+    let format = match options.string("format")? {
+        None => Format::of(Path::new(id)),
+        Some(name) => match Format::NAMES.into_iter().find(|(known, _)| *known == name) {
+            Some((_, format)) => format,
+            None => return Err(Error::unknown("data format", &name, &Format::NAMES.map(|(known, _)| known), "")),
+        },
+    };
     let id = state.stand_in(PresetKind::Datasets, id);
     if state.presets().contains(PresetKind::Datasets, &id) {
         return Ok(DatasetHandle(Dataset::preset(state.presets(), &id)?));
@@ -31,37 +32,77 @@ fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
         // Neither a file's name nor a preset: let the preset's error suggest one.
         return Ok(DatasetHandle(Dataset::preset(state.presets(), &id)?));
     }
-    let images = options.string("images")?;
-    Ok(DatasetHandle(Dataset::llava_json(Path::new(&id), images.as_deref().map(Path::new))?))
+    Ok(DatasetHandle(Dataset::open(Path::new(&id), format, pictures(&options)?)?))
 }
 
-/// A sample as scripts see it: `#{ id, image, turns }`.
-fn sample_map(sample: &Sample) -> Result<Map> {
+/// The option `images`: a folder or archive, or a map from the beginning of names to one.
+fn pictures(options: &Options) -> Result<Option<Pictures>> {
+    let Some(places) = options.value("images").and_then(|value| value.try_cast::<Map>()) else {
+        return options.string("images")?.map(|path| Pictures::at(Path::new(&path))).transpose();
+    };
+    let mut pictures = Pictures::default();
+    for (prefix, path) in places {
+        let Ok(path) = path.into_string() else {
+            bail!(Option, "option `images`: `{prefix}` is not a path");
+        };
+        pictures = pictures.with(&prefix, Path::new(&path))?;
+    }
+    Ok(Some(pictures))
+}
+
+/// A sample as scripts see it: `#{ id, image, turns }`. The picture is decoded when somebody looks at it.
+fn sample_map(sample: &Sample, image: Option<&ImageHandle>) -> Map {
     let mut map = Map::new();
     map.insert("id".into(), sample.id.clone().into());
-    let image = sample.open_image()?.map_or(Dynamic::UNIT, |image| Dynamic::from(ImageHandle(image)));
-    map.insert("image".into(), image);
+    map.insert("image".into(), image.map_or(Dynamic::UNIT, |image| Dynamic::from(image.clone())));
     map.insert("turns".into(), Dynamic::from_array(convert::turns_array(&sample.turns)));
-    Ok(map)
+    map
 }
 
-/// A map back into a sample.
-fn sample_of(value: &Dynamic, number: usize) -> Result<Sample> {
-    let Some(map) = value.clone().try_cast::<Map>() else {
+/// What a function made of a sample.
+fn change_of(value: &Dynamic, old: &Sample, old_image: Option<&ImageHandle>) -> Result<Change> {
+    let Some(map) = value.read_lock::<Map>() else {
         bail!(Type, "the function of `map` gave {}, expected a sample map", shown(value));
     };
-    let id = map.get("id").map_or_else(|| number.to_string(), |id| id.to_string());
-    let image = convert::image(map.get("image").unwrap_or(&Dynamic::UNIT))?;
+    let id = map.get("id").map_or_else(|| old.id.clone(), |id| id.to_string());
     let turns = match map.get("turns").and_then(|turns| turns.clone().try_cast::<Array>()) {
         Some(turns) => convert::turns(&turns)?,
         None => bail!(Data, "sample `{id}` has no array `turns`"),
     };
-    let image = image.map(|image| ImageSource::Decoded { image, key: format!("map/{id}") });
-    Ok(Sample { id, image, turns })
+    let image = map.get("image").cloned().unwrap_or(Dynamic::UNIT);
+    let same_image = match (image.read_lock::<ImageHandle>(), old_image) {
+        (Some(new), Some(old)) => new.is(old),
+        (new, old) => new.is_none() && old.is_none() && image.is_unit(),
+    };
+    if same_image {
+        let same = id == old.id && turns == old.turns;
+        return Ok(if same { Change::Nothing } else { Change::Text(id, turns) });
+    }
+    let image = convert::image(&image)?.map(|image| ImageSource::Decoded { image, key: format!("map/{id}") });
+    Ok(Change::All(Sample { id, image, turns }))
+}
+
+/// Calls `each` with every sample, its picture and its map; stops at Ctrl-C.
+fn walk(
+    context: &NativeCallContext,
+    d: &DatasetHandle,
+    mut each: impl FnMut(usize, &Sample, Option<&ImageHandle>, Map) -> Fallible<()>,
+) -> Fallible<()> {
+    let state = State::of(context)?;
+    for index in 0..d.0.len() {
+        if state.interrupt().is_set() {
+            return Err(Error::new(Kind::Interrupted, format!("interrupted after {index} samples")).into());
+        }
+        let sample = d.0.get(index)?;
+        let image = ImageHandle::of(&sample);
+        let map = sample_map(&sample, image.as_ref());
+        each(index, &sample, image.as_ref(), map)?;
+    }
+    Ok(())
 }
 
 /// The position an int or an id names.
-fn position(d: &DatasetHandle, which: &Dynamic) -> Result<usize> {
+pub(super) fn position(d: &DatasetHandle, which: &Dynamic) -> Result<usize> {
     if let Ok(index) = which.as_int() {
         return usize::try_from(index).map_err(|_| error!(Data, "there is no sample {index}"));
     }
@@ -71,125 +112,9 @@ fn position(d: &DatasetHandle, which: &Dynamic) -> Result<usize> {
     }
 }
 
-fn stats_of(d: &DatasetHandle) -> Result<Table> {
-    let (mut images, mut turns, mut questions, mut answers) = (0usize, 0usize, 0usize, 0usize);
-    for index in 0..d.0.len() {
-        let sample = d.0.get(index)?;
-        images += usize::from(sample.image.is_some());
-        turns += sample.turns.len();
-        let words = |text: &str| text.split_whitespace().count();
-        for turn in &sample.turns {
-            match turn.role {
-                crate::text::Role::Human => questions += words(&turn.value),
-                crate::text::Role::Gpt => answers += words(&turn.value),
-            }
-        }
-    }
-    let each = |total: usize| total as f64 / d.0.len().max(1) as f64;
-    Ok(Table::new(d.0.name())
-        .column("what")
-        .number("all")
-        .number("per sample")
-        .row([Cell::from("samples"), d.0.len().into(), Cell::from("")])
-        .row([Cell::from("with a picture"), images.into(), each(images).into()])
-        .row([Cell::from("turns"), turns.into(), each(turns).into()])
-        .row([Cell::from("words asked"), questions.into(), each(questions).into()])
-        .row([Cell::from("words answered"), answers.into(), each(answers).into()]))
-}
-
-/// Opens every picture and reads every turn; a row per faulty sample.
-fn verify_of(d: &DatasetHandle) -> Result<Table> {
-    use rayon::prelude::*;
-    let faults: Vec<Option<(String, String)>> = (0..d.0.len())
-        .into_par_iter()
-        .map(|index| match d.0.get(index) {
-            Err(error) => Some((index.to_string(), error.to_string())),
-            Ok(sample) => fault(&sample).map(|fault| (sample.id.clone(), fault)),
-        })
-        .collect();
-    let mut table = Table::new(d.0.name()).column("sample").column("fault");
-    let faults: Vec<_> = faults.into_iter().flatten().collect();
-    let note = format!("{} samples, {} faulty", d.0.len(), faults.len());
-    for (id, fault) in faults {
-        table.push([Cell::from(id), Cell::from(fault)]);
-    }
-    Ok(table.note(note))
-}
-
-fn fault(sample: &Sample) -> Option<String> {
-    if let Err(error) = sample.open_image() {
-        return Some(error.message());
-    }
-    let marks: usize = sample.turns.iter().map(|turn| turn.value.matches(crate::text::IMAGE_MARKER).count()).sum();
-    match (sample.image.is_some(), marks) {
-        (true, 0) => return Some("a picture, but no `<image>` mark".to_string()),
-        (false, 1..) => return Some(format!("{marks} `<image>` marks, but no picture")),
-        _ => {}
-    }
-    let empty = |turn: &&crate::text::Turn| turn.role == crate::text::Role::Gpt && turn.value.trim().is_empty();
-    sample.turns.iter().find(empty).map(|_| "an empty answer".to_string())
-}
-
-/// Renders every sample and counts what is supervised.
-fn masks_of(d: &DatasetHandle, m: &VlmHandle) -> Result<Table> {
-    use rayon::prelude::*;
-    let counts = (0..d.0.len())
-        .into_par_iter()
-        .map(|index| {
-            let sample = d.0.get(index)?;
-            let rendered = m.0.template.render(m.0.tokenizer()?, &sample.turns)?;
-            let supervised = rendered.labels.iter().filter(|&&label| label != IGNORE).count();
-            Ok((rendered.ids.len(), supervised))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let ids: usize = counts.iter().map(|(ids, _)| ids).sum();
-    let supervised: usize = counts.iter().map(|(_, supervised)| supervised).sum();
-    let without = counts.iter().filter(|(_, supervised)| *supervised == 0).count();
-    Ok(Table::new(format!("{} under template {}", d.0.name(), m.0.template.name()))
-        .column("what")
-        .number("all")
-        .row([Cell::from("samples"), counts.len().into()])
-        .row([Cell::from("ids"), ids.into()])
-        .row([Cell::from("supervised"), supervised.into()])
-        .row([
-            Cell::from("share supervised"),
-            Cell::of(percent(supervised as f64 / ids.max(1) as f64), supervised as f64 / ids.max(1) as f64),
-        ])
-        .row([Cell::from("samples without any"), without.into()]))
-}
-
-/// The picture of a sample with its conversation; supervised text stands in brackets.
-fn figure_of(sample: &Sample, m: &VlmHandle) -> Result<(Option<Figure>, String)> {
-    let rendered = m.0.template.render(m.0.tokenizer()?, &sample.turns)?;
-    let mut text = String::new();
-    let mut supervised = false;
-    for (&id, &label) in rendered.ids.iter().zip(&rendered.labels) {
-        if (label != IGNORE) != supervised {
-            text.push(if supervised { ']' } else { '[' });
-            supervised = !supervised;
-        }
-        match u32::try_from(id) {
-            Ok(id) => text.push_str(&m.0.tokenizer()?.decode(&[id])?),
-            Err(_) if id == IMAGE_ID => text.push_str("<image>"),
-            Err(_) => {}
-        }
-    }
-    if supervised {
-        text.push(']');
-    }
-    let figure = match sample.open_image()? {
-        Some(image) => {
-            let picture = Picture::new(image.width, image.height, image.pixels.to_vec())?;
-            Some(Figure::gallery(&[picture], &[Caption { text: sample.id.clone(), mark: Mark::None }], "")?)
-        }
-        None => None,
-    };
-    Ok((figure, text))
-}
-
 #[export_module]
 pub mod data {
-    /// Opens a data set: a preset id, or a LLaVA JSON file whose pictures lie beside it.
+    /// Opens a data set: a preset id, or a LLaVA JSON, JSON-lines or parquet file whose pictures lie beside it.
     ///
     /// ```rhai
     /// let d = dataset("tiny-instruct");
@@ -200,11 +125,13 @@ pub mod data {
         Ok(open(&State::of(&context)?, id, Map::new())?)
     }
 
-    /// Opens a data set with options: `images` (the folder pictures are in), `format` ("llava").
+    /// Opens a data set with options. `images`: the folder, `.zip` or `.tar` pictures are in, or a map from the beginning of
+    /// their names to one. `format`: "llava" (a JSON list), "jsonl" or "parquet"; else the file's name tells.
     ///
     /// ```rhai
     /// let f = "tests/fixtures/training";
     /// let d = dataset(`${f}/stage2.json`, #{ images: `${f}/images`, format: "llava" });
+    /// let e = dataset(`${f}/stage2.json`, #{ images: #{ "": `${f}/images`, "coco/train2017": `${f}/images` } });
     /// ```
     #[rhai_fn(name = "dataset", return_raw)]
     pub fn dataset_with(context: NativeCallContext, id: &str, options: Map) -> Fallible<DatasetHandle> {
@@ -220,7 +147,8 @@ pub mod data {
     /// The sample at a position: `#{ id, image, turns }`.
     #[rhai_fn(index_get, return_raw, pure)]
     pub fn at(d: &mut DatasetHandle, index: i64) -> Fallible<Map> {
-        Ok(sample_map(&d.0.get(position(d, &Dynamic::from_int(index))?)?)?)
+        let sample = d.0.get(position(d, &Dynamic::from_int(index))?)?;
+        Ok(sample_map(&sample, ImageHandle::of(&sample).as_ref()))
     }
 
     /// The first n samples.
@@ -245,7 +173,7 @@ pub mod data {
         DatasetHandle(d.0.shuffle(seed as u64))
     }
 
-    /// The samples for which a function gives `true`.
+    /// The samples for which a function gives `true`; every sample is read once, its picture only if the function looks at it.
     ///
     /// ```rhai
     /// let d = dataset("tiny-emoji").take(50).filter(|s| s.turns[1].value.contains("cat"));
@@ -253,16 +181,16 @@ pub mod data {
     #[rhai_fn(name = "filter", return_raw)]
     pub fn filter(context: NativeCallContext, d: DatasetHandle, keep: FnPtr) -> Fallible<DatasetHandle> {
         let mut kept = Vec::new();
-        for index in 0..d.0.len() {
-            let map = sample_map(&d.0.get(index)?)?;
+        walk(&context, &d, |index, _, _, map| {
             if keep.call_within_context::<bool>(&context, (map,))? {
                 kept.push(index);
             }
-        }
+            Ok(())
+        })?;
         Ok(DatasetHandle(d.0.pick(&kept)))
     }
 
-    /// New samples, each made by a function of the old one.
+    /// New samples, each made by a function of the old one; what it changes is held in memory, the rest stays where it is.
     ///
     /// ```rhai
     /// let d = dataset("tiny-emoji").take(3).map(|s| { s.turns[1].value = s.turns[1].value.to_upper(); s });
@@ -270,13 +198,13 @@ pub mod data {
     /// ```
     #[rhai_fn(name = "map", return_raw)]
     pub fn map(context: NativeCallContext, d: DatasetHandle, change: FnPtr) -> Fallible<DatasetHandle> {
-        let mut samples = Vec::with_capacity(d.0.len());
-        for index in 0..d.0.len() {
-            let map = sample_map(&d.0.get(index)?)?;
+        let mut changes = Vec::with_capacity(d.0.len());
+        walk(&context, &d, |_, sample, image, map| {
             let changed = change.call_within_context::<Dynamic>(&context, (map,))?;
-            samples.push(sample_of(&changed, index)?);
-        }
-        Ok(DatasetHandle(Dataset::of_samples(&format!("{} (mapped)", d.0.name()), samples)))
+            changes.push(change_of(&changed, sample, image)?);
+            Ok(())
+        })?;
+        Ok(DatasetHandle(d.0.changed(changes)))
     }
 
     /// This set and `weight` times as many samples of another as that one has.
@@ -307,46 +235,6 @@ pub mod data {
         Ok(vec![Dynamic::from(DatasetHandle(first)), Dynamic::from(DatasetHandle(second))])
     }
 
-    /// Counts: samples, pictures, turns, words.
-    #[rhai_fn(name = "stats", return_raw)]
-    pub fn stats(d: DatasetHandle) -> Fallible<TableHandle> {
-        Ok(TableHandle(stats_of(&d)?))
-    }
-
-    /// Opens every picture and reads every turn; a row per faulty sample.
-    ///
-    /// ```rhai
-    /// show(dataset("tiny-emoji").take(20).verify());
-    /// ```
-    #[rhai_fn(name = "verify", return_raw)]
-    pub fn verify(d: DatasetHandle) -> Fallible<TableHandle> {
-        Ok(TableHandle(verify_of(&d)?))
-    }
-
-    /// What a model's template supervises in the whole set.
-    #[rhai_fn(name = "check_masks", return_raw)]
-    pub fn check_masks(d: DatasetHandle, m: VlmHandle) -> Fallible<TableHandle> {
-        Ok(TableHandle(masks_of(&d, &m)?))
-    }
-
-    /// Shows a sample, by position or id: its picture, and its text with what is supervised in [brackets].
-    ///
-    /// ```rhai
-    /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
-    /// dataset("tiny-instruct").show(0, m);
-    /// ```
-    #[rhai_fn(name = "show", return_raw)]
-    pub fn show(context: NativeCallContext, d: DatasetHandle, which: Dynamic, m: VlmHandle) -> Fallible<()> {
-        let state = State::of(&context)?;
-        let sample = d.0.get(position(&d, &which)?)?;
-        let (figure, text) = figure_of(&sample, &m)?;
-        if let Some(figure) = figure {
-            state.output().figure(&figure, &sample.id);
-        }
-        state.output().text(&text);
-        Ok(())
-    }
-
     /// Opens a picture; PNG, JPEG, GIF, BMP or WebP by content.
     ///
     /// ```rhai
@@ -355,18 +243,18 @@ pub mod data {
     /// ```
     #[rhai_fn(name = "image", return_raw)]
     pub fn image(path: &str) -> Fallible<ImageHandle> {
-        Ok(ImageHandle(Image::open(Path::new(path))?))
+        Ok(ImageHandle::new(Image::open(Path::new(path))?))
     }
 
     /// Width in pixels.
-    #[rhai_fn(get = "width", pure)]
-    pub fn width(i: &mut ImageHandle) -> i64 {
-        i.0.width as i64
+    #[rhai_fn(get = "width", return_raw, pure)]
+    pub fn width(i: &mut ImageHandle) -> Fallible<i64> {
+        Ok(i.get()?.width as i64)
     }
 
     /// Height in pixels.
-    #[rhai_fn(get = "height", pure)]
-    pub fn height(i: &mut ImageHandle) -> i64 {
-        i.0.height as i64
+    #[rhai_fn(get = "height", return_raw, pure)]
+    pub fn height(i: &mut ImageHandle) -> Fallible<i64> {
+        Ok(i.get()?.height as i64)
     }
 }

@@ -16,7 +16,7 @@ use crate::script::handles::{EncoderHandle, ImageHandle, TensorHandle, dtype_nam
 /// Pixels (1, 3, height, width) of a picture, by `preprocess`, or of a pixel tensor.
 fn pixels(value: &Dynamic, preprocess: impl Fn(&Image) -> Result<Tensor>) -> Result<Tensor> {
     if let Some(image) = value.clone().try_cast::<ImageHandle>() {
-        return Ok(preprocess(&image.0)?.unsqueeze(0)?);
+        return Ok(preprocess(&image.get()?)?.unsqueeze(0)?);
     }
     match value.clone().try_cast::<TensorHandle>() {
         Some(tensor) if tensor.0.rank() == 3 => Ok(tensor.0.unsqueeze(0)?),
@@ -97,7 +97,7 @@ pub mod encoder {
     /// ```
     #[rhai_fn(name = "preprocess", return_raw)]
     pub fn preprocess(e: EncoderHandle, image: ImageHandle) -> Fallible<TensorHandle> {
-        Ok(TensorHandle(e.0.preprocess(&image.0, Aspect::Square)?))
+        Ok(TensorHandle(e.0.preprocess(&image.get()?, Aspect::Square)?))
     }
 
     /// The same with `image: "pad"`: first pasted on a square of the mean color.
@@ -109,7 +109,7 @@ pub mod encoder {
     pub fn preprocess_with(e: EncoderHandle, image: ImageHandle, options: Map) -> Fallible<TensorHandle> {
         let options = Options::new(options, "preprocess", &["image"])?;
         let aspect = aspect(&options.string("image")?.unwrap_or_else(|| "square".to_string()))?;
-        Ok(TensorHandle(e.0.preprocess(&image.0, aspect)?))
+        Ok(TensorHandle(e.0.preprocess(&image.get()?, aspect)?))
     }
 
     /// All hidden states of the tower, each (sequence, width): `[0]` are the embeddings, `[i]` is the output of block i.

@@ -163,7 +163,7 @@ pub mod evaluation {
         let mut map = Map::new();
         map.insert("id".into(), item.id.clone().into());
         let image = item.image.as_ref().map(|image| image.open()).transpose()?;
-        map.insert("image".into(), image.map_or(Dynamic::UNIT, |image| Dynamic::from(ImageHandle(image))));
+        map.insert("image".into(), image.map_or(Dynamic::UNIT, |image| Dynamic::from(ImageHandle::new(image))));
         map.insert("prompt".into(), item.prompt.clone().into());
         map.insert("answer".into(), item.answer.clone().into());
         map.insert("category".into(), item.category.clone().into());

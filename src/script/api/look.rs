@@ -23,7 +23,7 @@ pub(in crate::script) fn show_value(state: &State, value: &Dynamic) {
     } else if let Some(plan) = value.read_lock::<PlanHandle>() {
         output.table(&super::train::plan_table(&plan.0));
     } else if let Some(image) = value.read_lock::<ImageHandle>() {
-        let picture = Picture::new(image.0.width, image.0.height, image.0.pixels.to_vec());
+        let picture = image.get().and_then(|image| Picture::new(image.width, image.height, image.pixels.to_vec()));
         match picture.and_then(|picture| Figure::gallery(&[picture], &[Caption::from("")], "")) {
             Ok(figure) => output.figure(&figure, &image.to_string()),
             Err(_) => output.text(&image.to_string()),

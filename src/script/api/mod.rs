@@ -6,6 +6,8 @@ mod build;
 mod data;
 mod encoder;
 mod eval;
+mod findings;
+mod inspect;
 mod llm;
 mod look;
 mod model;
@@ -31,6 +33,7 @@ pub(super) fn register(engine: &mut Engine) {
         exported_module!(text::text),
         exported_module!(model::model),
         exported_module!(data::data),
+        exported_module!(inspect::inspect),
         exported_module!(train::train),
         exported_module!(run::runs),
         exported_module!(eval::evaluation),

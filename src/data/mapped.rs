@@ -1,0 +1,72 @@
+//! Samples that a function has changed. The function has run; only what it changed is held.
+
+use sha2::{Digest, Sha256};
+
+use super::dataset::{Dataset, Items};
+use super::record::Brief;
+use super::sample::{ImageSource, Sample};
+use crate::bail;
+use crate::error::Result;
+use crate::text::Turn;
+
+/// What a function made of a sample; what it left alone is not held.
+pub enum Change {
+    /// The sample is as it was.
+    Nothing,
+    /// It has another id and other turns, and the picture it had.
+    Text(String, Vec<Turn>),
+    /// Nothing is as it was.
+    All(Sample),
+}
+
+/// The samples of a data set with a change for each. What was changed is held in memory.
+pub(super) struct Mapped {
+    pub(super) base: Dataset,
+    pub(super) changes: Vec<Change>,
+}
+
+impl Items for Mapped {
+    fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample> {
+        match self.changes.get(index) {
+            None => bail!(Data, "no sample {index}"),
+            Some(Change::Nothing) => self.base.get(index),
+            Some(Change::Text(id, turns)) => {
+                Ok(Sample { id: id.clone(), image: self.base.get(index)?.image, turns: turns.clone() })
+            }
+            Some(Change::All(sample)) => Ok(sample.clone()),
+        }
+    }
+
+    fn brief(&self, index: usize) -> Result<Brief> {
+        match self.changes.get(index) {
+            Some(Change::Nothing) => self.base.brief(index),
+            _ => self.get(index).map(|sample| Brief::of(&sample)),
+        }
+    }
+
+    fn sha256(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(self.base.sha256());
+        for change in &self.changes {
+            let (id, turns, image) = match change {
+                Change::Nothing => {
+                    hasher.update([0]);
+                    continue;
+                }
+                Change::Text(id, turns) => (id, turns, None),
+                Change::All(sample) => (&sample.id, &sample.turns, sample.image.as_ref()),
+            };
+            hasher.update([1]);
+            hasher.update(id);
+            turns.iter().for_each(|turn| hasher.update(&turn.value));
+            if let Some(ImageSource::Decoded { image, .. }) = image {
+                hasher.update(&image.pixels);
+            }
+        }
+        format!("{:x}", hasher.finalize())
+    }
+}

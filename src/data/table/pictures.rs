@@ -1,0 +1,175 @@
+//! Pictures inside a parquet file. They are read in windows of a few rows, and the last windows are kept: questions come
+//! in order and in batches. A reader stays where it is and goes on from there; only a step back begins a row group
+//! anew, where pages that hold no wanted row are passed over without being unpacked.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+use super::columns::{Leaf, Levels, Step, each_entry};
+use crate::error;
+use crate::error::Result;
+
+/// Rows in a window.
+const WINDOW: usize = 16;
+/// Windows that are kept, and the bytes they may hold together; one is always kept.
+const WINDOWS: usize = 8;
+const BYTES: usize = 256 << 20;
+
+/// The columns of bytes of one file.
+pub(super) struct Pictures {
+    path: PathBuf,
+    reader: SerializedFileReader<File>,
+    /// First row of each row group, and the number of all rows.
+    starts: Vec<usize>,
+    columns: BTreeMap<String, Column>,
+    state: Mutex<State>,
+}
+
+struct Column {
+    leaf: Leaf,
+    /// Whether the struct's `path`, which is read with the texts, tells if there is a picture.
+    paths: bool,
+}
+
+#[derive(Default)]
+struct State {
+    cursor: Option<Cursor>,
+    windows: VecDeque<(WindowKey, Arc<Window>)>,
+}
+
+/// Column and first row.
+type WindowKey = (usize, usize);
+
+/// Where a column's reader stands.
+struct Cursor {
+    column: usize,
+    group: usize,
+    /// The row of the file it reads next.
+    row: usize,
+    reader: ColumnReaderImpl<ByteArrayType>,
+}
+
+/// For each row its pictures; an item of a list may be null.
+struct Window {
+    rows: Vec<Vec<Option<ByteArray>>>,
+    bytes: usize,
+}
+
+impl Pictures {
+    /// The columns of bytes among the leaves, if there are any.
+    pub(super) fn new(path: &Path, reader: SerializedFileReader<File>, leaves: &[Leaf]) -> Option<Self> {
+        let single = |leaf: &Leaf| leaf.steps.iter().filter(|step| **step == Step::Item).count() <= 1;
+        let columns: BTreeMap<String, Column> = leaves
+            .iter()
+            .filter(|leaf| leaf.binary && single(leaf))
+            .map(|leaf| {
+                let beside = |other: &&Leaf| other.field == leaf.field && !other.binary;
+                (leaf.field.clone(), Column { leaf: leaf.clone(), paths: leaves.iter().any(|other| beside(&other)) })
+            })
+            .collect();
+        if columns.is_empty() {
+            return None;
+        }
+        let mut starts = vec![0];
+        for group in reader.metadata().row_groups() {
+            starts.push(starts[starts.len() - 1] + group.num_rows().max(0) as usize);
+        }
+        Some(Pictures { path: path.to_path_buf(), reader, starts, columns, state: Mutex::default() })
+    }
+
+    /// Names of the fields.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &String> {
+        self.columns.keys()
+    }
+
+    /// Whether a field's pictures lie in this file.
+    pub(super) fn holds(&self, field: &str) -> bool {
+        self.columns.contains_key(field)
+    }
+
+    /// Whether the texts that were read already tell if there is a picture.
+    pub(super) fn has_paths(&self, field: &str) -> bool {
+        self.columns.get(field).is_some_and(|column| column.paths)
+    }
+
+    /// How many pictures a row's field has.
+    pub(super) fn count(&self, field: &str, row: usize) -> Result<usize> {
+        let (window, at) = self.window(field, row)?;
+        Ok(window.rows.get(at).map_or(0, |row| row.iter().flatten().count()))
+    }
+
+    /// The encoded bytes of a picture.
+    pub(super) fn bytes(&self, field: &str, row: usize, number: usize) -> Result<Option<Vec<u8>>> {
+        let (window, at) = self.window(field, row)?;
+        let picture = window.rows.get(at).and_then(|row| row.get(number)?.as_ref());
+        Ok(picture.map(|bytes| bytes.data().to_vec()))
+    }
+
+    /// The window that holds a row, and the row's place in it.
+    fn window(&self, field: &str, row: usize) -> Result<(Arc<Window>, usize)> {
+        let named = |message: &dyn std::fmt::Display| {
+            error!(Decode, "`{}`, row {}, field `{field}`: {message}", self.path.display(), row + 1)
+        };
+        let column = self.columns.get(field).ok_or_else(|| named(&"no pictures"))?;
+        let group = self.starts.partition_point(|start| *start <= row).saturating_sub(1);
+        let (Some(&start), Some(&end)) = (self.starts.get(group), self.starts.get(group + 1)) else {
+            return Err(named(&"no such row"));
+        };
+        // Windows are aligned within their row group, so that threads that ask for neighbors share one.
+        let first = start + (row - start) / WINDOW * WINDOW;
+        let key = (column.leaf.column, first);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, window)) = state.windows.iter().find(|(known, _)| *known == key) {
+            return Ok((window.clone(), row - first));
+        }
+        let cursor = state.cursor.take().filter(|c| c.column == key.0 && c.group == group && c.row <= first);
+        let mut cursor = match cursor {
+            Some(cursor) => cursor,
+            None => self.begin(key.0, group, start).map_err(|error| named(&error))?,
+        };
+        let window = read_window(&mut cursor, &column.leaf, first, WINDOW.min(end - first));
+        let window = Arc::new(window.map_err(|error| named(&error))?);
+        state.cursor = Some(cursor);
+        state.keep(key, window.clone());
+        Ok((window, row - first))
+    }
+
+    fn begin(&self, column: usize, group: usize, row: usize) -> parquet::errors::Result<Cursor> {
+        match self.reader.get_row_group(group)?.get_column_reader(column)? {
+            ColumnReader::ByteArrayColumnReader(reader) => Ok(Cursor { column, group, row, reader }),
+            _ => Err(parquet::errors::ParquetError::General("the column does not hold bytes".to_string())),
+        }
+    }
+}
+
+impl State {
+    fn keep(&mut self, key: WindowKey, window: Arc<Window>) {
+        self.windows.push_back((key, window));
+        let total = |windows: &VecDeque<(WindowKey, Arc<Window>)>| windows.iter().map(|(_, w)| w.bytes).sum::<usize>();
+        while self.windows.len() > 1 && (self.windows.len() > WINDOWS || total(&self.windows) > BYTES) {
+            self.windows.pop_front();
+        }
+    }
+}
+
+fn read_window(cursor: &mut Cursor, leaf: &Leaf, first: usize, count: usize) -> parquet::errors::Result<Window> {
+    cursor.row += cursor.reader.skip_records(first - cursor.row)?;
+    let (mut levels, mut values) = (Levels::default(), Vec::new());
+    let (definitions, repetitions) = (Some(&mut levels.definitions), Some(&mut levels.repetitions));
+    (levels.rows, _, levels.count) = cursor.reader.read_records(count, definitions, repetitions, &mut values)?;
+    cursor.row += levels.rows;
+    let bytes = values.iter().map(ByteArray::len).sum();
+    let (mut values, mut rows) = (values.into_iter(), vec![Vec::new(); levels.rows]);
+    each_entry(&levels, leaf.depth(), |row, _, _, there| {
+        if let Some(row) = rows.get_mut(row) {
+            row.push(if there { values.next() } else { None });
+        }
+    });
+    Ok(Window { rows, bytes })
+}

@@ -1,0 +1,109 @@
+use super::*;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/prompts")
+}
+
+/// Every field of `data/<task>.jsonl` that is not a picture.
+fn texts(rows: &Rows) -> Vec<Vec<(String, Value)>> {
+    let row = |row| {
+        let fields = rows.fields().iter().filter(|field| !field.starts_with("image"));
+        let value = |field: &String| Some((field.clone(), rows.value(row, field)?.clone()));
+        let mut values: Vec<_> = fields.filter_map(value).collect();
+        values.sort_by(|a, b| a.0.cmp(&b.0));
+        values
+    };
+    (0..rows.len()).map(row).collect()
+}
+
+#[test]
+fn parquet_and_json_lines_read_alike() {
+    let mut pictures = 0;
+    for entry in std::fs::read_dir(fixtures().join("parquet")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let parquet = Rows::open(&path).unwrap();
+        let jsonl = Rows::open(&fixtures().join(format!("data/{name}.jsonl"))).unwrap();
+        assert!(parquet.broken().is_empty() && jsonl.broken().is_empty());
+        assert_eq!(texts(&parquet), texts(&jsonl), "{name}");
+        if name == "gqa" {
+            continue;
+        }
+        let picture = |field: &&String| *field == "image" || (name == "mmmu_val" && field.starts_with("image_"));
+        for field in jsonl.fields().iter().filter(picture) {
+            // Backwards, so that the reader has to step back as well.
+            for row in (0..jsonl.len()).rev() {
+                let (a, b) = (parquet.images(row, field).unwrap(), jsonl.images(row, field).unwrap());
+                assert_eq!(a.len(), b.len(), "{name} {row} {field}");
+                for (a, b) in a.iter().zip(&b) {
+                    assert!(a.open().unwrap() == b.open().unwrap(), "{name} {row} {field}");
+                    pictures += 1;
+                }
+            }
+        }
+    }
+    assert!(pictures > 25, "{pictures}");
+}
+
+#[test]
+fn broken_lines_are_kept_out_and_numbers_stay() {
+    let folder = tempfolder("broken-lines");
+    std::fs::write(folder.join("a.jsonl"), "{\"x\": 1}\nnot json\n\n{\"x\": \"two\", \"y\": [\"p\"]}\n").unwrap();
+    std::fs::write(folder.join("b.jsonl"), "{\"x\": 3.0}\n").unwrap();
+    let rows = Rows::open(&folder).unwrap();
+    assert_eq!((rows.len(), rows.broken().len()), (3, 1));
+    assert!(rows.broken()[0].message().contains("a.jsonl`, row 2"), "{}", rows.broken()[0]);
+    assert_eq!(rows.integer(0, "x").unwrap(), Some(1));
+    assert_eq!(rows.integer(2, "x").unwrap(), Some(3));
+    assert_eq!(rows.texts(1, "y").unwrap(), Some(vec!["p"]));
+    assert_eq!(rows.value(0, "y"), None);
+    let error = rows.integer(1, "x").unwrap_err().message();
+    assert!(error.ends_with("a.jsonl`, row 3: field `x` is \"two\", expected a whole number"), "{error}");
+    assert!(rows.require(0, "z").unwrap_err().to_string().contains("no field `z`"));
+}
+
+#[test]
+fn splits_are_told_by_names() {
+    let folder = tempfolder("splits");
+    std::fs::create_dir_all(folder.join("data")).unwrap();
+    std::fs::write(folder.join("data/test-00000.jsonl"), "{\"x\": 1}\n").unwrap();
+    std::fs::write(folder.join("data/validation-00000.jsonl"), "{\"x\": 2}\n{\"x\": 3}\n").unwrap();
+    assert_eq!(Rows::open_split(&folder, Some("validation")).unwrap().len(), 2);
+    assert_eq!(Rows::open_split(&folder, Some("dev")).unwrap().len(), 3);
+    assert!(Rows::open(&folder.join("nothing")).is_err());
+}
+
+#[test]
+fn damaged_parquet_is_an_error_and_never_a_panic() {
+    let whole = std::fs::read(fixtures().join("parquet/seedbench.parquet")).unwrap();
+    let path = tempfolder("damaged").join("x.parquet");
+    let mut failed = 0;
+    for i in (0..whole.len()).step_by(whole.len() / 150) {
+        for flip in [0xff, 0x10, 0x01] {
+            let mut bytes = whole.clone();
+            bytes[i] ^= flip;
+            std::fs::write(&path, &bytes).unwrap();
+            failed += usize::from(read_all(&path).is_err());
+        }
+        std::fs::write(&path, &whole[..i]).unwrap();
+        assert!(read_all(&path).is_err());
+    }
+    assert!(failed > 20, "{failed}");
+}
+
+fn read_all(path: &Path) -> Result<()> {
+    let rows = Rows::open(path)?;
+    for row in 0..rows.len() {
+        for source in rows.images(row, "image")? {
+            source.open()?;
+        }
+    }
+    Ok(())
+}
+
+fn tempfolder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-scratch").join(format!("table-{name}"));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}

@@ -1,0 +1,195 @@
+//! What feeds the trainer: samples are read, rendered, decoded and preprocessed on threads of their own while the step
+//! before them runs. At most `AHEAD` micro-batches wait, whatever the size of the data set; their order is the order in
+//! which they are asked for.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use crate::data::{Dataset, ImageSource, Sample};
+use crate::error::{Context, Error, Result};
+use crate::image::Aspect;
+use crate::text::{IMAGE_ID, Rendered, Template};
+use crate::vlm::{FeatureCache, Vlm};
+use crate::{bail, error};
+
+/// Micro-batches that are prepared before they are asked for.
+const AHEAD: usize = 2;
+
+/// A sample that waits for its forward pass.
+pub(super) struct Ready {
+    pub rendered: Rendered,
+    pub image: Option<Pixels>,
+}
+
+/// A sample's picture.
+pub(super) struct Pixels {
+    id: String,
+    source: ImageSource,
+    key: String,
+    /// (3, height, width); `None` where the features are kept already, or another sample of the micro-batch has it.
+    pixels: Option<Tensor>,
+}
+
+/// Everything that preparing a sample takes.
+pub(super) struct Loader {
+    pub vlm: Arc<Vlm>,
+    pub dataset: Dataset,
+    pub template: Template,
+    pub aspect: Aspect,
+    /// Of a frozen encoder; a trained one has new features every time.
+    pub features: Option<FeatureCache>,
+}
+
+impl Loader {
+    /// Reads and renders samples; pictures are not opened.
+    pub(super) fn render(&self, positions: &[usize]) -> Result<Vec<(Sample, Rendered)>> {
+        positions.par_iter().map(|&position| self.render_one(position)).collect()
+    }
+
+    fn render_one(&self, position: usize) -> Result<(Sample, Rendered)> {
+        let sample = self.dataset.get(position)?;
+        let rendered = self
+            .template
+            .render(self.vlm.tokenizer()?, &sample.turns)
+            .context(|| format!("sample `{}` of `{}`", sample.id, self.dataset.name()))?;
+        let marks = rendered.ids.iter().filter(|&&id| id == IMAGE_ID).count();
+        if marks != usize::from(sample.image.is_some()) {
+            let image = if sample.image.is_some() { "an image" } else { "no image" };
+            let (id, name) = (&sample.id, self.dataset.name());
+            return Err(error!(Data, "sample `{id}` of `{name}` has {image} and {marks} `<image>` marks")
+                .help("`d.verify()` lists all samples like this one"));
+        }
+        Ok((sample, rendered))
+    }
+
+    /// A micro-batch up to the pixels its encoder takes.
+    pub(super) fn prepare(&self, positions: &[usize]) -> Result<Vec<Ready>> {
+        let mut seen = HashSet::new();
+        let plan: Vec<(Sample, Rendered, Option<String>, bool)> = self
+            .render(positions)?
+            .into_iter()
+            .map(|(sample, rendered)| {
+                let key = sample.image.as_ref().map(ImageSource::key);
+                let wanted = key.as_ref().is_some_and(|key| match &self.features {
+                    Some(features) => !features.has(key) && seen.insert(key.clone()),
+                    None => true,
+                });
+                (sample, rendered, key, wanted)
+            })
+            .collect();
+        let ready = |(sample, rendered, key, wanted): (Sample, Rendered, Option<String>, bool)| {
+            let image = match sample.image.zip(key) {
+                None => None,
+                Some((source, key)) => {
+                    let mut image = Pixels { id: sample.id, source, key, pixels: None };
+                    image.pixels = if wanted { Some(self.open(&image)?) } else { None };
+                    Some(image)
+                }
+            };
+            Ok(Ready { rendered, image })
+        };
+        plan.into_par_iter().map(ready).collect()
+    }
+
+    /// The encoder's features of a micro-batch's pictures, (images, tokens, encoder width); `None` without pictures.
+    pub(super) fn encode(&self, samples: &[Ready]) -> Result<Option<Tensor>> {
+        let images: Vec<&Pixels> = samples.iter().filter_map(|sample| sample.image.as_ref()).collect();
+        if images.is_empty() {
+            return Ok(None);
+        }
+        let pixels = |i: usize| match &images[i].pixels {
+            Some(pixels) => Ok(pixels.clone()),
+            None => self.open(images[i]),
+        };
+        let features = match &self.features {
+            Some(features) => {
+                let keys: Vec<&str> = images.iter().map(|image| image.key.as_str()).collect();
+                features.get(&self.vlm, &keys, pixels)?
+            }
+            None => {
+                let pixels = (0..images.len()).map(pixels).collect::<Result<Vec<_>>>()?;
+                self.vlm.encoder.encode(&Tensor::stack(&pixels, 0)?)?
+            }
+        };
+        Ok(Some(features))
+    }
+
+    /// Decodes and preprocesses a picture.
+    fn open(&self, image: &Pixels) -> Result<Tensor> {
+        let opened = image.source.open().and_then(|decoded| self.vlm.encoder.pixels(&decoded, self.aspect));
+        opened.map_err(|error| {
+            let id = &image.id;
+            error
+                .context(format!("sample `{id}` of `{}`", self.dataset.name()))
+                .help(format!("`d.show({id:?}, m)` shows the sample, `d.verify()` lists all pictures like this one"))
+        })
+    }
+}
+
+/// Where a prepared micro-batch arrives.
+type Arrival = Receiver<Result<Vec<Ready>>>;
+
+/// Micro-batches in preparation, in order, each with its positions.
+#[derive(Default)]
+pub(super) struct Feed {
+    waiting: VecDeque<(Vec<usize>, Arrival)>,
+    threads: Option<rayon::ThreadPool>,
+}
+
+impl Feed {
+    /// The first of `upcoming`, prepared; those after it are begun, as far as there is room.
+    pub(super) fn take(
+        &mut self,
+        loader: &Arc<Loader>,
+        mut upcoming: impl Iterator<Item = Vec<usize>>,
+    ) -> Result<Vec<Ready>> {
+        let Some(wanted) = upcoming.next() else { bail!(Train, "there is no further micro-batch") };
+        // Another order than expected: after `resume`, or a step that was interrupted.
+        if self.waiting.front().is_none_or(|(positions, _)| *positions != wanted) {
+            self.waiting.clear();
+            self.begin(loader, wanted)?;
+        }
+        let known = self.waiting.len();
+        for positions in upcoming.skip(known - 1).take((AHEAD + 1).saturating_sub(known)) {
+            self.begin(loader, positions)?;
+        }
+        let lost = || Error::new(crate::error::Kind::Data, "a thread that prepares samples has ended");
+        match self.waiting.pop_front() {
+            Some((_, ready)) => ready.recv().map_err(|_| lost())?,
+            None => Err(lost()),
+        }
+    }
+
+    /// Forgets what waits.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    fn begin(&mut self, loader: &Arc<Loader>, positions: Vec<usize>) -> Result<()> {
+        let threads = match &mut self.threads {
+            Some(threads) => threads,
+            none => none.insert(threads()?),
+        };
+        let (tell, hear) = sync_channel(1);
+        let (loader, chosen) = (loader.clone(), positions.clone());
+        threads.spawn_fifo(move || {
+            // Nobody may be waiting any more.
+            let _ = tell.send(loader.prepare(&chosen));
+        });
+        self.waiting.push_back((positions, hear));
+        Ok(())
+    }
+}
+
+/// Threads that take nothing from those that compute but their share of the processor.
+fn threads() -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(rayon::current_num_threads().div_ceil(2))
+        .thread_name(|number| format!("llmore-data-{number}"))
+        .build()
+        .map_err(|error| error!(Device, "threads that prepare samples cannot be started: {error}"))
+}
