@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use super::ops;
-use crate::weights::{Builder, Init, Param};
+use crate::weights::{Adapter, Builder, Init, Param};
 
 /// `x W^T + b`.
 pub struct Linear {
@@ -24,8 +24,24 @@ impl Linear {
     /// (.., input) -> (.., output)
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|bias| bias.tensor());
-        ops::linear(x, &self.weight.tensor(), bias.as_ref())
+        let y = ops::linear(x, &self.weight.tensor(), bias.as_ref())?;
+        match self.weight.adapter() {
+            None => Ok(y),
+            Some(adapter) => adapted(x, &y, &adapter),
+        }
     }
+}
+
+/// `y + scale up down drop(x)`, in the adapter's dtype.
+fn adapted(x: &Tensor, y: &Tensor, adapter: &Adapter) -> Result<Tensor> {
+    let down = adapter.down.tensor();
+    let mut x = x.to_dtype(down.dtype())?;
+    if let Some((rate, rng)) = adapter.dropping() {
+        x = ops::dropout(&x, rate, rng)?;
+    }
+    let low = (ops::linear(&x, &down, None)? * adapter.scale)?; // (.., r)
+    let added = ops::linear(&low, &adapter.up.tensor(), None)?; // (.., output)
+    (y.to_dtype(added.dtype())? + added)?.to_dtype(y.dtype())
 }
 
 /// torch's `Linear` draws the bias from the weight's range; transformers' normal start has zero biases.

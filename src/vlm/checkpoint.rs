@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::lora;
 use super::{
     Encoder, EncoderOptions, Llm, LlmOptions, Origin, Part, ProjectorChoice, ProjectorPart, Select, Vlm, Weights,
 };
@@ -40,7 +41,11 @@ fn load_parts(presets: &Presets, path: &Path, template: Option<&str>, target: &T
 
     let stage_1 = !files.has("model.embed_tokens.weight");
     let llm = if stage_1 {
-        base_llm(presets, &origin, target)?
+        let llm = base_llm(presets, &origin, target)?;
+        if origin.folder.has(lora::CONFIG) {
+            llm.adapt_from(&origin.folder, files.clone())?;
+        }
+        llm
     } else {
         let architecture = config.string("model_architecture", "")?;
         let template = Some(architecture).filter(|name| !name.is_empty());

@@ -16,7 +16,7 @@ use crate::weights::{save_tensors, write_atomically};
 const TOWER_FOLDER: &str = "vision-tower";
 
 impl Vlm {
-    /// Writes layout llava-more. What is in `folder` under the same names is replaced file by file.
+    /// Writes layout llava-more, adapters added to their weights. What is in `folder` under the same names is replaced file by file.
     pub fn save(&self, folder: &Path) -> Result<()> {
         self.save_parts(folder, &Part::ALL, "model.safetensors").context(|| format!("saving to `{}`", folder.display()))
     }
@@ -27,10 +27,25 @@ impl Vlm {
             .context(|| format!("saving to `{}`", folder.display()))
     }
 
+    /// Writes the adapter as PEFT does, and beside it the projector, the config and, `with_encoder`, the tower.
+    pub fn save_adapter(&self, folder: &Path, with_encoder: bool) -> Result<()> {
+        let Some(lora) = self.llm.lora() else {
+            return Err(error!(Option, "LLM `{}` carries no adapter", self.llm.id).help("`m.save(dir)` saves the model"));
+        };
+        let parts = [Part::Projector, Part::Encoder];
+        let parts = if with_encoder { &parts[..] } else { &parts[..1] };
+        let base = &self.llm.id;
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Error::file(folder, error))
+            .and_then(|()| lora.save(folder, base))
+            .and_then(|()| self.save_parts(folder, parts, "mm_projector.safetensors"))
+            .context(|| format!("saving to `{}`", folder.display()))
+    }
+
     fn save_parts(&self, folder: &Path, parts: &[Part], file: &str) -> Result<()> {
         let tower = folder.join(TOWER_FOLDER);
         std::fs::create_dir_all(&tower).map_err(|error| Error::file(&tower, error))?;
-        save_tensors(&self.tensors(parts), &folder.join(file))?;
+        save_tensors(&self.tensors(parts)?, &folder.join(file))?;
         write_text(&folder.join("tokenizer.json"), self.tokenizer()?.json())?;
         for name in ["tokenizer_config.json", "generation_config.json"] {
             if self.llm.origin.folder.has(name) {
@@ -42,21 +57,22 @@ impl Vlm {
         write_json(&folder.join("config.json"), &self.config())
     }
 
-    /// The tensors of some parts under their checkpoint names, with those of the source that no layer uses.
-    pub fn tensors(&self, parts: &[Part]) -> Vec<(String, Tensor)> {
+    /// The tensors of some parts under their checkpoint names, adapters added to their weights, with the tensors of the
+    /// source that no layer uses.
+    pub fn tensors(&self, parts: &[Part]) -> Result<Vec<(String, Tensor)>> {
         let mut tensors: Vec<(String, Tensor)> = self
             .named_params()
             .into_iter()
-            .filter(|(_, part, _)| parts.contains(part))
-            .map(|(name, _, param)| (name, param.tensor().detach()))
-            .collect();
+            .filter(|(name, part, _)| parts.contains(part) && !Vlm::is_adapter(name))
+            .map(|(name, _, param)| Ok((name, param.merged()?)))
+            .collect::<Result<_>>()?;
         for (part, unused) in [(Part::Encoder, &self.encoder.unused), (Part::Llm, &self.llm.unused)] {
             if parts.contains(&part) {
                 tensors
                     .extend(unused.iter().map(|(name, tensor)| (format!("{}{name}", part.prefix()), tensor.clone())));
             }
         }
-        tensors
+        Ok(tensors)
     }
 
     /// The LLM's config with the keys of the released models.
@@ -123,7 +139,7 @@ impl Encoder {
     }
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error!(File, "`{}`: {error}", path.display()))?;
     write_text(path, format!("{text}\n").as_bytes())
 }

@@ -101,7 +101,7 @@ impl TensorFiles {
     }
 }
 
-/// The files of a checkpoint folder: an index, a single file, or a stage-1 projector.
+/// The files of a checkpoint folder: an index, a single file, or a projector, an adapter or both.
 fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
     let index = folder.join("model.safetensors.index.json");
     if index.is_file() {
@@ -115,9 +115,10 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
         }
         return Ok(names.keys().map(|name| folder.join(name)).collect());
     }
-    for name in ["model.safetensors", "mm_projector.safetensors"] {
-        if folder.join(name).is_file() {
-            return Ok(vec![folder.join(name)]);
+    for names in [&["model.safetensors"][..], &["mm_projector.safetensors", "adapter_model.safetensors"]] {
+        let found: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).filter(|path| path.is_file()).collect();
+        if !found.is_empty() {
+            return Ok(found);
         }
     }
     Err(error!(Missing, "no weights in `{}`", folder.display())

@@ -1,6 +1,7 @@
 //! Weights: where a model's tensors come from (safetensors folders, embedded bytes, random numbers, none) and the
 //! parameters made of them. The tree of [`Builder::pp`] is the tree of names in the checkpoint.
 
+mod adapter;
 mod files;
 mod param;
 
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
+pub use adapter::{Adapter, Dropout, Dropping};
 pub use files::{TensorFiles, save_tensors, write_atomically};
 pub use param::{Param, ParamSet};
 

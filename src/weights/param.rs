@@ -5,10 +5,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use candle_core::{Result, Tensor, Var};
 
+use super::Adapter;
+
 /// One named weight.
 pub struct Param {
     name: String,
     cell: RwLock<Cell>,
+    adapter: RwLock<Option<Arc<Adapter>>>,
 }
 
 struct Cell {
@@ -21,7 +24,7 @@ struct Cell {
 impl Param {
     /// A frozen parameter.
     pub fn new(name: String, tensor: Tensor) -> Self {
-        Param { name, cell: RwLock::new(Cell { tensor, var: None }) }
+        Param { name, cell: RwLock::new(Cell { tensor, var: None }), adapter: RwLock::default() }
     }
 
     /// The name in the checkpoint, below the prefix of its part.
@@ -37,6 +40,16 @@ impl Param {
     /// Number of values.
     pub fn count(&self) -> usize {
         self.tensor().elem_count()
+    }
+
+    /// What is added to this weight in a linear layer.
+    pub fn adapter(&self) -> Option<Arc<Adapter>> {
+        self.adapter.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Hangs an adapter on this weight, or takes it off.
+    pub fn set_adapter(&self, adapter: Option<Arc<Adapter>>) {
+        *self.adapter.write().unwrap_or_else(PoisonError::into_inner) = adapter;
     }
 
     /// Whether gradients are wanted.
