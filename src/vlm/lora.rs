@@ -15,7 +15,7 @@ use crate::error;
 use crate::error::{Error, Result};
 use crate::models::config::Config;
 use crate::rng::Rng;
-use crate::weights::{Adapter, Builder, Dropout, Dropping, Init, Param, ParamSet, Source, TensorFiles};
+use crate::weights::{Adapter, Builder, Dropout, Dropping, Init, Param, ParamSet, Source, TensorFiles, quantized_name};
 
 /// What stands before an adapter's tensor names in a file.
 pub const PREFIX: &str = "base_model.model.";
@@ -139,19 +139,30 @@ pub struct Lora {
     dropout: Arc<Dropout>,
 }
 
-/// The linear layers of the blocks: the layer's own name, and its weight.
-fn linears(params: &ParamSet) -> Vec<(String, Arc<Param>)> {
-    let layer = |param: &Arc<Param>| {
-        let name = param.name().strip_suffix(".weight")?;
-        let inside = name.starts_with("model.layers.") && param.tensor().rank() == 2;
-        inside.then(|| (name.rsplit('.').next().unwrap_or(name).to_string(), param.clone()))
+/// A linear layer of a block.
+struct Layer {
+    /// The last part of its name, such as `q_proj`.
+    name: String,
+    weight: Arc<Param>,
+    out: usize,
+    inputs: usize,
+}
+
+/// The linear layers of the blocks.
+fn linears(params: &ParamSet) -> Vec<Layer> {
+    let layer = |weight: &Arc<Param>| {
+        let path = weight.name().strip_suffix(".weight").filter(|path| path.starts_with("model.layers."))?;
+        let dims = weight.blocks().map_or_else(|| weight.tensor().dims().to_vec(), |blocks| blocks.dims().to_vec());
+        let [out, inputs] = *dims else { return None };
+        let name = path.rsplit('.').next().unwrap_or(path).to_string();
+        Some(Layer { name, weight: weight.clone(), out, inputs })
     };
     params.iter().filter_map(layer).collect()
 }
 
 /// The names `targets` stand for, sorted.
-fn resolve(linears: &[(String, Arc<Param>)], targets: &Targets) -> Result<Vec<String>> {
-    let known: BTreeSet<&str> = linears.iter().map(|(name, _)| name.as_str()).collect();
+fn resolve(linears: &[Layer], targets: &Targets) -> Result<Vec<String>> {
+    let known: BTreeSet<&str> = linears.iter().map(|layer| layer.name.as_str()).collect();
     let wanted: BTreeSet<&str> = match targets {
         Targets::One(name) if name == ALL => known.clone(),
         Targets::One(name) => BTreeSet::from([name.as_str()]),
@@ -177,14 +188,13 @@ impl Lora {
         let builder = Builder::new(source, DType::F32, device);
         let dropout = Arc::new(Dropout::default());
         let mut adapters = Vec::new();
-        for (_, base) in linears.into_iter().filter(|(name, _)| targets.contains(name)) {
-            let (out, inputs) = base.tensor().dims2()?;
-            let module = builder.pp(base.name().trim_end_matches(".weight"));
+        for Layer { weight, out, inputs, .. } in linears.into_iter().filter(|layer| targets.contains(&layer.name)) {
+            let module = builder.pp(weight.name().trim_end_matches(".weight"));
             let bound = 1.0 / (inputs as f64).sqrt();
             let down = module.pp("lora_A").param("weight", &[options.r, inputs], Init::Uniform(bound))?;
             let up = module.pp("lora_B").param("weight", &[out, options.r], Init::Zeros)?;
             let (scale, number) = (options.alpha / options.r as f64, adapters.len() as u64);
-            adapters.push((base, Adapter { down, up, scale, number, dropout: dropout.clone() }));
+            adapters.push((weight, Adapter { down, up, scale, number, dropout: dropout.clone() }));
         }
         let finished = builder.finish()?;
         if let Some((name, _)) = finished.unused.first() {
@@ -192,9 +202,9 @@ impl Lora {
             return Err(error!(Weights, "{count} tensors of the adapter fit no layer of the LLM, e.g. `{name}`"));
         }
         let mut sites = Vec::with_capacity(adapters.len());
-        for (base, adapter) in adapters {
-            base.set_adapter(Some(Arc::new(adapter)));
-            sites.push(base);
+        for (weight, adapter) in adapters {
+            weight.set_adapter(Some(Arc::new(adapter)));
+            sites.push(weight);
         }
         let options = LoraOptions { targets: Targets::Several(targets), ..options.clone() };
         Ok(Lora { options, sites, params: finished.params, dropout })
@@ -303,6 +313,11 @@ impl Llm {
             return Err(error!(Option, "LLM `{}` carries no adapter", self.id)
                 .help("a trainer with the option `lora` gives it one"));
         };
+        if let Some(blocks) = lora.sites.iter().find_map(|site| site.blocks()) {
+            let kind = quantized_name(blocks.dtype());
+            return Err(error!(Option, "the weights are quantized ({kind}), nothing can be added to them")
+                .help("`m.save(dir)` writes them widened with the adapter added, `#{ merge: false }` the adapter"));
+        }
         for site in &lora.sites {
             site.assign(&site.merged()?)?;
             site.set_adapter(None);
