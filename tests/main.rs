@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod architecture;
+mod checkpoints;
 mod data;
 mod errors;
+mod hostile;
+mod hub;
 mod images;
 mod parity;
 mod presets;

@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::device::{Settings, keep_freed_memory, set_threads};
 use crate::error::{Error, Result};
 use crate::events::{Interrupt, Listeners};
+use crate::hub::Hub;
 use crate::preset::Presets;
 use crate::script::{Outcome, Output, Overrides, Session, SessionOptions};
 use crate::train::{Lock, Run};
@@ -166,10 +167,11 @@ fn session_repeating(
     let interrupt = Interrupt::default();
     listen_for_signals(&interrupt)?;
     let runs = std::path::PathBuf::from("runs");
-    let presets = Presets::new(settings.preset_folders.clone());
     let output = Arc::new(Terminal::new(progress.clone(), args.json, runs.clone()));
     let folders = Arc::new(Folders::default());
     let listeners = Listeners::default().with(Arc::new(ProgressListener::new(progress))).with(folders.clone());
+    let hub = Hub::new(settings.hub.clone(), listeners.clone());
+    let presets = Presets::new(settings.preset_folders.clone()).with_hub(hub);
     let shown = output.clone();
     let stop = interrupt.clone();
     let fresh = move || {

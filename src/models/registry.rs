@@ -59,6 +59,7 @@ impl Target {
 
 /// The spec of a vision tower's config.json.
 pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
+    config.nested("vision_config").check_sizes()?;
     let model_type = config.string("model_type", "")?;
     if model_type.starts_with("siglip2") {
         return Err(encoders::siglip::naflex(config, &model_type));
@@ -70,6 +71,7 @@ pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
 
 /// The spec of an LLM's config.json.
 pub fn llm_spec(config: &Config) -> Result<DecoderSpec> {
+    config.check_sizes()?;
     let model_type = config.string("model_type", "")?;
     let alias = LLM_ALIASES.iter().find(|(alias, _)| *alias == model_type);
     lookup(LLMS, alias.map_or(&model_type, |(_, name)| name), "LLM")?(config)

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::Table;
 
 use super::lora::Lora;
-use super::origin::{Files, Origin, PartPreset, Weights, find};
+use super::origin::{self, Files, Origin, PartPreset, Weights, find};
 use crate::assets::Folder;
 use crate::error;
 use crate::error::{Context, Result};
@@ -38,6 +38,8 @@ struct LlmPreset {
 }
 
 impl PartPreset for LlmPreset {
+    const BESIDE: &'static str = origin::TOKENIZER;
+
     fn files(&self) -> Files<'_> {
         Files { source: &self.source, config: self.config.as_ref(), processor: None }
     }
@@ -62,7 +64,7 @@ pub struct Llm {
 }
 
 impl Llm {
-    /// Opens a preset, a hub id that a preset stands for, or a folder in Hugging Face layout.
+    /// Opens a preset, a folder in Hugging Face layout, or a model on the hub.
     pub fn open(presets: &Presets, id: &str, mut options: LlmOptions) -> Result<Self> {
         let (preset, origin) = find::<LlmPreset>(presets, PresetKind::Llms, id, options.weights)?;
         let template = match &preset {
@@ -76,7 +78,7 @@ impl Llm {
 
     /// The tokenizer of a preset, without its weights.
     pub fn tokenizer_of(presets: &Presets, id: &str) -> Result<Tokenizer> {
-        let (_, origin) = find::<LlmPreset>(presets, PresetKind::Llms, id, Weights::Stored)?;
+        let (_, origin) = find::<LlmPreset>(presets, PresetKind::Llms, id, Weights::Random)?;
         open_tokenizer(&origin.folder, id)
     }
 
@@ -100,6 +102,16 @@ impl Llm {
         let (weights, target) = (options.weights, options.target.clone());
         let (id, lora) = (id.to_string(), RwLock::default());
         Ok(Llm { id, origin, model, params, unused, tokenizer, template, end_ids, lora, weights, target })
+    }
+
+    /// This LLM, opened without weights, with those of a source.
+    pub(super) fn filled(mut self, source: Source) -> Result<Self> {
+        let built =
+            registry::llm(&self.origin.config, source, &self.target).context(|| format!("LLM `{}`", self.id))?;
+        (self.model, self.params, self.unused) = (built.model, built.params, built.unused);
+        self.weights = Weights::Stored;
+        self.tokenizer()?;
+        Ok(self)
     }
 
     /// The tokenizer; an LLM that was opened without weights may lack it.

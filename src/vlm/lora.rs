@@ -15,14 +15,12 @@ use crate::error;
 use crate::error::{Error, Result};
 use crate::models::config::Config;
 use crate::rng::Rng;
-use crate::weights::{Adapter, Builder, Dropout, Dropping, Init, Param, ParamSet, Source, TensorFiles, quantized_name};
+use crate::weights::{ADAPTER, Adapter, Builder, Dropout, Dropping, Init, Param, ParamSet, Source, TensorFiles};
 
 /// What stands before an adapter's tensor names in a file.
 pub const PREFIX: &str = "base_model.model.";
 /// What says that a folder holds an adapter.
 pub const CONFIG: &str = "adapter_config.json";
-/// Its tensors.
-pub const FILE: &str = "adapter_model.safetensors";
 /// Every linear layer of the blocks.
 const ALL: &str = "all-linear";
 /// No matrix of an LLM has a larger rank that would still be low.
@@ -152,8 +150,7 @@ struct Layer {
 fn linears(params: &ParamSet) -> Vec<Layer> {
     let layer = |weight: &Arc<Param>| {
         let path = weight.name().strip_suffix(".weight").filter(|path| path.starts_with("model.layers."))?;
-        let dims = weight.blocks().map_or_else(|| weight.tensor().dims().to_vec(), |blocks| blocks.dims().to_vec());
-        let [out, inputs] = *dims else { return None };
+        let [out, inputs] = *weight.tensor().dims() else { return None };
         let name = path.rsplit('.').next().unwrap_or(path).to_string();
         Some(Layer { name, weight: weight.clone(), out, inputs })
     };
@@ -256,7 +253,7 @@ impl Lora {
     pub fn save(&self, folder: &Path, base: &str) -> Result<()> {
         let tensors: Vec<(String, Tensor)> =
             self.params.iter().map(|p| (format!("{PREFIX}{}", p.name()), p.tensor().detach())).collect();
-        crate::weights::save_tensors(&tensors, &folder.join(FILE))?;
+        crate::weights::save_tensors(&tensors, &folder.join(ADAPTER))?;
         let LoraOptions { r, alpha, dropout, targets } = &self.options;
         // PEFT declares a whole number.
         let alpha = if alpha.fract() == 0.0 { json!(*alpha as i64) } else { json!(alpha) };
@@ -313,11 +310,6 @@ impl Llm {
             return Err(error!(Option, "LLM `{}` carries no adapter", self.id)
                 .help("a trainer with the option `lora` gives it one"));
         };
-        if let Some(blocks) = lora.sites.iter().find_map(|site| site.blocks()) {
-            let kind = quantized_name(blocks.dtype());
-            return Err(error!(Option, "the weights are quantized ({kind}), nothing can be added to them")
-                .help("`m.save(dir)` writes them widened with the adapter added, `#{ merge: false }` the adapter"));
-        }
         for site in &lora.sites {
             site.assign(&site.merged()?)?;
             site.set_adapter(None);

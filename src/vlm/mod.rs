@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-pub use encoder::{Encoder, EncoderOptions, Select};
 pub use check::MaskCheck;
+pub use encoder::{Encoder, EncoderOptions, Select};
 pub use features::FeatureCache;
 pub use llm::{Llm, LlmOptions};
 pub use lora::{Lora, LoraOptions, Targets};

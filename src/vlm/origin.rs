@@ -1,14 +1,17 @@
-//! Where a part comes from: a preset by its id or by the hub id it stands for, or a folder in Hugging Face
-//! layout. A preset of a hub model carries its config.json, so that facts need no network.
+//! Where a part comes from: a preset by its id or by the hub id it stands for, a folder in Hugging Face layout, or a
+//! model on the hub. A preset of a hub model carries its config.json, so that facts need no network.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use toml::Table;
 
 use crate::assets::Folder;
 use crate::error::Result;
+use crate::hub;
 use crate::models::config::Config;
 use crate::preset::{PresetKind, Presets};
 use crate::weights::{Source, TensorFiles};
@@ -28,7 +31,7 @@ impl Origin {
             bail!(Missing, "no folder `{}`", folder.locate("").trim_end_matches('/'));
         }
         let config = Config::new(folder.json("config.json")?, format!("`{}`", folder.locate("config.json")));
-        Ok(Origin { folder, config })
+        Ok(Origin { folder, config: plain_rope(config) })
     }
 
     /// The source of the part's weights.
@@ -42,6 +45,23 @@ impl Origin {
             }
         }
     }
+}
+
+/// `rope_parameters` of transformers 5.x as `rope_theta` and `rope_scaling`, which say the same in 4.x.
+pub(super) fn plain_rope(config: Config) -> Config {
+    let Some(rope) = config.value().get("rope_parameters").and_then(Value::as_object).cloned() else { return config };
+    let mut plain = config.clone();
+    if let Some(theta) = rope.get("rope_theta").filter(|theta| theta.is_number()) {
+        plain = plain.with("rope_theta", theta.clone());
+    }
+    if let Some(share) = rope.get("partial_rotary_factor").filter(|share| share.is_number()) {
+        plain = plain.with("partial_rotary_factor", share.clone());
+    }
+    let default = rope.get("rope_type").is_none_or(|kind| kind == "default");
+    if !default && config.value().get("rope_scaling").is_none_or(Value::is_null) {
+        plain = plain.with("rope_scaling", Value::Object(rope));
+    }
+    plain
 }
 
 /// Which weights a part gets.
@@ -82,11 +102,19 @@ pub(super) struct Files<'a> {
 }
 
 impl Files<'_> {
-    fn open(&self, id: &str, weights: Weights) -> Result<Origin> {
+    fn open(&self, presets: &Presets, id: &str, beside: &str, weights: Weights) -> Result<Origin> {
+        // A tower is prepared from the preset alone; an LLM with random weights still needs its tokenizer.
+        let fetch = match weights {
+            Weights::Stored => true,
+            Weights::Random => beside == TOKENIZER,
+            Weights::None => false,
+        };
         match self.config {
             None => Origin::open(Folder::parse(self.source)),
-            Some(_) if weights == Weights::Stored => {
-                bail!(Missing, "`{}` is on the hub, and nothing is downloaded yet", self.source)
+            Some(_) if fetch => {
+                let files = ["config.json", beside];
+                let path = presets.hub().folder(self.source, &files, weights == Weights::Stored)?;
+                Origin::open(Folder::Disk(path))
             }
             Some(config) => {
                 let tables = [("config.json", Some(config)), ("preprocessor_config.json", self.processor)];
@@ -104,8 +132,16 @@ impl Files<'_> {
 
 /// A preset that says where a part is.
 pub(super) trait PartPreset: DeserializeOwned {
+    /// The file beside config.json without which the part is of no use.
+    const BESIDE: &'static str;
+
     fn files(&self) -> Files<'_>;
 }
+
+/// What an LLM needs beside its config.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+/// What a vision tower needs beside its config.
+pub(super) const PROCESSOR: &str = "preprocessor_config.json";
 
 /// Finds the part `id`: a preset, a hub id that a preset stands for, or a folder.
 pub(super) fn find<P: PartPreset>(
@@ -114,17 +150,20 @@ pub(super) fn find<P: PartPreset>(
     id: &str,
     weights: Weights,
 ) -> Result<(Option<P>, Origin)> {
-    if is_folder(presets, kind, id) {
-        return Ok((None, Origin::open(Folder::parse(id))?));
+    let stands = presets.standing_for(kind, id);
+    if !presets.contains(kind, id) && stands.is_none() && (Path::new(id).is_dir() || id.contains(['/', '\\'])) {
+        return Ok((None, Origin::open(Folder::Disk(locate(presets, id, P::BESIDE, weights)?))?));
     }
-    let preset_id = presets.standing_for(kind, id).unwrap_or_else(|| id.to_string());
+    let preset_id = stands.filter(|_| !presets.contains(kind, id)).unwrap_or_else(|| id.to_string());
     let preset: P = presets.get(kind, &preset_id)?;
-    let origin = preset.files().open(&preset_id, weights)?;
+    let origin = preset.files().open(presets, &preset_id, P::BESIDE, weights)?;
     Ok((Some(preset), origin))
 }
 
-/// Whether `id` is a folder: no preset bears or stands for it, and it is one or looks like a path.
-fn is_folder(presets: &Presets, kind: PresetKind, id: &str) -> bool {
-    let known = presets.contains(kind, id) || presets.standing_for(kind, id).is_some();
-    std::path::Path::new(id).is_dir() && !presets.contains(kind, id) || !known && id.contains(['/', '\\'])
+/// The folder that an id without a preset means: one on disk, or a model on the hub.
+pub(super) fn locate(presets: &Presets, id: &str, beside: &str, weights: Weights) -> Result<PathBuf> {
+    match hub::is_id(id) && !Path::new(id).is_dir() {
+        true => presets.hub().folder(id, &["config.json", beside], weights == Weights::Stored),
+        false => Ok(PathBuf::from(id)),
+    }
 }

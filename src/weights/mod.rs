@@ -4,6 +4,7 @@
 mod adapter;
 mod files;
 mod param;
+mod pickle;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Tensor};
 
 pub use adapter::{Adapter, Dropout, Dropping};
-pub use files::{TensorFiles, save_tensors, write_atomically};
+pub use files::{ADAPTER, INDEX, TensorFiles, indexed_files, save_shards, save_tensors, write_atomically};
 pub use param::{Param, ParamSet};
 
 use crate::error::Result;
@@ -106,6 +107,10 @@ impl Builder {
                         tensor.dims(),
                         shape
                     );
+                }
+                if tensor.dtype().is_int() {
+                    let dtype = tensor.dtype().as_str();
+                    bail!(Weights, "tensor `{prefix}{full}` of {} is stored as {dtype}, not as floats", files.name());
                 }
                 tensor.to_dtype(self.dtype)?
             }

@@ -1,6 +1,5 @@
 //! Building models: `encoder`, `llm`, `projector`, `vlm`, `load`.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rhai::plugin::*;
@@ -84,11 +83,8 @@ fn compose(
 
 fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
     let options = Options::new(map, "load", &["template", "dtype", "device"])?;
-    if !Path::new(path).is_dir() {
-        bail!(Missing, "no folder `{path}`");
-    }
     let template = options.string("template")?;
-    let vlm = checkpoint::load(state.presets(), Path::new(path), template.as_deref(), &target(&options)?)?;
+    let vlm = checkpoint::open(state.presets(), path, template.as_deref(), &target(&options)?)?;
     Ok(VlmHandle(Arc::new(vlm)))
 }
 
@@ -114,7 +110,7 @@ pub(super) fn aspect(name: &str) -> Result<Aspect> {
 
 #[export_module]
 pub mod build {
-    /// Opens a vision encoder: a preset id, or a folder in Hugging Face layout.
+    /// Opens a vision encoder: a preset id, a folder in Hugging Face layout, or a hub id (`org/name`, `org/name@revision`).
     ///
     /// ```rhai
     /// let e = encoder("tiny-clip");
@@ -141,7 +137,7 @@ pub mod build {
         Ok(open_encoder(&State::of(&context)?, id, options)?)
     }
 
-    /// Opens an LLM: a preset id, or a folder in Hugging Face layout.
+    /// Opens an LLM: a preset id, a folder in Hugging Face layout, or a hub id (`org/name`, `org/name@revision`).
     ///
     /// ```rhai
     /// let lm = llm("tiny-llama");
@@ -216,7 +212,7 @@ pub mod build {
         Ok(compose(&State::of(&context)?, encoder, projector, llm, options)?)
     }
 
-    /// Opens a whole model from a LLaVA-MORE checkpoint folder.
+    /// Opens a whole model: a checkpoint folder of LLaVA-MORE or of transformers' `LlavaForConditionalGeneration`, or its hub id.
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");

@@ -223,13 +223,25 @@ pub mod model {
         Ok(m.0.save(Path::new(folder))?)
     }
 
-    /// The same with `layout: "llava-more"`.
+    /// The same with `layout`: "llava-more", or "transformers" for what `LlavaForConditionalGeneration` loads. The latter adds
+    /// an `<image>` token where the tokenizer has none, and cannot express `s2` and pooled projectors.
+    ///
+    /// ```rhai
+    /// let m = load("tests/fixtures/training/checkpoint");
+    /// m.save("target/example-transformers", #{ layout: "transformers" });
+    /// ```
     #[rhai_fn(name = "save", return_raw)]
-    pub fn save_with(m: VlmHandle, folder: &str, options: Map) -> Fallible<()> {
+    pub fn save_with(context: NativeCallContext, m: VlmHandle, folder: &str, options: Map) -> Fallible<()> {
         let options = Options::new(options, "save", &["layout"])?;
         match options.string("layout")?.as_deref() {
             None | Some("llava-more") => Ok(m.0.save(Path::new(folder))?),
-            Some(other) => Err(Error::unknown("layout", other, &["llava-more"], "").into()),
+            Some("transformers") => {
+                if let Some(note) = m.0.save_transformers(Path::new(folder))? {
+                    State::of(&context)?.output().text(&format!("note: {note}"));
+                }
+                Ok(())
+            }
+            Some(other) => Err(Error::unknown("layout", other, &["llava-more", "transformers"], "").into()),
         }
     }
 
