@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod architecture;
+mod checkpointing;
 mod checkpoints;
 mod data;
 mod errors;
 mod hostile;
 mod hub;
 mod images;
+mod lora;
 mod parity;
 mod presets;
 mod resume;

@@ -101,7 +101,7 @@ impl LoraOptions {
                 return Err(config.unsupported(key, &value, &format!("{expected} only")));
             }
         }
-        for key in ["rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform"] {
+        for key in ["rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform", "layer_replication"] {
             let empty = |value: &serde_json::Value| match value {
                 serde_json::Value::Object(map) => map.is_empty(),
                 serde_json::Value::Array(list) => list.is_empty(),

@@ -48,7 +48,7 @@ pub fn open(presets: &Presets, id: &str, template: Option<&str>, target: &Target
 
 /// Opens a whole model from a folder.
 pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Target) -> Result<Vlm> {
-    let parts = || {
+    let open = || -> Result<Vlm> {
         let origin = Origin::open(Folder::Disk(path.to_path_buf()))?;
         let read = match layout(&origin.config)? {
             Layout::LlavaMore => llava_more::parts,
@@ -62,7 +62,7 @@ pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Tar
         }
         Ok(vlm)
     };
-    parts().context(|| format!("loading `{}`", path.display()))
+    open().context(|| format!("loading `{}`", path.display()))
 }
 
 enum Layout {
