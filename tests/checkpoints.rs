@@ -38,7 +38,7 @@ fn turns() -> Vec<Turn> {
 }
 
 fn logits(vlm: &Vlm) -> Tensor {
-    vlm.logits(Some(&picture()), &turns()).unwrap()
+    vlm.logits(&[picture()], &turns()).unwrap()
 }
 
 fn columns(logits: &Tensor, count: usize) -> Vec<Vec<f32>> {

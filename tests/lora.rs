@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use candle_core::quantized::GgmlDType;
 use llmore::image::Aspect;
 use llmore::models::registry::Target;
 use llmore::preset::Presets;
 use llmore::text::Turn;
 use llmore::train::{Run, Status};
 use llmore::vlm::{Llm, LlmOptions, Vlm, Weights, checkpoint};
-use llmore::weights::TensorFiles;
+use llmore::weights::{Param, Quantize, TensorFiles};
 
 use super::resume::{bytes, llm, model, trainer};
 use super::scripting::scratch;
@@ -102,6 +103,32 @@ fn adapters_learn_and_the_weights_beside_them_stay() {
     }
     assert!(values(&vlm, UP).iter().any(|value| *value != 0.0));
     assert_eq!(difference(&logits(&vlm), &logits(&vlm)), 0.0, "nothing is dropped outside of training");
+}
+
+#[test]
+fn adapters_learn_on_quantized_weights() {
+    for kind in [GgmlDType::Q8_0, GgmlDType::Q4_0] {
+        let target = Target { quantize: Some(Quantize::To(kind)), ..Target::cpu() };
+        let options = LlmOptions { weights: Weights::Stored, seed: 0, target };
+        let vlm = model(Llm::open(&Presets::default(), "tiny-llama", options).unwrap());
+        let blocks = vlm.llm.params.iter().filter(|param| param.blocks().is_some()).count();
+        // Seven layers of four blocks, and the embedding.
+        assert_eq!(blocks, 7 * 4 + 1);
+        let widened = || -> Vec<Vec<f32>> {
+            let values = |param: &Arc<Param>| param.tensor().flatten_all().unwrap().to_vec1().unwrap();
+            vlm.llm.params.iter().map(values).collect()
+        };
+        let before = widened();
+        let table = OPTIONS.replace("steps = 6", "steps = 20").replace("micro_batch = 3", "checkpointing = true");
+        let mut trainer = trainer(&vlm, &table, &scratch("qlora"));
+        assert!(trainer.audit().unwrap().passed());
+        let losses: Vec<f64> = (0..20).map(|_| trainer.step().unwrap().loss).collect();
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        assert!(mean(&losses[15..]) < 0.9 * mean(&losses[..5]), "{kind:?}: {losses:?}");
+        assert!(before == widened(), "{kind:?}: a quantized weight moved");
+        let message = vlm.llm.merge().unwrap_err().to_string();
+        assert!(message.contains("the weights are quantized"), "{message}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod encoders;
+pub mod gguf;
 pub mod llms;
 pub mod projectors;
 pub mod registry;

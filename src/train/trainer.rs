@@ -382,7 +382,7 @@ impl Trainer {
             .iter()
             .map(|Ready { rendered, image }| Sequence {
                 rendered,
-                image: image.as_ref().and_then(|_| next_image.next()),
+                images: image.as_ref().and_then(|_| next_image.next()).into_iter().collect(),
             })
             .collect();
         let batch = vlm::batch(&self.vlm, &sequences, features.as_ref(), self.limit)?;

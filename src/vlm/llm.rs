@@ -1,5 +1,6 @@
 //! An LLM with what belongs to it: tokenizer, template, the ids that end a text.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use candle_core::Tensor;
@@ -15,7 +16,7 @@ use crate::models::LanguageModel;
 use crate::models::registry::{self, Built, Target};
 use crate::preset::{PresetKind, Presets};
 use crate::text::Tokenizer;
-use crate::weights::{ParamSet, Source};
+use crate::weights::{ParamSet, Source, quantized_name};
 
 /// How to open an LLM.
 #[derive(Clone)]
@@ -64,7 +65,7 @@ pub struct Llm {
 }
 
 impl Llm {
-    /// Opens a preset, a folder in Hugging Face layout, or a model on the hub.
+    /// Opens a preset, a folder in Hugging Face layout, a GGUF file, or a model on the hub.
     pub fn open(presets: &Presets, id: &str, mut options: LlmOptions) -> Result<Self> {
         let (preset, origin) = find::<LlmPreset>(presets, PresetKind::Llms, id, options.weights)?;
         let template = match &preset {
@@ -90,7 +91,8 @@ impl Llm {
         template: Option<String>,
         options: &LlmOptions,
     ) -> Result<Self> {
-        let absent = options.weights == Weights::None && !origin.folder.has("tokenizer.json");
+        let has = ["tokenizer.json", "tokenizer.model"].iter().any(|file| origin.folder.has(file));
+        let absent = options.weights == Weights::None && !has;
         let tokenizer = if absent { None } else { Some(open_tokenizer(&origin.folder, id)?) };
         let built = registry::llm(&origin.config, source, &options.target).context(|| format!("LLM `{id}`"))?;
         let Built { model, params, unused } = built;
@@ -139,6 +141,19 @@ impl Llm {
     /// Longest sequence.
     pub fn context(&self) -> usize {
         self.model.spec().context
+    }
+
+    /// Bytes of its weights by the type they are stored in.
+    pub fn storage(&self) -> BTreeMap<&'static str, usize> {
+        let mut storage = BTreeMap::new();
+        for param in self.params.iter() {
+            let (name, bytes) = match param.blocks() {
+                Some(blocks) => (quantized_name(blocks.dtype()), blocks.bytes()),
+                None => (param.tensor().dtype().as_str(), param.count() * param.tensor().dtype().size_in_bytes()),
+            };
+            *storage.entry(name).or_default() += bytes;
+        }
+        storage
     }
 
     /// dtype and device.

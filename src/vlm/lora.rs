@@ -15,7 +15,7 @@ use crate::error;
 use crate::error::{Error, Result};
 use crate::models::config::Config;
 use crate::rng::Rng;
-use crate::weights::{ADAPTER, Adapter, Builder, Dropout, Dropping, Init, Param, ParamSet, Source, TensorFiles};
+use crate::weights::{ADAPTER, Adapter, Builder, Dropout, Dropping, Init, Param, ParamSet, Source, TensorFiles, quantized_name};
 
 /// What stands before an adapter's tensor names in a file.
 pub const PREFIX: &str = "base_model.model.";
@@ -150,7 +150,8 @@ struct Layer {
 fn linears(params: &ParamSet) -> Vec<Layer> {
     let layer = |weight: &Arc<Param>| {
         let path = weight.name().strip_suffix(".weight").filter(|path| path.starts_with("model.layers."))?;
-        let [out, inputs] = *weight.tensor().dims() else { return None };
+        let dims = weight.blocks().map_or_else(|| weight.tensor().dims().to_vec(), |blocks| blocks.dims().to_vec());
+        let [out, inputs] = *dims else { return None };
         let name = path.rsplit('.').next().unwrap_or(path).to_string();
         Some(Layer { name, weight: weight.clone(), out, inputs })
     };
@@ -310,6 +311,11 @@ impl Llm {
             return Err(error!(Option, "LLM `{}` carries no adapter", self.id)
                 .help("a trainer with the option `lora` gives it one"));
         };
+        if let Some(blocks) = lora.sites.iter().find_map(|site| site.blocks()) {
+            let kind = quantized_name(blocks.dtype());
+            return Err(error!(Option, "the weights are quantized ({kind}), nothing can be added to them")
+                .help("`m.save(dir)` writes them widened with the adapter added, `#{ merge: false }` the adapter"));
+        }
         for site in &lora.sites {
             site.assign(&site.merged()?)?;
             site.set_adapter(None);

@@ -31,7 +31,7 @@ pub use splice::{Batch, Sequence, batch};
 use crate::error::Result;
 use crate::image::{Aspect, Image};
 use crate::models::registry::Target;
-use crate::text::{Rendered, Template, Tokenizer, Turn};
+use crate::text::{Template, Tokenizer, Turn};
 use crate::weights::{Param, ParamSet, Source};
 use crate::{bail, error};
 
@@ -209,20 +209,27 @@ impl Vlm {
         self.encoder.encode(&Tensor::stack(&pixels, 0)?)
     }
 
+    /// What the LLM sees of a picture, (tokens, LLM width): the encoder and the projector on this picture alone.
+    pub fn visual_tokens(&self, image: &Image) -> Result<Tensor> {
+        self.projector.project(&self.features(&[image], self.aspect)?)
+    }
+
     /// A rendered conversation through the whole model: logits of every position, (positions, vocab).
-    pub fn logits(&self, image: Option<&Image>, turns: &[Turn]) -> Result<Tensor> {
-        let (rendered, features) = self.single(image, turns)?;
-        let sequence = Sequence { rendered: &rendered, image: features.as_ref().map(|_| 0) };
-        let batch = batch(self, &[sequence], features.as_ref(), self.llm.context())?;
+    ///
+    /// # Errors
+    /// `Data` when there are not as many images as marks, naming both numbers.
+    pub fn logits(&self, images: &[Image], turns: &[Turn]) -> Result<Tensor> {
+        let batch = self.single(images, turns)?;
         let packing = crate::nn::packing::Packing::whole(&batch.lengths);
         Ok(self.llm.model.logits(&self.llm.model.hidden(&batch.embeds, &packing, None)?)?)
     }
 
     /// Mean cross-entropy over the supervised positions of one conversation.
-    pub fn loss(&self, image: Option<&Image>, turns: &[Turn]) -> Result<f64> {
-        let (rendered, features) = self.single(image, turns)?;
-        let sequence = Sequence { rendered: &rendered, image: features.as_ref().map(|_| 0) };
-        let batch = batch(self, &[sequence], features.as_ref(), self.llm.context())?;
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits), and `Data` when nothing is supervised.
+    pub fn loss(&self, images: &[Image], turns: &[Turn]) -> Result<f64> {
+        let batch = self.single(images, turns)?;
         if batch.targets.is_empty() {
             return Err(error!(Data, "no position of this conversation is supervised")
                 .help("the last turn must be an answer (`from: \"gpt\"`)"));
@@ -231,16 +238,18 @@ impl Vlm {
         Ok(f64::from(sum) / batch.targets.len() as f64)
     }
 
-    /// Renders one conversation and encodes its picture; the two must agree on whether there is one.
-    fn single(&self, image: Option<&Image>, turns: &[Turn]) -> Result<(Rendered, Option<Tensor>)> {
+    /// Renders one conversation for training and splices its pictures.
+    fn single(&self, images: &[Image], turns: &[Turn]) -> Result<Batch> {
         self.llm.ready()?;
         self.freeze()?;
         let rendered = self.template.render(self.tokenizer()?, turns)?;
-        let features = match image {
-            Some(image) => Some(self.features(&[image], self.aspect)?),
-            None => None,
+        generate::check_marks(&rendered.ids, images.len())?;
+        let features = match images {
+            [] => None,
+            images => Some(self.features(&images.iter().collect::<Vec<_>>(), self.aspect)?),
         };
-        Ok((rendered, features))
+        let sequence = Sequence { rendered: &rendered, images: (0..images.len()).collect() };
+        batch(self, &[sequence], features.as_ref(), self.llm.context())
     }
 
     /// Where and in which dtype the LLM computes.

@@ -1,5 +1,5 @@
-//! Where a part comes from: a preset by its id or by the hub id it stands for, a folder in Hugging Face layout, or a
-//! model on the hub. A preset of a hub model carries its config.json, so that facts need no network.
+//! Where a part comes from: a preset by its id or by the hub id it stands for, a folder in Hugging Face layout, a
+//! GGUF file, or a model on the hub. A preset of a hub model carries its config.json, so that facts need no network.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,28 +10,60 @@ use serde_json::Value;
 use toml::Table;
 
 use crate::assets::Folder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hub;
 use crate::models::config::Config;
 use crate::preset::{PresetKind, Presets};
-use crate::weights::{Source, TensorFiles};
+use crate::weights::{Gguf, Source, TensorFiles};
 use crate::{bail, error};
+
+/// The folder, git-ignored, that `scripts/dev/fetch_small_models.sh` fills.
+const FETCHED: &str = "models/";
 
 /// Where a part's files are, and what its configuration says.
 #[derive(Clone)]
 pub struct Origin {
     pub folder: Folder,
     pub config: Config,
+    /// Weights that are not in the folder but where it was made from.
+    files: Option<Arc<TensorFiles>>,
 }
 
 impl Origin {
-    /// Reads a folder's config.json.
+    /// A folder whose weights lie in it, with a configuration.
+    pub fn new(folder: Folder, config: Config) -> Self {
+        Origin { folder, config, files: None }
+    }
+
+    /// Reads a folder's config.json, or what stands for it in a GGUF file: the path of one, or a folder that holds
+    /// one and no config.json.
     pub fn open(folder: Folder) -> Result<Self> {
-        if folder.path().is_some_and(|path| !path.is_dir()) {
-            bail!(Missing, "no folder `{}`", folder.locate("").trim_end_matches('/'));
+        if let Some(path) = folder.path() {
+            if let Some(file) = gguf_file(path)? {
+                return Origin::open_gguf(&file);
+            }
+            if !path.is_dir() {
+                bail!(Missing, "no folder `{}`", folder.locate("").trim_end_matches('/'));
+            }
         }
         let config = Config::new(folder.json("config.json")?, format!("`{}`", folder.locate("config.json")));
-        Ok(Origin { folder, config: plain_rope(config) })
+        Ok(Origin::new(folder, plain_rope(config)))
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self> {
+        let file = Arc::new(Gguf::open(path)?);
+        let (mut config, names) = crate::models::gguf::describe(&file)?;
+        if let Some(template) = crate::text::gguf::template(&file)? {
+            config["model_architecture"] = template.into();
+        }
+        let tokenizer = crate::text::gguf::tokenizer_json(&file)?;
+        let name = format!("`{}`", path.display());
+        let files = BTreeMap::from([
+            ("config.json".to_string(), config.to_string().into_bytes()),
+            ("tokenizer.json".to_string(), tokenizer),
+        ]);
+        let folder = Folder::Memory(name.clone(), Arc::new(files));
+        Ok(Origin { folder, config: Config::new(config, name), files: Some(Arc::new(TensorFiles::gguf(file, names))) })
     }
 
     /// The source of the part's weights.
@@ -40,8 +72,11 @@ impl Origin {
             Weights::Random => Ok(Source::Random { seed }),
             Weights::None => Ok(Source::Shapes),
             Weights::Stored => {
-                let files = TensorFiles::open_folder(&self.folder)?;
-                Ok(Source::Files { files: Arc::new(files), prefix: String::new() })
+                let files = match &self.files {
+                    Some(files) => files.clone(),
+                    None => Arc::new(TensorFiles::open_folder(&self.folder)?),
+                };
+                Ok(Source::Files { files, prefix: String::new() })
             }
         }
     }
@@ -110,6 +145,13 @@ impl Files<'_> {
             Weights::None => false,
         };
         match self.config {
+            Some(_) if self.source.starts_with(FETCHED) && weights == Weights::Stored => {
+                if Path::new(self.source).exists() {
+                    return Origin::open(Folder::parse(self.source));
+                }
+                Err(error!(Missing, "preset `{id}`: no `{}` in this folder", self.source)
+                    .help("`scripts/dev/fetch_small_models.sh` fetches it into `models/`"))
+            }
             None => Origin::open(Folder::parse(self.source)),
             Some(_) if fetch => {
                 let files = ["config.json", beside];
@@ -122,9 +164,9 @@ impl Files<'_> {
                 for (name, table) in tables.into_iter().filter_map(|(name, table)| Some((name, table?))) {
                     let text =
                         serde_json::to_string(table).map_err(|error| error!(Decode, "preset `{id}`: {error}"))?;
-                    files.insert(name.to_string(), text);
+                    files.insert(name.to_string(), text.into_bytes());
                 }
-                Origin::open(Folder::Preset(id.to_string(), Arc::new(files)))
+                Origin::open(Folder::Memory(format!("preset `{id}`"), Arc::new(files)))
             }
         }
     }
@@ -143,7 +185,7 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 /// What a vision tower needs beside its config.
 pub(super) const PROCESSOR: &str = "preprocessor_config.json";
 
-/// Finds the part `id`: a preset, a hub id that a preset stands for, or a folder.
+/// Finds the part `id`: a preset, a hub id that a preset stands for, a folder, or a GGUF file.
 pub(super) fn find<P: PartPreset>(
     presets: &Presets,
     kind: PresetKind,
@@ -151,7 +193,8 @@ pub(super) fn find<P: PartPreset>(
     weights: Weights,
 ) -> Result<(Option<P>, Origin)> {
     let stands = presets.standing_for(kind, id);
-    if !presets.contains(kind, id) && stands.is_none() && (Path::new(id).is_dir() || id.contains(['/', '\\'])) {
+    let path = Path::new(id).is_dir() || is_gguf(Path::new(id)) || id.contains(['/', '\\']);
+    if path && !presets.contains(kind, id) && stands.is_none() {
         return Ok((None, Origin::open(Folder::Disk(locate(presets, id, P::BESIDE, weights)?))?));
     }
     let preset_id = stands.filter(|_| !presets.contains(kind, id)).unwrap_or_else(|| id.to_string());
@@ -162,8 +205,29 @@ pub(super) fn find<P: PartPreset>(
 
 /// The folder that an id without a preset means: one on disk, or a model on the hub.
 pub(super) fn locate(presets: &Presets, id: &str, beside: &str, weights: Weights) -> Result<PathBuf> {
-    match hub::is_id(id) && !Path::new(id).is_dir() {
+    match hub::is_id(id) && !Path::new(id).exists() && !is_gguf(Path::new(id)) {
         true => presets.hub().folder(id, &["config.json", beside], weights == Weights::Stored),
         false => Ok(PathBuf::from(id)),
+    }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gguf")
+}
+
+/// The GGUF file that a path is or that a folder without config.json holds.
+fn gguf_file(path: &Path) -> Result<Option<PathBuf>> {
+    if is_gguf(path) && !path.is_dir() {
+        return Ok(Some(path.to_path_buf()));
+    }
+    if !path.is_dir() || path.join("config.json").is_file() {
+        return Ok(None);
+    }
+    let entries = std::fs::read_dir(path).map_err(|error| Error::file(path, error))?;
+    let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_gguf(path)).collect();
+    match found.len() {
+        0 | 1 => Ok(found.pop()),
+        count => Err(error!(Missing, "`{}` holds {count} GGUF files and no config.json", path.display())
+            .help("name one of the files")),
     }
 }

@@ -1,5 +1,5 @@
-//! Tensors on disk (safetensors, single or sharded, or a file of torch.save; both mapped) or embedded, and writing
-//! them without ever leaving half a file under the real name. Headers are checked before a byte of data is read.
+//! Tensors on disk (safetensors, single or sharded, a file of torch.save, a GGUF file; all mapped) or embedded, and
+//! writing them without ever leaving half a file under the real name. Headers are checked before a byte of data is read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,10 @@ use std::sync::Arc;
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use candle_core::{Device, Tensor};
 
+use super::gguf::Gguf;
+use super::gguf_view::{GgufView, Renamed};
 use super::pickle::TorchFile;
+use super::quantized::{Quantize, Quantized};
 use crate::assets::Folder;
 use crate::error::{Error, Result};
 use crate::{bail, error};
@@ -25,6 +28,7 @@ enum Storage {
     Mapped(MmapedSafetensors),
     Embedded(SliceSafetensors<'static>),
     Torch(TorchFile),
+    Gguf(GgufView),
 }
 
 impl TensorFiles {
@@ -90,7 +94,7 @@ impl TensorFiles {
                     crate::assets::embedded(&path).ok_or_else(|| error!(Missing, "no embedded weights `{path}`"))?;
                 TensorFiles::embedded(bytes, &path)
             }
-            Folder::Preset(id, _) => bail!(Missing, "preset `{id}` carries a configuration, no weights"),
+            Folder::Memory(name, _) => bail!(Missing, "{name} carries a configuration, no weights"),
         }
     }
 
@@ -98,6 +102,11 @@ impl TensorFiles {
     pub fn embedded(bytes: &'static [u8], name: &str) -> Result<Self> {
         let slice = SliceSafetensors::new(bytes).map_err(|error| error!(Decode, "embedded `{name}`: {error}"))?;
         Ok(TensorFiles::new(format!("embedded `{name}`"), Storage::Embedded(slice)))
+    }
+
+    /// The tensors of a GGUF file by the names a model asks for.
+    pub fn gguf(file: Arc<Gguf>, names: BTreeMap<String, Renamed>) -> Self {
+        TensorFiles::new(format!("`{}`", file.path().display()), Storage::Gguf(GgufView { file, names }))
     }
 
     /// What to call the files in a message.
@@ -114,6 +123,7 @@ impl TensorFiles {
             Storage::Mapped(mapped) => mapped.tensors().into_iter().map(|(name, _)| name).collect(),
             Storage::Embedded(slice) => slice.tensors().into_iter().map(|(name, _)| name).collect(),
             Storage::Torch(torch) => torch.names().cloned().collect(),
+            Storage::Gguf(view) => view.names.keys().cloned().collect(),
         };
         names.sort();
         names
@@ -126,10 +136,11 @@ impl TensorFiles {
             Storage::Mapped(mapped) => mapped.get(stored).is_ok(),
             Storage::Embedded(slice) => slice.get(stored).is_ok(),
             Storage::Torch(torch) => torch.has(stored),
+            Storage::Gguf(view) => view.names.contains_key(stored),
         }
     }
 
-    /// One tensor, in the dtype it is stored in.
+    /// One tensor, in the dtype it is stored in; f32 if that is a quantized one.
     pub fn load(&self, name: &str, device: &Device) -> Result<Tensor> {
         let Some(stored) = self.stored(name).filter(|_| self.has(name)) else {
             let names = self.names();
@@ -140,8 +151,22 @@ impl TensorFiles {
             Storage::Mapped(mapped) => mapped.load(stored, device),
             Storage::Embedded(slice) => slice.load(stored, device),
             Storage::Torch(torch) => torch.load(stored, device),
+            Storage::Gguf(view) => view.load(stored, device),
         };
         tensor.map_err(|error| error!(Decode, "tensor `{stored}` of {}: {}", self.name, plain(&error)))
+    }
+
+    /// The blocks of a matrix that is stored quantized, where they are what `quantize` asks for.
+    ///
+    /// # Errors
+    /// `Option` for `keep` where nothing is stored quantized, `Shape` for a matrix of another shape.
+    pub fn load_blocks(&self, name: &str, quantize: Quantize, shape: [usize; 2]) -> Result<Option<Quantized>> {
+        match (self.storage.as_ref(), quantize) {
+            (Storage::Gguf(view), _) => self.stored(name).map_or(Ok(None), |name| view.blocks(name, quantize, shape)),
+            (_, Quantize::To(_)) => Ok(None),
+            (_, Quantize::Keep) => Err(error!(Option, "{} holds no quantized weights to keep", self.name)
+                .help("`quantize: \"keep\"` is for GGUF files; name a type, as in `quantize: \"q8_0\"`")),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ fn marked(ids: &[i64], labels: &[i64], tokens: usize) -> Rendered {
 fn spliced(vlm: &Vlm, expected: &Expected) -> Batch {
     let rendered = marked(&ids(&expected.tensor("input_ids")), &ids(&expected.tensor("labels")), vlm.image_tokens());
     let features = vlm.encoder.encode(&expected.tensor("pixel_values")).unwrap();
-    batch(vlm, &[Sequence { rendered: &rendered, image: Some(0) }], Some(&features), vlm.llm.context()).unwrap()
+    batch(vlm, &[Sequence { rendered: &rendered, images: vec![0] }], Some(&features), vlm.llm.context()).unwrap()
 }
 
 fn check(name: &str, folder: &Path) {

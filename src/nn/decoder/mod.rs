@@ -13,11 +13,12 @@ pub use forward::Forward;
 pub use spec::{Biases, BlockNorms, DecoderSpec, EmbeddingScale, Local, Projections, Window};
 
 use super::cache::Cache;
+use super::linear::project;
 use super::norm::RmsNorm;
 use super::ops;
 use super::packing::Packing;
 use super::rope::Rotary;
-use crate::weights::{Builder, Init, Param};
+use crate::weights::{Builder, Init, Param, Weight};
 use block::Block;
 
 /// A decoder with its weights.
@@ -37,7 +38,7 @@ impl Decoder {
     pub fn new(builder: &Builder, mut spec: DecoderSpec) -> crate::error::Result<Self> {
         let init = Init::Normal(spec.initializer_range);
         let model = builder.pp("model");
-        let embedding = model.pp("embed_tokens").param("weight", &[spec.vocab, spec.width], init)?;
+        let embedding = model.pp("embed_tokens").table("weight", [spec.vocab, spec.width], init)?;
         let blocks = (0..spec.layers)
             .map(|layer| Block::new(&model.pp("layers").pp(layer), &spec, layer))
             .collect::<crate::error::Result<_>>()?;
@@ -45,7 +46,7 @@ impl Decoder {
         spec.tied |= !builder.pp("lm_head").has("weight");
         let head = match spec.tied {
             true => embedding.clone(),
-            false => builder.pp("lm_head").param("weight", &[spec.vocab, spec.width], init)?,
+            false => builder.pp("lm_head").table("weight", [spec.vocab, spec.width], init)?,
         };
         let rotary = Rotary::new(spec.rope.clone(), spec.context);
         let local_rotary = spec.local_rope.clone().map(|rope| Rotary::new(rope, spec.context));
@@ -59,7 +60,10 @@ impl Decoder {
 
     /// Token embeddings, (ids, width).
     pub fn embed(&self, ids: &Arc<[u32]>) -> Result<Tensor> {
-        let embeds = ops::embedding(&self.embedding.tensor(), ids)?;
+        let embeds = match self.embedding.weight() {
+            Weight::Plain(table) => ops::embedding(&table, ids)?,
+            Weight::Quantized(table) => ops::quantized_embedding(&table, ids)?.to_dtype(self.embedding.dtype())?,
+        };
         match self.spec.embedding_scale {
             EmbeddingScale::Tokens => self.scaled(&embeds),
             EmbeddingScale::None | EmbeddingScale::Inputs => Ok(embeds),
@@ -78,7 +82,7 @@ impl Decoder {
 
     /// Logits over the vocabulary, (rows, vocab).
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let logits = ops::linear(hidden, &self.head.tensor(), None)?;
+        let logits = project(hidden, &self.head, None)?;
         match self.spec.logit_softcap {
             Some(cap) => (logits / cap)?.tanh()? * cap,
             None => Ok(logits),
@@ -92,13 +96,13 @@ impl Decoder {
 
     /// A cache with room for `rows` rows.
     pub fn cache(&self, rows: usize) -> Result<Cache> {
-        let embedding = self.embedding.tensor();
-        Cache::new(self.spec.layers, rows, self.spec.kv_heads * self.spec.head_dim, embedding.dtype(), &self.device())
+        let width = self.spec.kv_heads * self.spec.head_dim;
+        Cache::new(self.spec.layers, rows, width, self.embedding.dtype(), &self.device())
     }
 
     /// Where the weights are.
     pub fn device(&self) -> Device {
-        self.embedding.tensor().device().clone()
+        self.embedding.device()
     }
 
     /// Times sqrt(width); candle rounds the factor to the dtype as the reference does (59.75 for 3584 in bf16).

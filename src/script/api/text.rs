@@ -34,7 +34,8 @@ fn open(state: &State, id: &str) -> Result<TokenizerHandle> {
 
 #[export_module]
 pub mod text {
-    /// Opens a tokenizer: a `tokenizer.json`, a folder that holds one, or an LLM's preset or hub id.
+    /// Opens a tokenizer: a `tokenizer.json`, a `tokenizer.model` (SentencePiece, or tiktoken as Llama-3 has it), a GGUF
+    /// file, a folder that holds one of the first two, or an LLM's preset or hub id.
     ///
     /// ```rhai
     /// let t = tokenizer("tiny-llama");

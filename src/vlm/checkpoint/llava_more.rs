@@ -99,7 +99,7 @@ fn llm(origin: &Origin, path: &Path, files: &TensorFiles) -> Result<Place> {
         if !files.has("lm_head.weight") {
             config = config.with("tie_word_embeddings", json!(true));
         }
-        let origin = Origin { folder: origin.folder.clone(), config };
+        let origin = Origin::new(origin.folder.clone(), config);
         return Ok(Place::Inside { id: folder_name(path), origin });
     }
     let base = config.string("_name_or_path", "")?;

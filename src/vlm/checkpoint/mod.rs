@@ -139,7 +139,7 @@ impl Parts {
     fn hollow_llm(&self, presets: &Presets, target: &Target) -> Result<Llm> {
         match &self.llm {
             Place::Inside { id, origin } => {
-                if !origin.folder.has("tokenizer.json") {
+                if !origin.folder.has("tokenizer.json") && !origin.folder.has("tokenizer.model") {
                     return Err(error!(Missing, "no `{}`", origin.folder.locate("tokenizer.json"))
                         .help("llmore reads the tokenizer from that file; transformers writes it with `AutoTokenizer.from_pretrained(..).save_pretrained(..)`"));
                 }

@@ -137,9 +137,9 @@ fn tower(origin: &Origin, config: Config) -> Result<Origin> {
         }
     };
     let files = [("config.json", config.value()), ("preprocessor_config.json", &processor)];
-    let files: BTreeMap<String, String> =
-        files.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    Ok(Origin { folder: Folder::Preset(folder.locate("vision_config"), Arc::new(files)), config })
+    let files: BTreeMap<String, Vec<u8>> =
+        files.into_iter().map(|(name, value)| (name.to_string(), value.to_string().into_bytes())).collect();
+    Ok(Origin::new(Folder::Memory(folder.locate("vision_config"), Arc::new(files)), config))
 }
 
 fn encoder_options(config: &Config, vision: &Config, target: &Target) -> Result<EncoderOptions> {
@@ -180,7 +180,7 @@ fn llm(origin: &Origin, files: &TensorFiles) -> Origin {
     if !files.has("lm_head.weight") {
         config = config.with("tie_word_embeddings", json!(true));
     }
-    Origin { folder: origin.folder.clone(), config }
+    Origin::new(origin.folder.clone(), config)
 }
 
 #[cfg(test)]
