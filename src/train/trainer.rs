@@ -111,8 +111,7 @@ impl Trainer {
         }
         let lora = adapters(&vlm, &options)?;
         let (is_trained, adapted) = (|part| options.rate(part) > 0.0, lora.is_some());
-        let optimizer =
-            Optimizer::new(&vlm, is_trained, adapted, options.betas, options.eps, options.weight_decay)?;
+        let optimizer = Optimizer::new(&vlm, is_trained, adapted, options.betas, options.eps, options.weight_decay)?;
         if optimizer.trained.is_empty() {
             bail!(Option, "the parts named in `train` have no tensors to train");
         }
@@ -462,7 +461,9 @@ impl Trainer {
 /// The adapters that are trained, if any: those the LLM has, or new ones.
 fn adapters(vlm: &Vlm, options: &TrainOptions) -> Result<Option<Arc<Lora>>> {
     match &options.lora {
-        Some(lora) => vlm.llm.adapt(lora, Source::Random { seed: options.seed }).map(Some).context(|| "option `lora`".to_string()),
+        Some(lora) => {
+            vlm.llm.adapt(lora, Source::Random { seed: options.seed }).map(Some).context(|| "option `lora`".to_string())
+        }
         None if options.rate(Part::Llm) > 0.0 && vlm.llm.lora().is_some() => {
             Err(error!(Option, "LLM `{}` carries an adapter, and option `lora` is not given", vlm.llm.id)
                 .help("give `lora` to go on with it, or add it to the weights first: `m.merge()`"))

@@ -15,7 +15,9 @@ use crate::error;
 use crate::error::{Error, Result};
 use crate::models::config::Config;
 use crate::rng::Rng;
-use crate::weights::{ADAPTER, Adapter, Builder, Dropout, Dropping, Init, Param, ParamSet, Source, TensorFiles, quantized_name};
+use crate::weights::{
+    ADAPTER, Adapter, Builder, Dropout, Dropping, Init, Param, ParamSet, Source, TensorFiles, quantized_name,
+};
 
 /// What stands before an adapter's tensor names in a file.
 pub const PREFIX: &str = "base_model.model.";

@@ -184,7 +184,8 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     let (single, adapter) = (SINGLE.into_iter().find(|name| folder.join(name).is_file()), folder.join(ADAPTER));
     let beside = adapter.is_file() && matches!(single, None | Some("mm_projector.safetensors"));
-    let found: Vec<PathBuf> = single.map(|name| folder.join(name)).into_iter().chain(beside.then_some(adapter)).collect();
+    let found: Vec<PathBuf> =
+        single.map(|name| folder.join(name)).into_iter().chain(beside.then_some(adapter)).collect();
     if !found.is_empty() {
         return Ok(found);
     }

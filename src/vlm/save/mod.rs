@@ -9,7 +9,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::Value;
 
-use super::{Encoder, Part, Vlm};
+use super::{Encoder, Part, Vlm, Weights};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::weights::{INDEX, save_shards, write_atomically};
@@ -25,21 +25,27 @@ impl Vlm {
 
     /// Writes a stage-1 folder: the projector and the config.
     pub fn save_projector(&self, folder: &Path) -> Result<()> {
-        write_folder(folder, |temporary| llava_more::write(self, temporary, &[Part::Projector]))
+        write_folder(folder, |temporary| llava_more::write(self, temporary, self.beside_llm(false)))
     }
 
     /// Writes the adapter as PEFT does, beside it the projector and the config of a stage-1 folder and, `with_encoder`, the
     /// tower.
     pub fn save_adapter(&self, folder: &Path, with_encoder: bool) -> Result<()> {
         let Some(lora) = self.llm.lora() else {
-            return Err(error!(Option, "LLM `{}` carries no adapter", self.llm.id).help("`m.save(dir)` saves the model"));
+            return Err(
+                error!(Option, "LLM `{}` carries no adapter", self.llm.id).help("`m.save(dir)` saves the model")
+            );
         };
-        let parts = [Part::Projector, Part::Encoder];
-        let parts = if with_encoder { &parts[..] } else { &parts[..1] };
         write_folder(folder, |temporary| {
             lora.save(temporary, &self.llm.id)?;
-            llava_more::write(self, temporary, parts)
+            llava_more::write(self, temporary, self.beside_llm(with_encoder))
         })
+    }
+
+    /// What a folder without the LLM holds. The tower is left out where its id leads to the same weights again.
+    fn beside_llm(&self, with_encoder: bool) -> &'static [Part] {
+        let elsewhere = self.encoder.weights() == Weights::Stored && self.encoder.id != llava_more::TOWER_FOLDER;
+        if with_encoder || !elsewhere { &[Part::Projector, Part::Encoder] } else { &[Part::Projector] }
     }
 
     /// Writes what `LlavaForConditionalGeneration` and `AutoProcessor` of transformers 4.49 and 5.x load; gives back what
