@@ -37,7 +37,7 @@ fn values(vlm: &Vlm, name: &str) -> Vec<f32> {
 fn logits(vlm: &Vlm) -> Tensor {
     let picture = llmore::image::Image::open(Path::new("tests/fixtures/images/red-circle.png")).unwrap();
     let turns = [Turn::human("<image>\nwhat color is the shape?"), Turn::gpt("red")];
-    vlm.logits(Some(&picture), &turns).unwrap()
+    vlm.logits(&[picture], &turns).unwrap()
 }
 
 fn difference(a: &Tensor, b: &Tensor) -> f32 {
