@@ -114,8 +114,8 @@ fn adapters_learn_on_quantized_weights() {
         let options = LlmOptions { weights: Weights::Stored, seed: 0, target };
         let vlm = model(Llm::open(&Presets::default(), "tiny-llama", options).unwrap());
         let blocks = vlm.llm.params.iter().filter(|param| param.blocks().is_some()).count();
-        // Seven layers of four blocks, and the embedding.
-        assert_eq!(blocks, 7 * 4 + 1);
+        // Six layers of four blocks, and the embedding; rows of 344, down_proj's, fit no blocks of 32.
+        assert_eq!(blocks, 6 * 4 + 1);
         let widened = || -> Vec<Vec<f32>> {
             let values = |param: &Arc<Param>| param.tensor().flatten_all().unwrap().to_vec1().unwrap();
             vlm.llm.params.iter().map(values).collect()
