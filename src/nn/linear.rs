@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
-use super::ops;
-use crate::weights::{Adapter, Builder, Init, Param, Weight};
+use super::ops::{self, Beside};
+use crate::weights::{Builder, Init, Param, Weight};
 
 /// `x W^T + b`; W may be quantized.
 pub struct Linear {
@@ -24,11 +24,10 @@ impl Linear {
     /// (.., input) -> (.., output)
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|bias| bias.tensor());
-        let y = project(x, &self.weight, bias.as_ref())?;
-        match self.weight.adapter() {
-            None => Ok(y),
-            Some(adapter) => adapted(x, &y, &adapter),
-        }
+        let Some(adapter) = self.weight.adapter() else { return project(x, &self.weight, bias.as_ref()) };
+        let beside = Beside { scale: adapter.scale, dropping: adapter.dropping() };
+        let base = (self.weight.weight(), bias);
+        ops::adapted_linear(x, base, &adapter.down.tensor(), &adapter.up.tensor(), beside)
     }
 }
 
@@ -38,18 +37,6 @@ pub(super) fn project(x: &Tensor, weight: &Param, bias: Option<&Tensor>) -> Resu
         Weight::Plain(weight) => ops::linear(x, &weight, bias),
         Weight::Quantized(weight) => ops::quantized_linear(x, &weight, bias),
     }
-}
-
-/// `y + scale up down drop(x)`, in the adapter's dtype.
-fn adapted(x: &Tensor, y: &Tensor, adapter: &Adapter) -> Result<Tensor> {
-    let down = adapter.down.tensor();
-    let mut x = x.to_dtype(down.dtype())?;
-    if let Some((rate, rng)) = adapter.dropping() {
-        x = ops::dropout(&x, rate, rng)?;
-    }
-    let low = (ops::linear(&x, &down, None)? * adapter.scale)?; // (.., r)
-    let added = ops::linear(&low, &adapter.up.tensor(), None)?; // (.., output)
-    (y.to_dtype(added.dtype())? + added)?.to_dtype(y.dtype())
 }
 
 /// torch's `Linear` draws the bias from the weight's range; transformers' normal start has zero biases.

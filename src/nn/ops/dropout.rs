@@ -29,10 +29,9 @@ struct Dropout {
     rng: Rng,
 }
 
-impl Dropout {
-    fn apply(&self, x: &[f32]) -> Vec<f32> {
-        map_rows(x.len(), 1, 1, |block, out| drop_into(out, &x[block.clone()], block.start, self.rate, self.rng))
-    }
+/// What is left of x.
+pub(super) fn dropped(x: &[f32], rate: f64, rng: Rng) -> Vec<f32> {
+    map_rows(x.len(), 1, 1, |block, out| drop_into(out, &x[block.clone()], block.start, rate, rng))
 }
 
 /// `x` of the places from `first` on; two places share 64 random bits.
@@ -57,12 +56,12 @@ impl CustomOp1 for Dropout {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let values = self.apply(&floats(x, layout)?);
+        let values = dropped(&floats(x, layout)?, self.rate, self.rng);
         Ok((storage(values, x.dtype())?, layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let values = with_floats(gradient, |gradient| Ok(self.apply(gradient)))?;
+        let values = with_floats(gradient, |gradient| Ok(dropped(gradient, self.rate, self.rng)))?;
         Ok(Some(tensor(values, x.shape(), x.dtype())?))
     }
 }

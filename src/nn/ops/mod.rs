@@ -6,6 +6,7 @@
 
 mod accumulate;
 mod adamw;
+mod adapted;
 mod attention;
 mod cross_entropy;
 mod dropout;
@@ -29,6 +30,7 @@ mod testing;
 
 pub use accumulate::accumulate;
 pub use adamw::{AdamW, adamw};
+pub use adapted::{Beside, adapted_linear, adapted_linear_reference};
 pub use attention::{Attention, Segment, attention, attention_reference};
 pub use cross_entropy::{cross_entropy, cross_entropy_reference};
 pub use dropout::{dropout, dropout_reference};
