@@ -93,7 +93,7 @@ fn weights_in_parts_are_the_same_weights() {
     let vlm = load(&fixture("training/checkpoint"));
     vlm.save(&folder).unwrap();
     let before = logits(&load(&folder));
-    let tensors = vlm.tensors(&llmore::vlm::Part::ALL);
+    let tensors = vlm.tensors(&llmore::vlm::Part::ALL).unwrap();
     std::fs::remove_file(folder.join("model.safetensors")).unwrap();
     save_shards(&tensors, &folder, 100_000).unwrap();
     let parts = std::fs::read_dir(&folder)

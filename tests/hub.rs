@@ -181,7 +181,7 @@ fn parts_of_the_weights_come_with_their_index_and_nothing_else() {
     let vlm = checkpoint::load(&Presets::default(), &fixture("training/checkpoint"), None, &Target::cpu()).unwrap();
     vlm.save(&source).unwrap();
     let single = source.join("model.safetensors");
-    llmore::weights::save_shards(&vlm.tensors(&llmore::vlm::Part::ALL), &source, 200_000).unwrap();
+    llmore::weights::save_shards(&vlm.tensors(&llmore::vlm::Part::ALL).unwrap(), &source, 200_000).unwrap();
     std::fs::rename(&single, source.join("flax_model.msgpack")).unwrap();
     let server = Server::start(&source, Behavior::default());
     let folder = fetch(&hub(settings(&server, &cache))).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod architecture;
+mod checkpointing;
 mod checkpoints;
 mod data;
 mod errors;
@@ -11,6 +12,7 @@ mod gguf;
 mod hostile;
 mod hub;
 mod images;
+mod lora;
 mod parity;
 mod presets;
 mod prompts;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
-use super::ops;
+use super::ops::{self, Beside};
 use crate::weights::{Builder, Init, Param, Weight};
 
 /// `x W^T + b`; W may be quantized.
@@ -24,7 +24,10 @@ impl Linear {
     /// (.., input) -> (.., output)
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|bias| bias.tensor());
-        project(x, &self.weight, bias.as_ref())
+        let Some(adapter) = self.weight.adapter() else { return project(x, &self.weight, bias.as_ref()) };
+        let beside = Beside { scale: adapter.scale, dropping: adapter.dropping() };
+        let base = (self.weight.weight(), bias);
+        ops::adapted_linear(x, base, &adapter.down.tensor(), &adapter.up.tensor(), beside)
     }
 }
 

@@ -30,17 +30,20 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Zero moments for the parameters of every part that `is_trained`.
+    /// Zero moments for the parameters of every part that `is_trained`; with `adapters`, for those of the LLM instead of
+    /// its weights.
     pub fn new(
         vlm: &Vlm,
         is_trained: impl Fn(Part) -> bool,
+        adapters: bool,
         betas: [f64; 2],
         eps: f64,
         weight_decay: f64,
     ) -> Result<Self> {
         let mut trained = Vec::new();
         for (name, part, param) in vlm.named_params() {
-            if is_trained(part) && vlm.is_used(part, param.name()) {
+            let chosen = part != Part::Llm || Vlm::is_adapter(&name) == adapters;
+            if chosen && is_trained(part) && vlm.is_used(part, param.name()) {
                 let tensor = param.tensor();
                 let zeros = || Tensor::zeros(tensor.shape(), DType::F32, tensor.device());
                 let decays = tensor.rank() > 1;

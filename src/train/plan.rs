@@ -33,7 +33,8 @@ impl Trainer {
         let moments = self.optimizer.count();
         let size = self.vlm().target().dtype.size_in_bytes();
         let (samples, positions, tokens) = self.lengths_of_first_step()?;
-        let checkpoint = (total * size + moments * 4) as u64;
+        let saved = if self.saves_all() { total } else { trained };
+        let checkpoint = (saved * size + moments * 4) as u64;
         Ok(Plan {
             name: self.options.name.clone(),
             samples: self.dataset().len(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
 
+use super::backward::MicroLoss;
 use super::feed::{Feed, Loader, Ready};
 use super::gradients::Gradients;
 use super::optimizer::{Optimizer, Trained};
@@ -18,8 +19,10 @@ use crate::data::order::Sampler;
 use crate::error::{Context, Kind, Result};
 use crate::events::{Event, Interrupt, Listeners, Step};
 use crate::image::Aspect;
+use crate::rng::Rng;
 use crate::text::Template;
-use crate::vlm::{self, FeatureCache, Part, Sequence, Vlm};
+use crate::vlm::{self, FeatureCache, Lora, Part, Sequence, Vlm};
+use crate::weights::{Dropping, Source};
 use crate::{bail, error};
 
 /// Features of a frozen encoder are kept up to this many bytes.
@@ -68,6 +71,8 @@ pub struct Trainer {
     pub options: TrainOptions,
     pub(super) setup: TrainerSetup,
     pub(super) optimizer: Optimizer,
+    /// The adapters in training.
+    lora: Option<Arc<Lora>>,
     pub(super) step: u64,
     steps: u64,
     limit: usize,
@@ -86,14 +91,6 @@ pub struct Fit {
     saved: Instant,
 }
 
-/// One forward pass of some samples.
-pub(super) struct MicroLoss {
-    /// Summed cross-entropy with its graph.
-    pub sum: Tensor,
-    pub tokens: usize,
-    pub positions: usize,
-}
-
 impl Trainer {
     /// A trainer at step 0; nothing is written yet.
     pub fn new(vlm: Arc<Vlm>, dataset: Dataset, options: TrainOptions, setup: TrainerSetup) -> Result<Self> {
@@ -107,15 +104,16 @@ impl Trainer {
             return Err(error!(Option, "option `dtype` is `{name}`, the model is {:?}", target.dtype)
                 .help(format!("open the LLM with `#{{ dtype: \"{name}\" }}`")));
         }
-        let optimizer =
-            Optimizer::new(&vlm, |part| options.rate(part) > 0.0, options.betas, options.eps, options.weight_decay)?;
-        if optimizer.trained.is_empty() {
-            bail!(Option, "the parts named in `train` have no tensors to train");
-        }
         let context = vlm.llm.context();
         let limit = options.max_length.unwrap_or(context.min(4096));
         if limit > context {
             bail!(Option, "option `max_length` is {limit}, the context of LLM `{}` is {context}", vlm.llm.id);
+        }
+        let lora = adapters(&vlm, &options)?;
+        let (is_trained, adapted) = (|part| options.rate(part) > 0.0, lora.is_some());
+        let optimizer = Optimizer::new(&vlm, is_trained, adapted, options.betas, options.eps, options.weight_decay)?;
+        if optimizer.trained.is_empty() {
+            bail!(Option, "the parts named in `train` have no tensors to train");
         }
         let steps = options.total_steps(dataset.len());
         let start_hash = vlm.weights_sha256()?;
@@ -132,6 +130,7 @@ impl Trainer {
             options,
             setup,
             optimizer,
+            lora,
             step: 0,
             steps,
             limit,
@@ -146,6 +145,11 @@ impl Trainer {
     /// The model in training.
     pub fn vlm(&self) -> &Arc<Vlm> {
         &self.vlm
+    }
+
+    /// The adapters in training.
+    pub(super) fn lora(&self) -> Option<&Arc<Lora>> {
+        self.lora.as_ref()
     }
 
     /// The data it is trained on.
@@ -198,7 +202,8 @@ impl Trainer {
         self.activate()?;
         let micros = self.sampler.micro_batches(self.step);
         let mut losses = Vec::new();
-        for micro in &micros {
+        for (number, micro) in micros.iter().enumerate() {
+            let _dropping = self.dropping(number);
             if let Some(loss) = self.micro_loss(&self.loader.prepare(micro)?)? {
                 losses.push((f64::from(loss.sum.to_scalar::<f32>()?), loss.tokens));
             }
@@ -232,15 +237,17 @@ impl Trainer {
             }
             let later = (self.step + 1..self.steps).flat_map(|step| self.sampler.micro_batches(step));
             let prepared = self.feed.take(&self.loader, micros[number..].iter().cloned().chain(later))?;
+            // Until the backward is done: it may compute parts of the forward again.
+            let _dropping = self.dropping(number);
             let Some(loss) = self.micro_loss(&prepared)? else { continue };
-            let weighted = match self.options.loss {
-                LossKind::Token => loss.sum.clone(),
-                LossKind::MicroBatch => (&loss.sum * (1.0 / loss.tokens as f64))?,
-            };
-            let mut store = weighted.backward()?;
-            self.gradients.add(&mut store, &self.optimizer.trained)?;
             losses.push((f64::from(loss.sum.to_scalar::<f32>()?), loss.tokens));
             positions += loss.positions;
+            let weight = match self.options.loss {
+                LossKind::Token => 1.0,
+                LossKind::MicroBatch => 1.0 / loss.tokens as f64,
+            };
+            let (gradients, trained) = (&mut self.gradients, &self.optimizer.trained);
+            loss.backward(&self.vlm, weight, &mut |store| gradients.add(store, trained))?;
         }
         let (loss, scale) = self.combine(&losses).context(|| self.culprits(&micros))?;
         self.gradients.scale = scale;
@@ -338,8 +345,21 @@ impl Trainer {
         Ok(status)
     }
 
+    /// Drops inputs of adapters until the guard goes: a function of the seed, the step and the micro-batch.
+    fn dropping(&self, micro_batch: usize) -> Option<Dropping> {
+        let (lora, options) = (self.lora.as_ref()?, self.options.lora.as_ref()?);
+        let numbers = Rng::new(self.options.seed, "dropout").split(self.step).split(micro_batch as u64);
+        Some(lora.dropping(options.dropout, numbers))
+    }
+
     /// Makes exactly the declared tensors trainable.
     pub(super) fn activate(&self) -> Result<()> {
+        if let Some(lora) = &self.lora
+            && !self.vlm.llm.lora().is_some_and(|now| Arc::ptr_eq(&now, lora))
+        {
+            return Err(error!(Train, "the adapter of this trainer was merged into the weights")
+                .help("make a new trainer; it starts with a new adapter"));
+        }
         self.vlm.freeze()?;
         for trained in self.trained() {
             trained.param.set_trainable(true)?;
@@ -368,8 +388,7 @@ impl Trainer {
         if batch.targets.is_empty() {
             return Ok(None);
         }
-        let (tokens, positions) = (batch.targets.len(), batch.positions());
-        Ok(Some(MicroLoss { sum: batch.loss_sum(&self.vlm)?, tokens, positions }))
+        MicroLoss::new(&self.vlm, &batch, self.options.checkpointing).map(Some)
     }
 
     /// Samples, positions and supervised positions of the first step.
@@ -436,6 +455,20 @@ impl Trainer {
     /// Loads the newest complete checkpoint of a run into this trainer, which must have been made alike.
     pub fn resume(&mut self, folder: &Path) -> Result<()> {
         self.resume_from(folder).context(|| format!("resuming `{}`", folder.display()))
+    }
+}
+
+/// The adapters that are trained, if any: those the LLM has, or new ones.
+fn adapters(vlm: &Vlm, options: &TrainOptions) -> Result<Option<Arc<Lora>>> {
+    match &options.lora {
+        Some(lora) => {
+            vlm.llm.adapt(lora, Source::Random { seed: options.seed }).map(Some).context(|| "option `lora`".to_string())
+        }
+        None if options.rate(Part::Llm) > 0.0 && vlm.llm.lora().is_some() => {
+            Err(error!(Option, "LLM `{}` carries an adapter, and option `lora` is not given", vlm.llm.id)
+                .help("give `lora` to go on with it, or add it to the weights first: `m.merge()`"))
+        }
+        None => Ok(None),
     }
 }
 

@@ -1,11 +1,13 @@
 //! An LLM with what belongs to it: tokenizer, template, the ids that end a text.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
 
 use candle_core::Tensor;
 use serde::Deserialize;
 use toml::Table;
 
+use super::lora::Lora;
 use super::origin::{self, Files, Origin, PartPreset, Weights, find};
 use crate::assets::Folder;
 use crate::error;
@@ -57,6 +59,7 @@ pub struct Llm {
     pub template: Option<String>,
     /// Ids that end a text (generation_config.json, else config.json).
     pub end_ids: Vec<u32>,
+    pub(super) lora: RwLock<Option<Arc<Lora>>>,
     weights: Weights,
     target: Target,
 }
@@ -99,7 +102,8 @@ impl Llm {
         }
         let end_ids = end_ids(&origin)?;
         let (weights, target) = (options.weights, options.target.clone());
-        Ok(Llm { id: id.to_string(), origin, model, params, unused, tokenizer, template, end_ids, weights, target })
+        let (id, lora) = (id.to_string(), RwLock::default());
+        Ok(Llm { id, origin, model, params, unused, tokenizer, template, end_ids, lora, weights, target })
     }
 
     /// This LLM, opened without weights, with those of a source.

@@ -7,6 +7,7 @@ mod encoder;
 mod features;
 pub mod generate;
 mod llm;
+mod lora;
 mod origin;
 mod preset;
 mod projector;
@@ -21,6 +22,7 @@ pub use check::MaskCheck;
 pub use encoder::{Encoder, EncoderOptions, Select};
 pub use features::FeatureCache;
 pub use llm::{Llm, LlmOptions};
+pub use lora::{Lora, LoraOptions, Targets};
 pub use origin::{Origin, Weights};
 pub use preset::ModelPreset;
 pub use projector::{ProjectorChoice, ProjectorPart};
@@ -30,7 +32,7 @@ use crate::error::Result;
 use crate::image::{Aspect, Image};
 use crate::models::registry::Target;
 use crate::text::{Template, Tokenizer, Turn};
-use crate::weights::{Param, Source};
+use crate::weights::{Param, ParamSet, Source};
 use crate::{bail, error};
 
 /// The parts that can be trained at their own rates.
@@ -144,22 +146,31 @@ impl Vlm {
         self.projector.tokens
     }
 
-    /// Number of weights.
+    /// Number of weights, adapters included.
     pub fn params(&self) -> usize {
-        self.encoder.count() + self.projector.params.count() + self.llm.params.count()
+        let adapters = self.llm.lora().map_or(0, |lora| lora.params.count());
+        self.encoder.count() + self.projector.params.count() + self.llm.params.count() + adapters
     }
 
-    /// Every parameter with its part and its checkpoint name.
+    /// Every parameter with its part and its checkpoint name; adapters, under PEFT's names, come last.
     pub fn named_params(&self) -> Vec<(String, Part, Arc<Param>)> {
+        let lora = self.llm.lora();
         let sets = [
-            (Part::Llm, &self.llm.params),
-            (Part::Projector, &self.projector.params),
-            (Part::Encoder, &self.encoder.params),
+            (Part::Llm, Part::Llm.prefix(), Some(&self.llm.params)),
+            (Part::Projector, Part::Projector.prefix(), Some(&self.projector.params)),
+            (Part::Encoder, Part::Encoder.prefix(), Some(&self.encoder.params)),
+            (Part::Llm, lora::PREFIX, lora.as_ref().map(|lora| &lora.params)),
         ];
-        let named = |(part, set): (Part, &crate::weights::ParamSet)| {
-            set.iter().map(|p| (format!("{}{}", part.prefix(), p.name()), part, p.clone())).collect::<Vec<_>>()
+        let named = |(part, prefix, set): (Part, &str, Option<&ParamSet>)| {
+            let params = set.into_iter().flat_map(|set| set.iter());
+            params.map(|p| (format!("{prefix}{}", p.name()), part, p.clone())).collect::<Vec<_>>()
         };
         sets.into_iter().flat_map(named).collect()
+    }
+
+    /// Whether a name of [`named_params`](Self::named_params) is an adapter's.
+    pub fn is_adapter(name: &str) -> bool {
+        name.starts_with(lora::PREFIX)
     }
 
     /// Whether a parameter takes part in the forward pass: blocks after the selected layer of the encoder do not.
@@ -184,7 +195,7 @@ impl Vlm {
         for set in [&self.encoder.params, &self.projector.params, &self.llm.params] {
             set.set_trainable(false)?;
         }
-        Ok(())
+        self.llm.lora().map_or(Ok(()), |lora| Ok(lora.params.set_trainable(false)?))
     }
 
     /// The tokenizer of the LLM.

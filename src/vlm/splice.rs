@@ -35,9 +35,13 @@ pub struct Batch {
 impl Batch {
     /// Summed cross-entropy over the supervised positions: an f32 scalar with its graph.
     pub fn loss_sum(&self, vlm: &Vlm) -> Result<Tensor> {
-        let packing = Packing::whole(&self.lengths).with_rows(self.rows.clone());
-        let hidden = vlm.llm.model.hidden(&self.embeds, &packing, None)?; // (targets, width)
+        let hidden = vlm.llm.model.hidden(&self.embeds, &self.packing(), None)?; // (targets, width)
         Ok(vlm.llm.model.loss_sum(&hidden, &self.targets)?)
+    }
+
+    /// Its layout for a forward pass that gives the supervised rows.
+    pub fn packing(&self) -> Packing {
+        Packing::whole(&self.lengths).with_rows(self.rows.clone())
     }
 
     /// Positions of all sequences.

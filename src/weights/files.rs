@@ -173,14 +173,21 @@ impl TensorFiles {
 /// What a folder's weights may be called, the first one wins.
 const SINGLE: [&str; 4] = ["model.safetensors", "mm_projector.safetensors", "pytorch_model.bin", "mm_projector.bin"];
 
-/// The files of a checkpoint folder: an index, a single file, or a stage-1 projector.
+/// The tensors of a LoRA adapter; a projector may stand beside them.
+pub const ADAPTER: &str = "adapter_model.safetensors";
+
+/// The files of a checkpoint folder: an index, a single file, or a stage-1 projector, an adapter or both.
 fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
     if folder.join(INDEX).is_file() {
         let names = indexed_files(&Folder::Disk(folder.to_path_buf()))?;
         return Ok(names.iter().map(|name| folder.join(name)).collect());
     }
-    if let Some(name) = SINGLE.into_iter().find(|name| folder.join(name).is_file()) {
-        return Ok(vec![folder.join(name)]);
+    let (single, adapter) = (SINGLE.into_iter().find(|name| folder.join(name).is_file()), folder.join(ADAPTER));
+    let beside = adapter.is_file() && matches!(single, None | Some("mm_projector.safetensors"));
+    let found: Vec<PathBuf> =
+        single.map(|name| folder.join(name)).into_iter().chain(beside.then_some(adapter)).collect();
+    if !found.is_empty() {
+        return Ok(found);
     }
     if folder.join("pytorch_model.bin.index.json").is_file() {
         return Err(error!(Missing, "`{}` holds torch files in several parts", folder.display())

@@ -1,6 +1,7 @@
 //! Weights: where a model's tensors come from (safetensors folders, embedded bytes, random numbers, none) and the
 //! parameters made of them. The tree of [`Builder::pp`] is the tree of names in the checkpoint.
 
+mod adapter;
 mod files;
 mod gguf;
 mod gguf_view;
@@ -14,7 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 
-pub use files::{INDEX, TensorFiles, indexed_files, save_shards, save_tensors, write_atomically};
+pub use adapter::{Adapter, Dropout, Dropping};
+pub use files::{ADAPTER, INDEX, TensorFiles, indexed_files, save_shards, save_tensors, write_atomically};
 pub use gguf::Gguf;
 pub use gguf_view::{Change, Renamed};
 pub use param::{Param, ParamSet, Weight};

@@ -6,12 +6,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
+use super::Adapter;
 use super::quantized::{Quantized, not_trainable};
 
 /// One named weight.
 pub struct Param {
     name: String,
     values: Values,
+    adapter: RwLock<Option<Arc<Adapter>>>,
 }
 
 enum Values {
@@ -36,12 +38,12 @@ struct Cell {
 impl Param {
     /// A frozen parameter.
     pub fn new(name: String, tensor: Tensor) -> Self {
-        Param { name, values: Values::Plain(RwLock::new(Cell { tensor, var: None })) }
+        Param { name, values: Values::Plain(RwLock::new(Cell { tensor, var: None })), adapter: RwLock::default() }
     }
 
     /// A parameter in blocks; `dtype` is that of the model around it.
     pub fn quantized(name: String, blocks: Quantized, dtype: DType) -> Self {
-        Param { name, values: Values::Quantized(Arc::new(blocks), dtype) }
+        Param { name, values: Values::Quantized(Arc::new(blocks), dtype), adapter: RwLock::default() }
     }
 
     /// The name in the checkpoint, below the prefix of its part.
@@ -93,6 +95,16 @@ impl Param {
     /// Where it is; blocks are on the CPU.
     pub fn device(&self) -> Device {
         if self.blocks().is_some() { Device::Cpu } else { self.tensor().device().clone() }
+    }
+
+    /// What is added to this weight in a linear layer.
+    pub fn adapter(&self) -> Option<Arc<Adapter>> {
+        self.adapter.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Hangs an adapter on this weight, or takes it off.
+    pub fn set_adapter(&self, adapter: Option<Arc<Adapter>>) {
+        *self.adapter.write().unwrap_or_else(PoisonError::into_inner) = adapter;
     }
 
     /// Whether gradients are wanted.

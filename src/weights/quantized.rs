@@ -166,7 +166,11 @@ fn bytes(blocks: &dyn QuantizedType) -> &[u8] {
 /// The error of whoever wants to change a quantized weight.
 pub(super) fn not_trainable(name: &str, dtype: GgmlDType) -> Error {
     let dtype = quantized_name(dtype);
-    error!(Train, "`{name}` is quantized ({dtype}): quantized weights cannot be trained; open without `quantize`")
+    error!(
+        Train,
+        "`{name}` is quantized ({dtype}): quantized weights cannot be trained; open without `quantize`, or train adapters \
+         (option `lora`)"
+    )
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 //! one forward. Rows are packed (`packing.rs`), shapes are `(tokens, width)`.
 
 mod block;
+mod forward;
 mod spec;
 
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
 
+pub use forward::Forward;
 pub use spec::{Biases, BlockNorms, DecoderSpec, EmbeddingScale, Local, Projections, Window};
 
 use super::cache::Cache;
@@ -17,7 +19,7 @@ use super::ops;
 use super::packing::Packing;
 use super::rope::Rotary;
 use crate::weights::{Builder, Init, Param, Weight};
-use block::{Block, Pass};
+use block::Block;
 
 /// A decoder with its weights.
 pub struct Decoder {
@@ -70,18 +72,12 @@ impl Decoder {
 
     /// Final hidden states of the wanted rows after the last norm, (rows, width).
     pub fn hidden(&self, embeds: &Tensor, packing: &Packing, cache: Option<&Cache>) -> Result<Tensor> {
-        let angles = self.rotary.angles(packing)?;
-        let local_angles = self.local_rotary.as_ref().map(|rotary| rotary.angles(packing)).transpose()?;
-        let pass = Pass { packing, cache, angles, local_angles };
-        let mut hidden = match self.spec.embedding_scale {
-            EmbeddingScale::Inputs => self.scaled(embeds)?,
-            EmbeddingScale::None | EmbeddingScale::Tokens => embeds.clone(),
-        }; // (tokens, width)
-        for (layer, block) in self.blocks.iter().enumerate() {
-            let rows = if layer + 1 == self.blocks.len() { packing.rows.as_ref() } else { None };
-            hidden = block.forward(&hidden, &pass, rows)?;
+        let forward = self.forward(packing, cache)?;
+        let mut hidden = forward.enter(embeds)?; // (tokens, width)
+        for layer in 0..forward.blocks() {
+            hidden = forward.block(layer, &hidden)?;
         }
-        self.norm.forward(&hidden)
+        forward.leave(&hidden)
     }
 
     /// Logits over the vocabulary, (rows, vocab).

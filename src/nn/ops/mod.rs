@@ -6,8 +6,10 @@
 
 mod accumulate;
 mod adamw;
+mod adapted;
 mod attention;
 mod cross_entropy;
+mod dropout;
 mod embedding;
 mod gated;
 mod gelu;
@@ -28,8 +30,10 @@ mod testing;
 
 pub use accumulate::accumulate;
 pub use adamw::{AdamW, adamw};
+pub use adapted::{Beside, adapted_linear, adapted_linear_reference};
 pub use attention::{Attention, Segment, attention, attention_reference};
 pub use cross_entropy::{cross_entropy, cross_entropy_reference};
+pub use dropout::{dropout, dropout_reference};
 pub use embedding::{embedding, embedding_reference};
 pub use gated::{Gate, gated, gated_reference};
 pub use gelu::{Gelu, gelu, gelu_reference};

@@ -56,40 +56,48 @@ impl CustomOp1 for QuantizedLinear {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let [out, inputs] = self.0.dims();
+        let [out, _] = self.0.dims();
         let mut dims = layout.dims().to_vec();
         if let Some(last) = dims.last_mut() {
             *last = out;
         }
         let dtype = x.dtype();
-        let x = floats(x, layout)?;
-        let rows = x.len() / inputs;
-        let values = if rows <= FEW_ROWS && has_kernel(self.0.dtype()) {
-            let mut values = vec![0f32; rows * out];
-            self.0.multiply(&x, &mut values)?;
-            values
-        } else {
-            project(&x, Source::Blocks(&self.0), (out, inputs), None)
-        };
+        let values = product(&self.0, &floats(x, layout)?)?;
         Ok((storage(values, dtype)?, dims.into()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let [out, inputs] = self.0.dims();
-        with_floats(gradient, |gradient| {
-            let rows = gradient.len() / out;
-            let mut values = uninitialized(rows * inputs);
-            for first in (0..out).step_by(STRIP) {
-                let count = STRIP.min(out - first);
-                let ids: Vec<u32> = (first..first + count).map(|row| row as u32).collect();
-                let weight = self.0.rows(&ids)?; // (count, inputs)
-                let product = Product { add: first > 0, ..Product::new(rows, count, inputs) };
-                let gradient = View { values: &gradient[first..], row_stride: out, column_stride: 1 };
-                product.write(&mut values, inputs, gradient, View::rows(&weight, inputs));
-            }
-            Ok(Some(tensor(values, x.shape(), x.dtype())?))
-        })
+        let values = with_floats(gradient, |gradient| x_gradient(&self.0, gradient))?;
+        Ok(Some(tensor(values, x.shape(), x.dtype())?))
     }
+}
+
+/// `x weight^T`: (rows, in) to (rows, out).
+pub(super) fn product(weight: &Quantized, x: &[f32]) -> Result<Vec<f32>> {
+    let [out, inputs] = weight.dims();
+    let rows = x.len() / inputs;
+    if rows > FEW_ROWS || !has_kernel(weight.dtype()) {
+        return Ok(project(x, Source::Blocks(weight), (out, inputs), None));
+    }
+    let mut values = vec![0f32; rows * out];
+    weight.multiply(x, &mut values)?;
+    Ok(values)
+}
+
+/// `gradient weight`: (rows, out) to (rows, in).
+pub(super) fn x_gradient(weight: &Quantized, gradient: &[f32]) -> Result<Vec<f32>> {
+    let [out, inputs] = weight.dims();
+    let rows = gradient.len() / out;
+    let mut values = uninitialized(rows * inputs);
+    for first in (0..out).step_by(STRIP) {
+        let count = STRIP.min(out - first);
+        let ids: Vec<u32> = (first..first + count).map(|row| row as u32).collect();
+        let weight = weight.rows(&ids)?; // (count, inputs)
+        let product = Product { add: first > 0, ..Product::new(rows, count, inputs) };
+        let gradient = View { values: &gradient[first..], row_stride: out, column_stride: 1 };
+        product.write(&mut values, inputs, gradient, View::rows(&weight, inputs));
+    }
+    Ok(values)
 }
 
 #[cfg(test)]

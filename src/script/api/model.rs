@@ -6,6 +6,7 @@ use rhai::plugin::*;
 use rhai::{Array, Map};
 
 use super::Fallible;
+use crate::error;
 use crate::error::Error;
 use crate::script::convert::{self, Options};
 use crate::script::handles::{
@@ -126,7 +127,9 @@ pub mod model {
     }
 
     /// The same with `layout`: "llava-more", or "transformers" for what `LlavaForConditionalGeneration` loads. The latter adds
-    /// an `<image>` token where the tokenizer has none, and cannot express `s2` and pooled projectors.
+    /// an `<image>` token where the tokenizer has none, and cannot express `s2` and pooled projectors. The adapter of a LoRA
+    /// training is added to the weights that are written; `merge: false` writes the adapter alone instead, as PEFT does,
+    /// with the projector beside it.
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");
@@ -134,7 +137,13 @@ pub mod model {
     /// ```
     #[rhai_fn(name = "save", return_raw)]
     pub fn save_with(context: NativeCallContext, m: VlmHandle, folder: &str, options: Map) -> Fallible<()> {
-        let options = Options::new(options, "save", &["layout"])?;
+        let options = Options::new(options, "save", &["layout", "merge"])?;
+        if options.bool("merge")? == Some(false) {
+            return match options.string("layout")?.as_deref() {
+                None | Some("llava-more") => Ok(m.0.save_adapter(Path::new(folder), false)?),
+                Some(layout) => Err(error!(Option, "`merge: false` has a layout of its own, not `{layout}`").into()),
+            };
+        }
         match options.string("layout")?.as_deref() {
             None | Some("llava-more") => Ok(m.0.save(Path::new(folder))?),
             Some("transformers") => {
@@ -145,6 +154,20 @@ pub mod model {
             }
             Some(other) => Err(Error::unknown("layout", other, &["llava-more", "transformers"], "").into()),
         }
+    }
+
+    /// Adds the adapter of a LoRA training to the LLM's weights; the model then is one without adapter.
+    ///
+    /// ```rhai
+    /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
+    /// let t = trainer(m, dataset("tiny-instruct"), #{ train: #{ llm: 1e-3 }, lora: #{ r: 4 }, batch: 2, steps: 1 });
+    /// t.step();
+    /// m.save("target/example-adapter", #{ merge: false });  // as PEFT does
+    /// m.merge();
+    /// ```
+    #[rhai_fn(name = "merge", return_raw)]
+    pub fn merge(m: VlmHandle) -> Fallible<()> {
+        Ok(m.0.llm.merge()?)
     }
 
     /// Saves the tower alone, in Hugging Face layout, so that `encoder(folder)` opens it.

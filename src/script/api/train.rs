@@ -186,6 +186,17 @@ pub mod train {
 
     /// Makes a trainer: a model, a data set, and options (a recipe's stage, or a map).
     ///
+    /// `train` names the parts that learn with their rates; the others are frozen. What has a default can be left out:
+    /// `batch` 32, `micro_batch` the batch, `epochs` 1 or `steps`, `schedule` "cosine" ("linear", "constant"), `warmup_ratio`
+    /// 0.03, `weight_decay` 0, `betas` [0.9, 0.999], `eps` 1e-8, `clip` 0 (none), `seed` 0, `max_length` the context up to 4096,
+    /// `image` and `template` the model's, `loss` "token" ("micro_batch"), `order` "shuffle" ("sequential"),
+    /// `group_by_modality` false, `dtype` the model's, `save_every_steps`, `save_every_minutes`, `keep` 2, `out`, `name`.
+    ///
+    /// Two options save memory. `checkpointing: true` keeps only what enters each block of the LLM and computes the rest a
+    /// second time in the backward: the same gradients for about a third more time. `lora: #{ r: 16, alpha: 32, dropout:
+    /// 0.05, targets: "all-linear" }` (these are its defaults) trains matrices of rank `r` beside the linear layers of the
+    /// LLM, at the rate of `llm`, and leaves its weights alone; `targets` may list layers, as in `["q_proj", "v_proj"]`.
+    ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
     /// let t = trainer(m, dataset("tiny-captions"), #{ train: #{ projector: 1e-3 }, template: "plain", batch: 4, steps: 2 });

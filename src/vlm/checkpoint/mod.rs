@@ -48,15 +48,21 @@ pub fn open(presets: &Presets, id: &str, template: Option<&str>, target: &Target
 
 /// Opens a whole model from a folder.
 pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Target) -> Result<Vlm> {
-    let parts = || {
+    let open = || -> Result<Vlm> {
         let origin = Origin::open(Folder::Disk(path.to_path_buf()))?;
         let read = match layout(&origin.config)? {
             Layout::LlavaMore => llava_more::parts,
             Layout::Transformers => transformers::parts,
         };
-        read(&origin, path, target)?.build(presets, template, target)
+        let parts = read(&origin, path, target)?;
+        let files = parts.files.clone();
+        let vlm = parts.build(presets, template, target)?;
+        if files.names().iter().any(|name| Vlm::is_adapter(name)) {
+            vlm.llm.adapt_from(&origin.folder, files)?;
+        }
+        Ok(vlm)
     };
-    parts().context(|| format!("loading `{}`", path.display()))
+    open().context(|| format!("loading `{}`", path.display()))
 }
 
 enum Layout {

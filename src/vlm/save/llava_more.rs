@@ -12,14 +12,14 @@ use crate::vlm::checkpoint::llava_more::{POOL, POOL_TOKENS, class, family};
 use crate::vlm::{Part, Vlm};
 use crate::weights::{save_shards, save_tensors};
 
-const TOWER_FOLDER: &str = "vision-tower";
+pub(super) const TOWER_FOLDER: &str = "vision-tower";
 
-/// Writes some parts: all of them, or the projector of stage 1.
+/// Writes some parts: all of them, or the projector and perhaps the tower that go with another LLM.
 pub(super) fn write(vlm: &Vlm, folder: &Path, parts: &[Part]) -> Result<()> {
-    let tensors = vlm.tensors(parts);
-    match parts {
-        [Part::Projector] => save_tensors(&tensors, &folder.join("mm_projector.safetensors"))?,
-        _ => save_shards(&tensors, folder, SHARD)?,
+    let tensors = vlm.tensors(parts)?;
+    match parts.contains(&Part::Llm) {
+        true => save_shards(&tensors, folder, SHARD)?,
+        false => save_tensors(&tensors, &folder.join("mm_projector.safetensors"))?,
     }
     write_text(&folder.join("tokenizer.json"), vlm.tokenizer()?.json())?;
     for name in ["tokenizer_config.json", "generation_config.json"] {
@@ -27,10 +27,15 @@ pub(super) fn write(vlm: &Vlm, folder: &Path, parts: &[Part]) -> Result<()> {
             write_text(&folder.join(name), &vlm.llm.origin.folder.read(name)?)?;
         }
     }
-    let tower = folder.join(TOWER_FOLDER);
-    std::fs::create_dir_all(&tower).map_err(|error| crate::error::Error::file(&tower, error))?;
-    vlm.encoder.save_config(&tower)?;
-    write_json(&folder.join("config.json"), &config(vlm))
+    let mut config = config(vlm);
+    if parts.contains(&Part::Encoder) {
+        let tower = folder.join(TOWER_FOLDER);
+        std::fs::create_dir_all(&tower).map_err(|error| crate::error::Error::file(&tower, error))?;
+        vlm.encoder.save_config(&tower)?;
+    } else {
+        config["mm_vision_tower"] = json!(vlm.encoder.id);
+    }
+    write_json(&folder.join("config.json"), &config)
 }
 
 /// The LLM's config with the keys of the released models.

@@ -9,7 +9,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::Value;
 
-use super::{Encoder, Part, Vlm};
+use super::{Encoder, Part, Vlm, Weights};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::weights::{INDEX, save_shards, write_atomically};
@@ -18,14 +18,34 @@ use crate::weights::{INDEX, save_shards, write_atomically};
 const SHARD: usize = 5_000_000_000;
 
 impl Vlm {
-    /// Writes layout llava-more, which loads by itself. What is in `folder` under the same names is replaced.
+    /// Writes layout llava-more, which loads by itself; adapters are added to their weights. What is in `folder` under the same names is replaced.
     pub fn save(&self, folder: &Path) -> Result<()> {
         write_folder(folder, |temporary| llava_more::write(self, temporary, &Part::ALL))
     }
 
     /// Writes a stage-1 folder: the projector and the config.
     pub fn save_projector(&self, folder: &Path) -> Result<()> {
-        write_folder(folder, |temporary| llava_more::write(self, temporary, &[Part::Projector]))
+        write_folder(folder, |temporary| llava_more::write(self, temporary, self.beside_llm(false)))
+    }
+
+    /// Writes the adapter as PEFT does, beside it the projector and the config of a stage-1 folder and, `with_encoder`, the
+    /// tower.
+    pub fn save_adapter(&self, folder: &Path, with_encoder: bool) -> Result<()> {
+        let Some(lora) = self.llm.lora() else {
+            return Err(
+                error!(Option, "LLM `{}` carries no adapter", self.llm.id).help("`m.save(dir)` saves the model")
+            );
+        };
+        write_folder(folder, |temporary| {
+            lora.save(temporary, &self.llm.id)?;
+            llava_more::write(self, temporary, self.beside_llm(with_encoder))
+        })
+    }
+
+    /// What a folder without the LLM holds. The tower is left out where its id leads to the same weights again.
+    fn beside_llm(&self, with_encoder: bool) -> &'static [Part] {
+        let elsewhere = self.encoder.weights() == Weights::Stored && self.encoder.id != llava_more::TOWER_FOLDER;
+        if with_encoder || !elsewhere { &[Part::Projector, Part::Encoder] } else { &[Part::Projector] }
     }
 
     /// Writes what `LlavaForConditionalGeneration` and `AutoProcessor` of transformers 4.49 and 5.x load; gives back what
@@ -39,21 +59,22 @@ impl Vlm {
         Ok(transformers::note(self))
     }
 
-    /// The tensors of some parts under their checkpoint names, with those of the source that no layer uses.
-    pub fn tensors(&self, parts: &[Part]) -> Vec<(String, Tensor)> {
+    /// The tensors of some parts under their checkpoint names, adapters added to their weights, and those of the source
+    /// that no layer uses.
+    pub fn tensors(&self, parts: &[Part]) -> Result<Vec<(String, Tensor)>> {
         let mut tensors: Vec<(String, Tensor)> = self
             .named_params()
             .into_iter()
-            .filter(|(_, part, _)| parts.contains(part))
-            .map(|(name, _, param)| (name, param.tensor().detach()))
-            .collect();
+            .filter(|(name, part, _)| parts.contains(part) && !Vlm::is_adapter(name))
+            .map(|(name, _, param)| Ok((name, param.merged()?)))
+            .collect::<Result<_>>()?;
         for (part, unused) in [(Part::Encoder, &self.encoder.unused), (Part::Llm, &self.llm.unused)] {
             if parts.contains(&part) {
                 tensors
                     .extend(unused.iter().map(|(name, tensor)| (format!("{}{name}", part.prefix()), tensor.clone())));
             }
         }
-        tensors
+        Ok(tensors)
     }
 }
 
@@ -120,7 +141,7 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error!(File, "`{}`: {error}", path.display()))?;
     write_text(path, format!("{text}\n").as_bytes())
 }

@@ -100,7 +100,7 @@ pub(super) fn write(vlm: &Vlm, folder: &Path) -> Result<()> {
     let vision = vision(vlm);
     let image = ImageToken::of(vlm)?;
     let inner = has_inner(&vision.string("model_type", "")?);
-    let tensors = vlm.tensors(&Part::ALL).into_iter().map(|(name, tensor)| {
+    let tensors = vlm.tensors(&Part::ALL)?.into_iter().map(|(name, tensor)| {
         let rows = ["model.embed_tokens.weight", "lm_head.weight"].contains(&name.as_str());
         let tensor = if rows { image.with_row(&tensor)? } else { tensor };
         Ok((theirs(&name, inner), tensor))
