@@ -13,7 +13,7 @@ use llmore::models::registry::Target;
 use llmore::preset::Presets;
 use llmore::text::{Template, Turn};
 use llmore::train::{Trainer, TrainerSetup};
-use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm};
+use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm, Weights};
 use serde::Deserialize;
 
 use super::scripting::{run, scratch};
@@ -237,9 +237,18 @@ fn parquet_holds_pictures_in_its_rows() {
 
 fn model() -> Arc<Vlm> {
     let presets = Presets::default();
-    let open = EncoderOptions { select_layer: None, select: None, random: true, seed: 5, target: Target::cpu() };
+    let open = EncoderOptions {
+        select_layer: None,
+        select: None,
+        s2: None,
+        weights: Weights::Random,
+        seed: 5,
+        target: Target::cpu(),
+    };
     let encoder = Arc::new(Encoder::open(&presets, "tiny-clip", open).unwrap());
-    let llm = Llm::open(&presets, "tiny-llama", LlmOptions { random: false, seed: 5, target: Target::cpu() }).unwrap();
+    let llm =
+        Llm::open(&presets, "tiny-llama", LlmOptions { weights: Weights::Stored, seed: 5, target: Target::cpu() })
+            .unwrap();
     let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
     let template = Template::load(&presets, "tiny").unwrap();
     Arc::new(Vlm::compose(encoder, &choice, Arc::new(llm), template, Aspect::Pad, 5).unwrap())

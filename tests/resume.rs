@@ -23,7 +23,7 @@ use super::training::{options, setup};
 const OPTIONS: &str = "batch = 8\nmicro_batch = 3\nsteps = 6\nsave_every_steps = 2\nseed = 5\nclip = 1.0\n\
                        train = { projector = 1e-3, llm = 2e-3 }";
 
-fn llm() -> Llm {
+pub fn llm() -> Llm {
     Llm::open(
         &Presets::default(),
         "tiny-llama",
@@ -32,7 +32,7 @@ fn llm() -> Llm {
     .unwrap()
 }
 
-fn model(llm: Llm) -> Arc<Vlm> {
+pub fn model(llm: Llm) -> Arc<Vlm> {
     let presets = Presets::default();
     let open = EncoderOptions {
         select_layer: None,
@@ -48,12 +48,12 @@ fn model(llm: Llm) -> Arc<Vlm> {
     Arc::new(Vlm::compose(encoder, &choice, Arc::new(llm), template, Aspect::Pad, 5).unwrap())
 }
 
-fn trainer(vlm: &Arc<Vlm>, table: &str, folder: &Path) -> Trainer {
+pub fn trainer(vlm: &Arc<Vlm>, table: &str, folder: &Path) -> Trainer {
     let dataset = Dataset::preset(&Presets::default(), "tiny-instruct").unwrap().take(20);
     Trainer::new(vlm.clone(), dataset, options(table), setup("tiny", Aspect::Pad, folder)).unwrap()
 }
 
-fn bytes(run: &Path, file: &str) -> Vec<u8> {
+pub fn bytes(run: &Path, file: &str) -> Vec<u8> {
     std::fs::read(Run::open(run).unwrap().checkpoint().unwrap().unwrap().join(file)).unwrap()
 }
 

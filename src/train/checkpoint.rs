@@ -29,9 +29,16 @@ impl Trainer {
         let path = run.dir().join(format!("checkpoint-{}", self.step));
         if !path.is_dir() {
             let part = run.dir().join(format!(".checkpoint-{}.part", self.step));
-            self.write_checkpoint(&part, &path).inspect_err(|_| {
+            if let Err(error) = self.write_checkpoint(&part, &path) {
                 let _ = std::fs::remove_dir_all(&part);
-            })?;
+                let last = match checkpoints(run.dir())?.pop() {
+                    Some((_, path)) => format!("`{}` is whole", path.display()),
+                    None => "there is none before it".to_string(),
+                };
+                return Err(error
+                    .context(format!("the checkpoint of step {} could not be written", self.step))
+                    .help(format!("{last}; make room, and `t.fit()` goes on from step {}", self.step)));
+            }
             for (_, old) in checkpoints(run.dir())?.iter().rev().skip(self.options.keep) {
                 std::fs::remove_dir_all(old).map_err(|error| Error::file(old, error))?;
             }
@@ -44,13 +51,16 @@ impl Trainer {
         if part.exists() {
             std::fs::remove_dir_all(part).map_err(|error| Error::file(part, error))?;
         }
-        let projector_only = self.trained().iter().all(|trained| trained.part == Part::Projector);
-        if projector_only {
+        if self.trains_projector_only() {
             self.vlm().save_projector(part)?;
         } else {
             self.vlm().save(part)?;
         }
-        save_tensors(&self.optimizer.moments(), &part.join("optimizer.safetensors"))?;
+        save_tensors(&self.optimizer.moments()?, &part.join("optimizer.safetensors"))?;
+        let masters = self.optimizer.masters();
+        if !masters.is_empty() {
+            save_tensors(&masters, &part.join("masters.safetensors"))?;
+        }
         let state = State { step: self.step, steps: self.steps(), losses: self.history.clone() };
         let text = serde_json::to_vec(&state).map_err(|error| error!(File, "trainer.json: {error}"))?;
         crate::weights::write_atomically(&part.join("trainer.json"), |file| {
@@ -60,6 +70,11 @@ impl Trainer {
         // The rename itself must survive a power cut.
         let parent = path.parent().unwrap_or(Path::new("."));
         std::fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(|error| Error::file(parent, error))
+    }
+
+    /// Whether checkpoints hold the projector alone.
+    pub(super) fn trains_projector_only(&self) -> bool {
+        self.trained().iter().all(|trained| trained.part == Part::Projector)
     }
 
     pub(super) fn resume_from(&mut self, folder: &Path) -> Result<()> {
@@ -76,7 +91,9 @@ impl Trainer {
             let tensor = files.load(&trained.name, trained.param.tensor().device())?;
             trained.param.assign(&tensor)?;
         }
-        self.optimizer.restore(&TensorFiles::open(&path.join("optimizer.safetensors"))?)?;
+        let masters = path.join("masters.safetensors");
+        let masters = if masters.is_file() { Some(TensorFiles::open(&masters)?) } else { None };
+        self.optimizer.restore(&TensorFiles::open(&path.join("optimizer.safetensors"))?, masters.as_ref())?;
         self.step = step;
         self.history = state.losses;
         self.run = Some(run);

@@ -4,6 +4,7 @@
 mod check;
 pub mod checkpoint;
 mod encoder;
+mod feature_file;
 mod features;
 pub mod generate;
 mod llm;
@@ -17,8 +18,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-pub use encoder::{Encoder, EncoderOptions, Select};
 pub use check::MaskCheck;
+pub use encoder::{Encoder, EncoderOptions, Select};
 pub use features::FeatureCache;
 pub use llm::{Llm, LlmOptions};
 pub use origin::{Origin, Weights};

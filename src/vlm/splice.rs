@@ -29,6 +29,8 @@ pub struct Batch {
     pub rows: Vec<u32>,
     /// What the next position is, per row.
     pub targets: Arc<[u32]>,
+    /// Sequences of which supervised positions were cut off.
+    pub cut: usize,
 }
 
 impl Batch {
@@ -52,9 +54,11 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
     let mut lengths = Vec::with_capacity(sequences.len());
     let mut label_rows = Vec::new();
     let mut targets = Vec::new();
+    let mut cut = 0;
     for sequence in sequences {
         let start = rows.order.len();
         let Rendered { ids, labels, .. } = sequence.rendered;
+        let mut is_cut = false;
         for (&id, &label) in ids.iter().zip(labels) {
             if id == IMAGE_ID {
                 let Some(image) = sequence.image else { bail!(Data, "`<image>` stands in a turn without an image") };
@@ -66,8 +70,10 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
                 label_rows.push((start + position - 1) as u32);
                 targets.push(label as u32);
             }
+            is_cut |= label != IGNORE && position >= limit;
             rows.text(id)?;
         }
+        cut += usize::from(is_cut);
         rows.order.truncate(start + limit);
         lengths.push(rows.order.len() - start);
     }
@@ -76,7 +82,7 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
         None => None,
     };
     let embeds = rows.embed(vlm, projected.as_ref())?;
-    Ok(Batch { embeds, lengths, rows: label_rows, targets: targets.into() })
+    Ok(Batch { embeds, lengths, rows: label_rows, targets: targets.into(), cut })
 }
 
 /// Embeds ids that may hold image marks; `projected` are (images * tokens, width). Every mark is image 0, 1, ...

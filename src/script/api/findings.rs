@@ -67,7 +67,8 @@ fn findings_table(title: &str, findings: &Findings) -> Table {
 pub(super) fn verify_of(state: &State, d: &DatasetHandle, rendering: Option<&Rendering>) -> Result<Table> {
     let more = |sample: &Sample| match rendering {
         None => Vec::new(),
-        Some(with) => match with.vlm().tokenizer().and_then(|tokenizer| with.template.render(tokenizer, &sample.turns)) {
+        Some(with) => match with.vlm().tokenizer().and_then(|tokenizer| with.template.render(tokenizer, &sample.turns))
+        {
             Err(error) => vec![(Level::Error, "refused by the template", error.message())],
             Ok(rendered) => match with.vlm().positions(&rendered) {
                 positions if positions > with.limit => {

@@ -18,7 +18,7 @@ use crate::vlm::Vlm;
 
 /// The picture of a sample, and its conversation token by token.
 fn sample_shown(sample: &Sample, m: &Vlm) -> Result<(Option<Figure>, Painted)> {
-    let rendered = m.template.render(m.tokenizer(), &sample.turns)?;
+    let rendered = m.template.render(m.tokenizer()?, &sample.turns)?;
     let mut painted = Painted::default();
     // Tokens that are part of a character wait for the rest; the one before tells where spaces go.
     let (mut before, mut waiting): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
@@ -60,12 +60,13 @@ fn sample_shown(sample: &Sample, m: &Vlm) -> Result<(Option<Figure>, Painted)> {
 
 /// What tokens add to the text of those before them; special tokens as they are spelled.
 fn token_text(m: &Vlm, before: &[u32], tokens: &[u32]) -> Result<String> {
-    let known = m.tokenizer().decode(before)?;
-    let all = m.tokenizer().decode(&[before, tokens].concat())?;
+    let tokenizer = m.tokenizer()?;
+    let known = tokenizer.decode(before)?;
+    let all = tokenizer.decode(&[before, tokens].concat())?;
     match all.strip_prefix(&known) {
-        Some("") => Ok(tokens.iter().filter_map(|id| m.tokenizer().token(*id)).collect()),
+        Some("") => Ok(tokens.iter().filter_map(|id| tokenizer.token(*id)).collect()),
         Some(text) => Ok(text.to_string()),
-        None => m.tokenizer().decode(tokens),
+        None => tokenizer.decode(tokens),
     }
 }
 

@@ -11,6 +11,7 @@ mod inspect;
 mod llm;
 mod look;
 mod model;
+mod plan;
 mod run;
 mod session;
 mod tensor;
@@ -35,6 +36,7 @@ pub(super) fn register(engine: &mut Engine) {
         exported_module!(data::data),
         exported_module!(inspect::inspect),
         exported_module!(train::train),
+        exported_module!(plan::planning),
         exported_module!(run::runs),
         exported_module!(eval::evaluation),
         exported_module!(look::look),
