@@ -94,7 +94,8 @@ impl Plan {
         if self.features.place == Features::Memory {
             found.push(("features: \"disk\"".to_string(), memory.features));
         }
-        found.retain(|(_, saves)| *saves * 100 > memory.peak);
+        // What is a drop in the ocean is not worth naming.
+        found.retain(|(_, saves)| *saves > 0 && *saves * 20 >= over);
         found.sort_by_key(|(_, saves)| std::cmp::Reverse(*saves));
         found.into_iter().map(|(option, saves)| Saving { option, saves, enough: saves >= over }).collect()
     }

@@ -15,6 +15,8 @@ use crate::vlm::Part;
 const RENDERED: usize = 256;
 /// Samples of steps that are looked through for the longest micro-batch.
 const LOOKED_AT: usize = 4_000_000;
+/// Samples of a run whose pictures are told apart; of a longer run all are taken to be different.
+const TOLD_APART: usize = 100_000;
 /// Speed that checkpoints are taken to be written with, in bytes per second.
 const WRITING: f64 = 400e6;
 
@@ -95,7 +97,7 @@ pub struct DiskPlan {
 /// Features of a frozen encoder in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeaturePlan {
-    /// Samples with a picture; pictures that come twice count twice.
+    /// Different pictures that the run sees; in a long one, every sample's counts.
     pub images: usize,
     /// images x tokens x width x bytes, if all were kept.
     pub bytes: u64,
@@ -131,7 +133,7 @@ impl Trainer {
         let longest = self.longest(&lengths);
         let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
         let size = self.vlm().target().dtype.size_in_bytes();
-        let features = self.feature_plan(lengths.images);
+        let features = self.feature_plan(&lengths)?;
         let mut memory = MemoryPlan {
             weights: (self.vlm().params() * size) as u64,
             gradients: 4 * trained as u64,
@@ -147,7 +149,9 @@ impl Trainer {
         memory.peak = dry.resident + later;
         memory.scaled_from = dry.scaled_from;
         let disk = DiskPlan { free: limits.disk.or_else(|| free_disk(&self.folder())), ..self.disk_plan() };
-        let time = self.time_plan(&dry, &lengths, &features, &disk, trained);
+        let shown = self.samples_seen() * lengths.images as f64 / self.dataset().len().max(1) as f64;
+        let encoded = features.encoded(shown);
+        let time = self.time_plan(&dry, &lengths, encoded, &disk, trained);
         let plan = Plan {
             name: self.options.name.clone(),
             samples: self.dataset().len(),
@@ -159,7 +163,7 @@ impl Trainer {
             positions: lengths.positions,
             tokens: lengths.tokens,
             longest: dry.longest,
-            flops: self.flops(&lengths, &features),
+            flops: self.flops(&lengths, encoded),
             alternatives: self.alternatives(memory.activations, dry.longest),
             memory,
             time,
@@ -207,14 +211,32 @@ impl Trainer {
         micros.max_by_key(length).unwrap_or_default()
     }
 
-    /// Features of the pictures of all samples that the run sees.
-    fn feature_plan(&self, images: usize) -> FeaturePlan {
+    /// Features of the pictures that the run sees.
+    fn feature_plan(&self, lengths: &Lengths) -> Result<FeaturePlan> {
         let encoder = &self.vlm().encoder;
         let each = encoder.tokens() * encoder.width() * encoder.target().dtype.size_in_bytes();
-        let bytes = (images * each) as u64;
         let place = if self.loader.features.is_some() { self.options.features } else { Features::Off };
+        let images = match place {
+            Features::Off => lengths.images,
+            _ => self.pictures(lengths)?,
+        };
+        let bytes = (images * each) as u64;
         let kept = if place == Features::Off { 0 } else { bytes.min(self.options.features_limit()) };
-        FeaturePlan { images, bytes, kept, place }
+        Ok(FeaturePlan { images, bytes, kept, place })
+    }
+
+    /// How many different pictures the run sees.
+    fn pictures(&self, lengths: &Lengths) -> Result<usize> {
+        use rayon::prelude::*;
+        if self.samples_seen() > TOLD_APART as f64 {
+            return Ok(lengths.images);
+        }
+        let seen: std::collections::BTreeSet<usize> =
+            (0..self.steps()).flat_map(|step| self.sampler.positions(step)).collect();
+        let dataset = self.dataset();
+        let key = |&index: &usize| Ok(dataset.get(index)?.image.map(|image| image.key()));
+        let keys = seen.par_iter().map(key).collect::<Result<std::collections::HashSet<_>>>()?;
+        Ok(keys.iter().flatten().count())
     }
 
     /// Bytes that the run will take and a dry step does not.
@@ -246,18 +268,11 @@ impl Trainer {
         }
     }
 
-    fn time_plan(
-        &self,
-        dry: &Dry,
-        lengths: &Lengths,
-        features: &FeaturePlan,
-        disk: &DiskPlan,
-        trained: usize,
-    ) -> TimePlan {
+    fn time_plan(&self, dry: &Dry, lengths: &Lengths, encoded: f64, disk: &DiskPlan, trained: usize) -> TimePlan {
         let steps = self.steps();
         let per_step = self.samples_seen() / steps.max(1) as f64;
         let step = dry.per_position * lengths.positions * per_step + dry.per_weight * trained as f64;
-        let encoding = self.pictures_encoded(features) * dry.per_image;
+        let encoding = encoded * dry.per_image;
         let saves = self.saves().min(steps);
         let writing = saves as f64 * disk.checkpoint as f64 / WRITING;
         TimePlan { step, total: step * steps as f64 + encoding + writing, steps }
@@ -271,18 +286,9 @@ impl Trainer {
         }
     }
 
-    /// How often a picture goes through the encoder.
-    fn pictures_encoded(&self, features: &FeaturePlan) -> f64 {
-        let share = features.images as f64 / self.dataset().len().max(1) as f64;
-        let shown = self.samples_seen() * share;
-        let kept = features.kept as f64 / features.bytes.max(1) as f64;
-        let again = (shown - features.images as f64).max(0.0);
-        shown - again * kept
-    }
-
     /// 2 operations a weight and position forward, 2 backward for what enters, 2 for the weight itself if it is trained;
     /// attention over half of all pairs.
-    fn flops(&self, lengths: &Lengths, features: &FeaturePlan) -> f64 {
+    fn flops(&self, lengths: &Lengths, encoded: f64) -> f64 {
         let llm = self.vlm().llm.model.spec();
         let embedding = (llm.vocab * llm.width) as f64;
         let body = self.vlm().llm.params.count() as f64 - if llm.tied { embedding } else { 2.0 * embedding };
@@ -292,11 +298,16 @@ impl Trainer {
             + 2.0 * embedding * lengths.tokens * passes(Part::Llm);
         let encoder = &self.vlm().encoder;
         let per_image = 2.0 * encoder.params.count() as f64 * encoder.tokens() as f64;
-        let encoded = match self.options.rate(Part::Encoder) > 0.0 {
-            true => 3.0 * self.samples_seen() * features.images as f64 / self.dataset().len().max(1) as f64,
-            false => self.pictures_encoded(features),
-        };
-        per_sample * self.samples_seen() + per_image * encoded
+        let encoding = if self.options.rate(Part::Encoder) > 0.0 { 3.0 } else { 1.0 };
+        per_sample * self.samples_seen() + per_image * encoding * encoded
+    }
+}
+
+impl FeaturePlan {
+    /// How often a picture goes through the encoder when pictures are shown this often.
+    fn encoded(&self, shown: f64) -> f64 {
+        let again = (shown - self.images as f64).max(0.0);
+        shown - again * self.kept as f64 / self.bytes.max(1) as f64
     }
 }
 
