@@ -13,10 +13,10 @@ trap 'rm -rf "$scratch"' EXIT
 ln -s "$PWD/tests" "$scratch"
 
 cat >"$scratch/train.rhai" <<'SCRIPT'
-let saving = if args[1] == "steps" { #{ save_every_steps: 3 } } else { #{ save_every_minutes: 0.004 } };
+let saving = if args[1] == "steps" { #{ save_every_steps: 3 } } else { #{ save_every_minutes: 0.005 } };
 let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
 let t = trainer(m, dataset("tiny-instruct"), saving, #{
-    train: #{ projector: 1e-3, llm: 2e-3 }, batch: 16, micro_batch: 8, steps: 60, keep: 3, seed: 7,
+    train: #{ projector: 1e-3, llm: 2e-3 }, batch: 8, micro_batch: 4, steps: 60, keep: 3, seed: 7,
     moments: args[2], out: args[0] });
 if args.len() > 3 { t.resume(args[0]); }
 t.fit();
@@ -43,7 +43,10 @@ open_all() {
 # A run by steps or minutes with some kind of moments, killed this many times.
 killed_run() {
     local saves=$1 moments=$2 kills=$3 out="killed-$1" done_kills=0 resume pid pause
+    local start=$EPOCHREALTIME longest
     "$program" run train.rhai --quiet -- "whole-$saves" "$saves" "$moments"
+    # Moments up to half of a whole run: on any machine some lie before the first checkpoint and most behind it.
+    longest=$(awk -v from="$start" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.3f", (to - from) / 2 }')
     while [ ! -d "$out/checkpoint-60" ] || [ "$done_kills" -lt "$kills" ]; do
         if [ -d "$out/checkpoint-60" ]; then
             # It came to the end before all kills were made: once more from the start, after looking at how it ended.
@@ -58,7 +61,8 @@ killed_run() {
         "$program" run train.rhai --quiet -- "$out" "$saves" "$moments" $resume &
         pid=$!
         if [ "$done_kills" -lt "$kills" ]; then
-            pause=$(awk -v seed="$RANDOM$RANDOM" 'BEGIN { srand(seed); printf "%.3f", 0.05 + 1.5 * rand() }')
+            pause=$(awk -v seed="$RANDOM$RANDOM" -v longest="$longest" \
+                'BEGIN { srand(seed); printf "%.3f", 0.05 + longest * rand() }')
             sleep "$pause"
             if kill -9 "$pid" 2>/dev/null; then
                 done_kills=$((done_kills + 1))
