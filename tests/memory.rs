@@ -18,7 +18,7 @@ use super::scripting::scratch;
 const OPTIONS: &str = "batch = 8\nmicro_batch = 4\nsave_every_steps = 2\nseed = 5\nclip = 1.0\n";
 
 fn narrow() -> Arc<Vlm> {
-    let target = Target { dtype: DType::BF16, device: Device::Cpu };
+    let target = Target { dtype: DType::BF16, device: Device::Cpu, quantize: None };
     let options = LlmOptions { weights: Weights::Stored, seed: 5, target };
     model(Llm::open(&Presets::default(), "tiny-llama", options).unwrap())
 }

@@ -13,10 +13,10 @@ trap 'rm -rf "$scratch"' EXIT
 ln -s "$PWD/tests" "$scratch"
 
 cat >"$scratch/train.rhai" <<'SCRIPT'
-let saving = if args[1] == "steps" { #{ save_every_steps: 3 } } else { #{ save_every_minutes: 0.005 } };
+let saving = if args[1] == "steps" { #{ save_every_steps: 2 } } else { #{ save_every_minutes: 0.002 } };
 let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
 let t = trainer(m, dataset("tiny-instruct"), saving, #{
-    train: #{ projector: 1e-3, llm: 2e-3 }, batch: 8, micro_batch: 4, steps: 60, keep: 3, seed: 7,
+    train: #{ projector: 1e-3, llm: 2e-3 }, batch: 4, micro_batch: 2, steps: 24, keep: 3, seed: 7,
     moments: args[2], out: args[0] });
 if args.len() > 3 { t.resume(args[0]); }
 t.fit();
@@ -47,8 +47,8 @@ killed_run() {
     "$program" run train.rhai --quiet -- "whole-$saves" "$saves" "$moments"
     # Moments up to half of a whole run: on any machine some lie before the first checkpoint and most behind it.
     longest=$(awk -v from="$start" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.3f", (to - from) / 2 }')
-    while [ ! -d "$out/checkpoint-60" ] || [ "$done_kills" -lt "$kills" ]; do
-        if [ -d "$out/checkpoint-60" ]; then
+    while [ ! -d "$out/checkpoint-24" ] || [ "$done_kills" -lt "$kills" ]; do
+        if [ -d "$out/checkpoint-24" ]; then
             # It came to the end before all kills were made: once more from the start, after looking at how it ended.
             same "$saves"
             rm -rf "$out"
@@ -75,13 +75,13 @@ killed_run() {
         wait "$pid" 2>/dev/null || true
     done
     same "$saves"
-    echo "$saves: $done_kills kills, final weights $(sha256sum "$out/checkpoint-60/model.safetensors" | cut -c1-16), as in one go"
+    echo "$saves: $done_kills kills, final weights $(sha256sum "$out/checkpoint-24/model.safetensors" | cut -c1-16), as in one go"
 }
 
 # The killed run ended like the uninterrupted one.
 same() {
     for file in model.safetensors optimizer.safetensors; do
-        cmp "whole-$1/checkpoint-60/$file" "killed-$1/checkpoint-60/$file"
+        cmp "whole-$1/checkpoint-24/$file" "killed-$1/checkpoint-24/$file"
     done
 }
 

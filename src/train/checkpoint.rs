@@ -47,14 +47,26 @@ impl Trainer {
         Ok(path)
     }
 
+    /// Whether a part, or adapters on it, are in training.
+    fn trains(&self, part: Part) -> bool {
+        self.trained().iter().any(|trained| trained.part == part)
+    }
+
+    /// Whether a checkpoint holds all weights of the model.
+    pub(super) fn saves_all(&self) -> bool {
+        self.vlm().llm.lora().is_none() && (self.trains(Part::Encoder) || self.trains(Part::Llm))
+    }
+
     fn write_checkpoint(&self, part: &Path, path: &Path) -> Result<()> {
         if part.exists() {
             std::fs::remove_dir_all(part).map_err(|error| Error::file(part, error))?;
         }
-        if self.trains_projector_only() {
-            self.vlm().save_projector(part)?;
-        } else {
+        if self.saves_all() {
             self.vlm().save(part)?;
+        } else if self.vlm().llm.lora().is_some() {
+            self.vlm().save_adapter(part, self.trains(Part::Encoder))?;
+        } else {
+            self.vlm().save_projector(part)?;
         }
         save_tensors(&self.optimizer.moments()?, &part.join("optimizer.safetensors"))?;
         let masters = self.optimizer.masters();
@@ -70,11 +82,6 @@ impl Trainer {
         // The rename itself must survive a power cut.
         let parent = path.parent().unwrap_or(Path::new("."));
         std::fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(|error| Error::file(parent, error))
-    }
-
-    /// Whether checkpoints hold the projector alone.
-    pub(super) fn trains_projector_only(&self) -> bool {
-        self.trained().iter().all(|trained| trained.part == Part::Projector)
     }
 
     pub(super) fn resume_from(&mut self, folder: &Path) -> Result<()> {

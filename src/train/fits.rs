@@ -127,8 +127,14 @@ impl Trainer {
         let sides = 2 * (llm.width + queries) + 2 * (llm.width + keys) + 3 * (llm.width + llm.intermediate);
         let of_llm = self.trained().iter().filter(|trained| trained.part == Part::Llm);
         Alternatives {
-            checkpointed: (activations / llm.layers as u64 + inputs as u64).min(activations),
-            llm: of_llm.map(|trained| trained.param.count()).sum(),
+            checkpointed: match self.options.checkpointing {
+                true => activations,
+                false => (activations / llm.layers as u64 + inputs as u64).min(activations),
+            },
+            llm: match self.options.lora {
+                Some(_) => 0,
+                None => of_llm.map(|trained| trained.param.count()).sum(),
+            },
             adapters: RANK * llm.layers * sides,
         }
     }

@@ -247,10 +247,8 @@ impl Trainer {
 
     pub(super) fn disk_plan(&self) -> DiskPlan {
         let size = self.vlm().target().dtype.size_in_bytes();
-        let weights = match self.trains_projector_only() {
-            true => self.vlm().projector.params.count() * size,
-            false => self.vlm().params() * size,
-        };
+        let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
+        let weights = size * if self.saves_all() { self.vlm().params() } else { trained };
         let state = self.optimizer.moment_bytes(self.options.moments) + self.optimizer.master_bytes();
         let checkpoint = weights as u64 + state;
         let (keep, saves) = (self.options.keep as u64, self.saves());
