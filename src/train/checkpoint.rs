@@ -39,9 +39,12 @@ impl Trainer {
                     .context(format!("the checkpoint of step {} could not be written", self.step))
                     .help(format!("{last}; make room, and `t.fit()` goes on from step {}", self.step)));
             }
-            for (_, old) in checkpoints(run.dir())?.iter().rev().skip(self.options.keep) {
-                std::fs::remove_dir_all(old).map_err(|error| Error::file(old, error))?;
+            for (step, old) in checkpoints(run.dir())?.iter().rev().skip(self.options.keep) {
+                // By one rename as well: a kill in the middle must not leave half of it under its name.
+                let gone = run.dir().join(format!(".checkpoint-{step}.part"));
+                std::fs::rename(old, &gone).map_err(|error| Error::file(old, error))?;
             }
+            sweep(run.dir())?;
         }
         listeners.tell(&Event::Checkpoint { step: self.step, path: path.clone() });
         Ok(path)
@@ -128,6 +131,18 @@ impl Trainer {
         lock.device = crate::device::device_name(&self.vlm().target().device);
         Ok(lock)
     }
+}
+
+/// Removes what is no checkpoint yet, or none any more.
+fn sweep(run: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(run).map_err(|error| Error::file(run, error))?.flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        if name.starts_with(".checkpoint-") && name.ends_with(".part") && path.is_dir() {
+            std::fs::remove_dir_all(&path).map_err(|error| Error::file(&path, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// The complete checkpoints of a run, oldest first.
