@@ -158,7 +158,7 @@ fn a_plan_leaves_no_trace() {
     let (weights, before) = (vlm.weights_sha256().unwrap(), files(&folder));
     let plan = planned.plan(Limits::default()).unwrap();
     assert_eq!((vlm.weights_sha256().unwrap(), files(&folder)), (weights.clone(), before));
-    assert!(plan.memory.activations > 0 && plan.memory.peak > plan.memory.weights, "{plan:?}");
+    assert!(plan.memory.peak > plan.memory.weights, "{plan:?}");
     let mut losses = Vec::new();
     for _ in 0..4 {
         // In the middle of a run as well.

@@ -87,7 +87,8 @@ impl Trainer {
             let features = loader.encode(&ready)?;
             self.accumulate(&ready, features.as_ref(), &mut sums)?;
         }
-        Ok((peak_live_memory() - before).saturating_sub(gradients))
+        // Others may have freed memory meanwhile.
+        Ok(peak_live_memory().saturating_sub(before).saturating_sub(gradients))
     }
 
     /// Seconds of the first step's first micro-batch, of its pictures, and of an update.
