@@ -1,4 +1,5 @@
-//! Folders in Hugging Face layout, on disk, embedded in the binary or written out in a preset, behind one type.
+//! Folders in Hugging Face layout, on disk, embedded in the binary or made of what a preset or a GGUF file says,
+//! behind one type.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,8 +18,8 @@ pub enum Folder {
     Disk(PathBuf),
     /// Below `stdlib/` at build time: `models/tiny-clip`.
     Embedded(String),
-    /// The files a preset carries in its own text: name of the preset, file -> text.
-    Preset(String, Arc<BTreeMap<String, String>>),
+    /// Files that something else stands for: what messages call it ("preset `x`"), file -> content.
+    Memory(String, Arc<BTreeMap<String, Vec<u8>>>),
 }
 
 impl Folder {
@@ -35,7 +36,7 @@ impl Folder {
         match self {
             Folder::Disk(path) => path.join(file).display().to_string(),
             Folder::Embedded(path) => format!("embedded:{path}/{file}"),
-            Folder::Preset(id, _) => format!("{file} of preset {id}"),
+            Folder::Memory(name, _) => format!("{file} of {name}"),
         }
     }
 
@@ -44,7 +45,7 @@ impl Folder {
         match self {
             Folder::Disk(path) => path.join(file).is_file(),
             Folder::Embedded(path) => embedded(&format!("{path}/{file}")).is_some(),
-            Folder::Preset(_, files) => files.contains_key(file),
+            Folder::Memory(_, files) => files.contains_key(file),
         }
     }
 
@@ -58,10 +59,10 @@ impl Folder {
             Folder::Embedded(path) => embedded(&format!("{path}/{file}"))
                 .map(Cow::Borrowed)
                 .ok_or_else(|| error!(Missing, "no embedded file `{path}/{file}`")),
-            Folder::Preset(id, files) => files
+            Folder::Memory(name, files) => files
                 .get(file)
-                .map(|text| Cow::Owned(text.clone().into_bytes()))
-                .ok_or_else(|| error!(Missing, "preset `{id}` carries no `{file}`")),
+                .map(|content| Cow::Owned(content.clone()))
+                .ok_or_else(|| error!(Missing, "{name} carries no `{file}`")),
         }
     }
 
@@ -76,7 +77,7 @@ impl Folder {
         match self {
             Folder::Disk(path) => Folder::Disk(path.join(name)),
             Folder::Embedded(path) => Folder::Embedded(format!("{path}/{name}")),
-            Folder::Preset(id, _) => Folder::Preset(format!("{id}/{name}"), Arc::default()),
+            Folder::Memory(whole, _) => Folder::Memory(format!("{name} of {whole}"), Arc::default()),
         }
     }
 
@@ -84,7 +85,7 @@ impl Folder {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Folder::Disk(path) => Some(path),
-            Folder::Embedded(_) | Folder::Preset(..) => None,
+            Folder::Embedded(_) | Folder::Memory(..) => None,
         }
     }
 }

@@ -21,7 +21,7 @@ pub enum Event {
     Step(Step),
     /// An evaluation has answered this many questions; `score` is the mean so far.
     Scored { task: String, done: u64, total: u64, score: f64 },
-    /// A walk over a data set has come this far.
+    /// A walk over a data set or a download has come this far, in the unit of its start.
     Progress { task: String, done: u64, total: u64 },
     /// Samples (by id) of `total` that training leaves out.
     Skipped { samples: Vec<String>, total: u64, why: String },

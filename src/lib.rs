@@ -9,6 +9,7 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod events;
+pub mod hub;
 pub mod image;
 pub mod models;
 pub mod nn;

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::error::{Error, Kind, Result, did_you_mean};
+use crate::hub::Hub;
 use crate::{bail, error};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
@@ -76,12 +77,24 @@ impl PresetKind {
 #[derive(Clone, Debug, Default)]
 pub struct Presets {
     folders: Vec<PathBuf>,
+    hub: Hub,
 }
 
 impl Presets {
     /// `folders` hold `encoders/*.toml`, `llms/*.toml`, ... and win over the embedded presets.
     pub fn new(folders: Vec<PathBuf>) -> Self {
-        Presets { folders }
+        Presets { folders, hub: Hub::default() }
+    }
+
+    /// The same presets with the hub that their sources are on.
+    pub fn with_hub(mut self, hub: Hub) -> Self {
+        self.hub = hub;
+        self
+    }
+
+    /// The hub.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
     }
 
     /// All ids of a kind, sorted.

@@ -3,15 +3,26 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod architecture;
+mod checkpointing;
+mod checkpoints;
 mod data;
 mod errors;
+mod generation;
+mod gguf;
+mod hostile;
+mod hub;
 mod images;
+mod lora;
 mod memory;
 mod parity;
 mod presets;
+mod prompts;
 mod resume;
 mod runs;
+mod scorers;
 mod scripting;
+mod statistics;
 mod templates;
+mod tokenizer_files;
 mod training;
 mod trouble;

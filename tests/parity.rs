@@ -3,6 +3,7 @@
 
 mod encoders;
 mod llms;
+mod lora;
 mod models;
 
 use std::path::{Path, PathBuf};

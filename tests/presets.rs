@@ -93,5 +93,5 @@ fn what_has_no_weights_says_so() {
     let image = llmore::image::Image::filled(8, 8, [1, 2, 3]);
     let error = model.encoder.encode(&model.encoder.preprocess(&image, model.aspect).unwrap().unsqueeze(0).unwrap());
     assert!(error.unwrap_err().to_string().contains("opened without weights"));
-    assert!(model.loss(Some(&image), &[]).unwrap_err().to_string().contains("opened without weights"));
+    assert!(model.loss(&[image], &[]).unwrap_err().to_string().contains("opened without weights"));
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use llmore::data::Dataset;
 use llmore::image::Aspect;
-use llmore::models::LanguageModel;
 use llmore::models::registry::Target;
+use llmore::models::{Forward, LanguageModel};
 use llmore::nn::cache::Cache;
 use llmore::nn::decoder::DecoderSpec;
 use llmore::nn::packing::Packing;
@@ -131,6 +131,14 @@ impl LanguageModel for SilentNorm {
         let hidden = self.0.hidden(embeds, packing, cache)?;
         let weight = Tensor::ones(self.spec().width, hidden.dtype(), hidden.device())?;
         candle_nn::ops::rms_norm(&hidden, &weight, 1e-5)
+    }
+
+    fn forward<'a>(
+        &'a self,
+        packing: &'a Packing,
+        cache: Option<&'a Cache>,
+    ) -> candle_core::Result<Box<dyn Forward + 'a>> {
+        self.0.forward(packing, cache)
     }
 
     fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {

@@ -3,6 +3,7 @@
 
 mod llama;
 mod models;
+mod questions;
 mod report;
 mod stages;
 mod vision;
@@ -30,6 +31,7 @@ const NAMES: &[&str] = &[
     "encoder",
     "preprocess",
     "decode",
+    "questions",
 ];
 
 fn main() {
@@ -56,6 +58,7 @@ fn run(name: &str, options: &Options) -> Result<()> {
         }
         "llama-step" => llama::step(options),
         "decode" => llama::decode(options),
+        "questions" => questions::questions(options),
         "toy-stage1" | "toy-stage2" | "small-stage1" | "small-stage2" => stages::step(name, options),
         "encoder" => vision::encoder(options),
         "preprocess" => vision::preprocess(options),

@@ -34,20 +34,24 @@ pub fn vlm(size: &str) -> Result<Vlm> {
         "toy" => (embedded("tiny-clip")?, embedded("tiny-llama")?),
         _ => (clip_config([768, 12, 12, 3072, 64, 4]), llama_config([640, 10, 10, 5, 1728, 8192])),
     };
-    let origin = |name: &str, config: Value| Origin {
-        folder: Folder::Embedded(format!("models/{name}")),
-        config: Config::new(config, format!("the config of `{size}`")),
-    };
-    let target = Target::cpu();
-    let (weights, seed) = (Weights::Random, 0);
-    let options = EncoderOptions { select_layer: None, select: None, s2: None, weights, seed, target: target.clone() };
-    let llm_options = LlmOptions { weights, seed, target };
-    let random = Source::Random { seed: 0 };
-    let encoder = Encoder::build(size, origin("tiny-clip", tower), random.clone(), options)?;
-    let llm = Llm::build(size, origin("tiny-llama", llm), random, Some("tiny".to_string()), &llm_options)?;
+    let (weights, target) = (Weights::Random, Target::cpu());
+    let options = EncoderOptions { weights, seed: 0, select_layer: None, select: None, s2: None, target };
+    let encoder = Encoder::build(size, origin(size, "tiny-clip", tower), Source::Random { seed: 0 }, options)?;
+    let llm = self::llm(size, llm)?;
     let template = Template::load(&Presets::default(), "tiny")?;
     let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
     Vlm::compose(Arc::new(encoder), &choice, Arc::new(llm), template, Aspect::Square, 0)
+}
+
+/// An LLM with random weights and the tokenizer of `tiny-llama`.
+pub fn llm(name: &str, config: Value) -> Result<Llm> {
+    let options = LlmOptions { weights: Weights::Random, seed: 0, target: Target::cpu() };
+    let (origin, source) = (origin(name, "tiny-llama", config), Source::Random { seed: 0 });
+    Llm::build(name, origin, source, Some("tiny".to_string()), &options)
+}
+
+fn origin(name: &str, folder: &str, config: Value) -> Origin {
+    Origin::new(Folder::Embedded(format!("models/{folder}")), Config::new(config, format!("the config of `{name}`")))
 }
 
 fn embedded(name: &str) -> Result<Value> {

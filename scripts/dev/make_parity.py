@@ -17,7 +17,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / "parity"
-GROUPS = ["encoders", "llms", "models"]
+GROUPS = ["encoders", "llms", "lora", "models"]
 
 
 def main(wanted: list[str]) -> int:

@@ -23,6 +23,8 @@ pub struct Pack {
     offsets: Vec<usize>,
     /// One per picture, or none.
     captions: Vec<String>,
+    /// What kind of thing each picture shows, or none.
+    groups: Vec<String>,
     /// (question, answer) of every picture in file order.
     questions: Vec<Vec<(String, String)>>,
 }
@@ -66,7 +68,15 @@ impl Pack {
             }
         }
         let name = path.trim_start_matches("data/").trim_end_matches(".safetensors").to_string();
-        Ok(Arc::new(Pack { name, bytes, images: data("images")?, offsets, captions: list("captions")?, questions }))
+        Ok(Arc::new(Pack {
+            name,
+            bytes,
+            images: data("images")?,
+            offsets,
+            captions: list("captions")?,
+            groups: list("groups")?,
+            questions,
+        }))
     }
 
     /// The file's stem: `easy-vqa-test`.
@@ -97,8 +107,13 @@ impl Pack {
         self.questions.get(index).map_or(&[], Vec::as_slice)
     }
 
+    /// What kind of thing a picture shows; empty where the pack does not say.
+    pub fn group(&self, index: usize) -> &str {
+        self.groups.get(index).map_or("", String::as_str)
+    }
+
     /// The caption of a picture, or what its answers add up to: "a blue rectangle", "a blue shape".
-    fn caption(&self, index: usize) -> String {
+    pub fn caption(&self, index: usize) -> String {
         match self.captions.get(index) {
             Some(caption) => caption.clone(),
             None => described(self.questions(index)),

@@ -1,13 +1,16 @@
-//! Results: one row per question, scores and metrics derived from the rows, a JSON-lines file that opens again.
+//! Results: one row per question, scores and metrics derived from the rows, a JSON-lines file that opens again. A row
+//! holds all that scoring needs, so a file explains and re-scores itself.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::benchmark::Benchmark;
-use super::scorers::Scorer;
-use super::stats::clustered_interval;
+use super::benchmark::{Benchmark, Item};
+use super::gold::Gold;
+use super::scorers::{Rules, Scorer};
+use super::stats::{Groups, Interval, interval};
 use crate::error::{Error, Result};
 use crate::weights::write_atomically;
 use crate::{bail, error};
@@ -16,16 +19,26 @@ use crate::{bail, error};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pub benchmark: String,
+    /// What answered: a model's description, or `predictions`.
+    #[serde(default)]
+    pub model: String,
     pub id: String,
     /// What questions have to share to count as one draw: the image.
     pub group: String,
     pub category: String,
+    /// A category above the category: MMBench's L2.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub section: String,
     pub prompt: String,
     pub output: String,
-    pub extracted: String,
-    pub answer: String,
+    /// What was read out of the output; `None` when no answer could be.
+    pub extracted: Option<String>,
+    #[serde(flatten)]
+    pub gold: Gold,
     pub score: f64,
     pub scorer: String,
+    #[serde(default)]
+    pub rules: Rules,
 }
 
 /// The answers of one model to one benchmark.
@@ -36,9 +49,35 @@ pub struct Results {
     pub model: String,
     pub rows: Vec<Row>,
     pub scorer: Scorer,
+    pub rules: Rules,
     pub baselines: BTreeMap<String, f64>,
+    /// Why questions were left out; one error a question.
+    pub left_out: Vec<Error>,
     /// Wall-clock time of inference; 0 when nothing was run.
     pub seconds: f64,
+}
+
+impl Row {
+    /// Scores an output.
+    pub(super) fn new(benchmark: &Benchmark, model: &str, item: &Item, output: &str) -> Self {
+        let output = super::python::strip(output);
+        let verdict = benchmark.scorer.score(benchmark.rules, output, &item.gold);
+        Row {
+            benchmark: benchmark.id.clone(),
+            model: model.to_string(),
+            id: item.id.clone(),
+            group: item.group.clone(),
+            category: item.category.clone(),
+            section: item.section.clone(),
+            prompt: item.prompt.clone(),
+            output: output.to_string(),
+            extracted: verdict.extracted,
+            gold: item.gold.clone(),
+            score: verdict.score,
+            scorer: benchmark.scorer.version(),
+            rules: benchmark.rules,
+        }
+    }
 }
 
 impl Results {
@@ -53,64 +92,86 @@ impl Results {
                 outputs.len()
             );
         }
-        let rows = benchmark
-            .items
-            .iter()
-            .zip(outputs)
-            .map(|(item, output)| {
-                let output = output.trim();
-                let verdict = benchmark.scorer.score(output, &item.answer);
-                Row {
-                    benchmark: benchmark.id.clone(),
-                    id: item.id.clone(),
-                    group: item.image.as_ref().map_or_else(|| item.id.clone(), |image| image.key()),
-                    category: item.category.clone(),
-                    prompt: item.prompt.clone(),
-                    output: output.to_string(),
-                    extracted: verdict.extracted,
-                    answer: item.answer.clone(),
-                    score: verdict.score,
-                    scorer: benchmark.scorer.version().to_string(),
-                }
-            })
-            .collect();
-        Ok(Results {
+        let answered = benchmark.items.iter().zip(outputs.iter().map(|output| Ok(output.clone())));
+        Ok(Self::of_answers(benchmark, model, answered, seconds))
+    }
+
+    /// Scores the questions that were answered and keeps the errors of the others.
+    pub(super) fn of_answers<'a>(
+        benchmark: &Benchmark,
+        model: &str,
+        answers: impl Iterator<Item = (&'a Item, Result<String>)>,
+        seconds: f64,
+    ) -> Self {
+        let (mut rows, mut left_out) = (Vec::new(), benchmark.left_out.clone());
+        for (item, answer) in answers {
+            match answer {
+                Ok(output) => rows.push(Row::new(benchmark, model, item, &output)),
+                Err(error) => left_out.push(error),
+            }
+        }
+        Results {
             benchmark: benchmark.id.clone(),
             model: model.to_string(),
             rows,
             scorer: benchmark.scorer,
+            rules: benchmark.rules,
             baselines: benchmark.baselines.clone(),
+            left_out,
             seconds,
-        })
-    }
-
-    /// The headline: mean score, a fraction.
-    pub fn score(&self) -> f64 {
-        mean(self.rows.iter().map(|row| row.score))
-    }
-
-    /// 95 % interval of the headline, clustered by image.
-    pub fn interval(&self) -> Option<(f64, f64)> {
-        let scores: Vec<_> = self.rows.iter().map(|row| (row.group.clone(), row.score)).collect();
-        clustered_interval(&scores)
-    }
-
-    /// Mean score and number of rows per category.
-    pub fn by_category(&self) -> BTreeMap<String, (f64, usize)> {
-        let mut categories: BTreeMap<String, (f64, usize)> = BTreeMap::new();
-        for row in &self.rows {
-            let entry = categories.entry(row.category.clone()).or_default();
-            entry.0 += row.score;
-            entry.1 += 1;
         }
-        categories.into_iter().map(|(name, (sum, count))| (name, (sum / count as f64, count))).collect()
+    }
+
+    /// The headline: a fraction, or the points of MME; not a number where nothing scores automatically.
+    pub fn score(&self) -> f64 {
+        self.scorer.metric().headline(&self.rows)
+    }
+
+    /// 95 % interval of the headline over groups of questions.
+    pub fn interval(&self) -> Option<Interval> {
+        interval(&self.groups())
+    }
+
+    /// The headline's sums per group.
+    pub fn groups(&self) -> Groups {
+        self.scorer.metric().groups(&self.rows)
+    }
+
+    /// Every metric.
+    pub fn metrics(&self) -> Map<String, Value> {
+        let mut values = self.scorer.metric().values(&self.rows);
+        if !self.left_out.is_empty() {
+            values.insert("left_out".to_string(), self.left_out.len().into());
+        }
+        values
     }
 
     /// Output -> extraction -> comparison -> score of a row, in words.
     pub fn why(&self, index: usize) -> Result<String> {
         let row = self.row(index)?;
-        let verdict = self.scorer.score(&row.output, &row.answer);
-        Ok(format!("{} `{}`\n  {:?}\n  {} ({})", row.benchmark, row.id, row.prompt, verdict.why, row.scorer))
+        let verdict = self.scorer.score(row.rules, &row.output, &row.gold);
+        let mut text = format!("{} `{}`\n  {:?}\n  output {:?}", row.benchmark, row.id, row.prompt, row.output);
+        text += &format!(" -> {} ({}, rules {})", verdict.why, self.scorer.version(), row.rules.name());
+        if let Some(context) = self.scorer.metric().context(&self.rows, index) {
+            text += &format!("\n  {context}");
+        }
+        if row.scorer != self.scorer.version() {
+            text += &format!("\n  the stored score, {}, is that of {}", row.score, row.scorer);
+        }
+        Ok(text)
+    }
+
+    /// The same outputs under other rules.
+    pub fn rescore(&self, rules: Rules) -> Result<Self> {
+        self.scorer.check(rules)?;
+        let mut results = self.clone();
+        results.rules = rules;
+        for row in &mut results.rows {
+            let verdict = self.scorer.score(rules, &row.output, &row.gold);
+            (row.extracted, row.score) = (verdict.extracted, verdict.score);
+            (row.scorer, row.rules) = (self.scorer.version(), rules);
+        }
+        Ok(results)
     }
 
     /// A row by position.
@@ -136,28 +197,53 @@ impl Results {
         write_atomically(path, |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
     }
 
-    /// Opens a file that `save` wrote.
+    /// Opens a file that `save` or a run with `out` wrote. Stored scores stay as they are; `rescore` makes new ones.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
-        let mut rows = Vec::new();
-        for (line, text) in text.lines().enumerate() {
-            let row: Row = serde_json::from_str(text)
-                .map_err(|error| error!(Decode, "`{}`, line {}: {error}", path.display(), line + 1))?;
-            rows.push(row);
+        Self::open_all(&[path])
+    }
+
+    /// Opens the files of a run in parts (`shard`) as one.
+    pub fn open_all(paths: &[&Path]) -> Result<Self> {
+        let (mut rows, mut ids) = (Vec::new(), std::collections::HashSet::new());
+        for path in paths {
+            for row in read_rows(path)? {
+                if !ids.insert(row.id.clone()) {
+                    bail!(Data, "`{}`: question `{}` is answered twice", path.display(), row.id);
+                }
+                rows.push(row);
+            }
         }
-        let Some(first) = rows.first() else { bail!(Data, "`{}` holds no results", path.display()) };
+        let path = paths.first().map_or(String::new(), |path| path.display().to_string());
+        let Some(first) = rows.first() else { bail!(Data, "`{path}` holds no results") };
+        let same =
+            |row: &&Row| row.benchmark == first.benchmark && row.model == first.model && row.rules == first.rules;
+        if let Some(other) = rows.iter().find(|row| !same(row)) {
+            bail!(
+                Data,
+                "`{path}`: answers of `{}` to `{}` among those of `{}` to `{}`",
+                other.model,
+                other.benchmark,
+                first.model,
+                first.benchmark
+            );
+        }
         Ok(Results {
             benchmark: first.benchmark.clone(),
-            model: path.display().to_string(),
+            model: if first.model.is_empty() { path } else { first.model.clone() },
             scorer: Scorer::of_version(&first.scorer)?,
+            rules: first.rules,
             baselines: BTreeMap::new(),
+            left_out: Vec::new(),
             seconds: 0.0,
             rows,
         })
     }
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
-    if count == 0 { 0.0 } else { sum / count as f64 }
+fn read_rows(path: &Path) -> Result<Vec<Row>> {
+    let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
+    let row = |(line, text): (usize, &str)| {
+        serde_json::from_str(text).map_err(|error| error!(Decode, "`{}`, line {}: {error}", path.display(), line + 1))
+    };
+    text.lines().enumerate().map(row).collect()
 }

@@ -6,6 +6,21 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::{bail, error};
 
+/// Sizes and the largest value each may have: well above every model there is, and small enough that what is
+/// made of them before the weights are seen (position tables, lists of layers) stays small.
+const SIZES: [(&str, u64); 10] = [
+    ("hidden_size", 1 << 17),
+    ("intermediate_size", 1 << 20),
+    ("num_hidden_layers", 1 << 10),
+    ("num_attention_heads", 1 << 12),
+    ("num_key_value_heads", 1 << 12),
+    ("head_dim", 1 << 12),
+    ("vocab_size", 1 << 24),
+    ("max_position_embeddings", 1 << 21),
+    ("image_size", 1 << 13),
+    ("patch_size", 1 << 10),
+];
+
 /// A config with the name of the file it came from.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -30,6 +45,31 @@ impl Config {
             Some(value) if value.is_object() => Config::new(value.clone(), format!("{}: `{key}`", self.file)),
             _ => self.clone(),
         }
+    }
+
+    /// The same config with one key set.
+    pub fn with(&self, key: &str, value: Value) -> Config {
+        let mut config = self.clone();
+        if let Some(object) = config.value.as_object_mut() {
+            object.insert(key.to_string(), value);
+        }
+        config
+    }
+
+    /// Refuses sizes that no model has, before anything is made of them.
+    pub fn check_sizes(&self) -> Result<()> {
+        for (key, most) in SIZES {
+            if let Some(size) = self.value.get(key).and_then(Value::as_u64)
+                && !(1..=most).contains(&size)
+            {
+                bail!(Decode, "{}: `{key}` is {size}, which is not between 1 and {most}", self.file);
+            }
+        }
+        let (width, heads) = (self.usize("hidden_size", 0)?, self.usize("num_attention_heads", 1)?.max(1));
+        if self.get("head_dim").is_none() && width % heads != 0 {
+            bail!(Decode, "{}: `hidden_size` {width} cannot be shared by `num_attention_heads` {heads}", self.file);
+        }
+        Ok(())
     }
 
     /// A key that has no default.

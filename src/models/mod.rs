@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod encoders;
+pub mod gguf;
 pub mod llms;
 pub mod projectors;
 pub mod registry;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use crate::nn::cache::Cache;
-use crate::nn::decoder::{Decoder, DecoderSpec};
+use crate::nn::decoder::{self, Decoder, DecoderSpec};
 use crate::nn::packing::Packing;
 use crate::nn::vit::{Vit, VitSpec};
 
@@ -40,12 +41,27 @@ pub trait LanguageModel: Send + Sync {
     fn embed(&self, ids: &Arc<[u32]>) -> Result<Tensor>;
     /// Final hidden states of the rows the packing wants, (rows, width).
     fn hidden(&self, embeds: &Tensor, packing: &Packing, cache: Option<&Cache>) -> Result<Tensor>;
+    /// The same pass in pieces.
+    fn forward<'a>(&'a self, packing: &'a Packing, cache: Option<&'a Cache>) -> Result<Box<dyn Forward + 'a>>;
     /// (rows, width) -> (rows, vocab)
     fn logits(&self, hidden: &Tensor) -> Result<Tensor>;
     /// Summed cross-entropy of one target per row, without keeping logits: an f32 scalar.
     fn loss_sum(&self, hidden: &Tensor, targets: &Arc<[u32]>) -> Result<Tensor>;
     /// A key/value cache with room for `rows` rows.
     fn cache(&self, rows: usize) -> Result<Cache>;
+}
+
+/// A forward pass of an LLM in pieces: `enter`, every block in order, `leave`. Training with checkpointing keeps what
+/// enters each block and computes the rest again.
+pub trait Forward {
+    /// Number of blocks.
+    fn blocks(&self) -> usize;
+    /// Embeddings to what enters the first block, (tokens, width).
+    fn enter(&self, embeds: &Tensor) -> Result<Tensor>;
+    /// What enters block `layer` to what leaves it; after the last block only the rows the packing wants.
+    fn block(&self, layer: usize, hidden: &Tensor) -> Result<Tensor>;
+    /// What leaves the last block to final hidden states, (rows, width).
+    fn leave(&self, hidden: &Tensor) -> Result<Tensor>;
 }
 
 impl VisionEncoder for Vit {
@@ -71,6 +87,10 @@ impl LanguageModel for Decoder {
         self.hidden(embeds, packing, cache)
     }
 
+    fn forward<'a>(&'a self, packing: &'a Packing, cache: Option<&'a Cache>) -> Result<Box<dyn Forward + 'a>> {
+        Ok(Box::new(self.forward(packing, cache)?))
+    }
+
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         self.logits(hidden)
     }
@@ -81,5 +101,23 @@ impl LanguageModel for Decoder {
 
     fn cache(&self, rows: usize) -> Result<Cache> {
         self.cache(rows)
+    }
+}
+
+impl Forward for decoder::Forward<'_> {
+    fn blocks(&self) -> usize {
+        self.blocks()
+    }
+
+    fn enter(&self, embeds: &Tensor) -> Result<Tensor> {
+        self.enter(embeds)
+    }
+
+    fn block(&self, layer: usize, hidden: &Tensor) -> Result<Tensor> {
+        self.block(layer, hidden)
+    }
+
+    fn leave(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.leave(hidden)
     }
 }

@@ -8,7 +8,7 @@ use crate::error;
 use crate::error::{Error, Result};
 use crate::nn::decoder::{Decoder, DecoderSpec};
 use crate::nn::vit::{Vit, VitSpec};
-use crate::weights::{Builder, Finished, ParamSet, Source};
+use crate::weights::{Builder, Finished, ParamSet, Quantize, Source};
 
 /// Vision towers.
 pub const ENCODERS: &Table<VitSpec> = &[
@@ -48,17 +48,20 @@ pub struct Built<M: ?Sized> {
 pub struct Target {
     pub dtype: DType,
     pub device: Device,
+    /// What happens to the weights of an LLM's linear layers.
+    pub quantize: Option<Quantize>,
 }
 
 impl Target {
     /// f32 on the CPU.
     pub fn cpu() -> Self {
-        Target { dtype: DType::F32, device: Device::Cpu }
+        Target { dtype: DType::F32, device: Device::Cpu, quantize: None }
     }
 }
 
 /// The spec of a vision tower's config.json.
 pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
+    config.nested("vision_config").check_sizes()?;
     let model_type = config.string("model_type", "")?;
     if model_type.starts_with("siglip2") {
         return Err(encoders::siglip::naflex(config, &model_type));
@@ -70,6 +73,7 @@ pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
 
 /// The spec of an LLM's config.json.
 pub fn llm_spec(config: &Config) -> Result<DecoderSpec> {
+    config.check_sizes()?;
     let model_type = config.string("model_type", "")?;
     let alias = LLM_ALIASES.iter().find(|(alias, _)| *alias == model_type);
     lookup(LLMS, alias.map_or(&model_type, |(_, name)| name), "LLM")?(config)
@@ -87,7 +91,11 @@ pub fn encoder(config: &Config, source: Source, target: &Target) -> Result<Built
 /// Builds an LLM.
 pub fn llm(config: &Config, source: Source, target: &Target) -> Result<Built<dyn LanguageModel>> {
     let spec = llm_spec(config)?;
-    let builder = Builder::new(source, target.dtype, &target.device);
+    if target.quantize.is_some() && !target.device.is_cpu() {
+        return Err(error!(Device, "quantized weights are for the CPU, not for {:?}", target.device.location())
+            .help("leave out `quantize` or `device`"));
+    }
+    let builder = Builder::new(source, target.dtype, &target.device).quantized(target.quantize);
     let model: Box<dyn LanguageModel> = Box::new(Decoder::new(&builder, spec)?);
     let Finished { params, mut unused } = builder.finish()?;
     if model.spec().tied {

@@ -107,6 +107,21 @@ pub(super) fn image(value: &Dynamic) -> Result<Option<Image>> {
     }
 }
 
+/// A picture, several of them, or `()` for none.
+pub(super) fn images(value: &Dynamic) -> Result<Vec<Image>> {
+    match value.read_lock::<Array>() {
+        Some(array) => {
+            let help = "a list of pictures is `[image(\"a.png\"), image(\"b.png\")]`";
+            let one = |value: &Dynamic| match image(value)? {
+                Some(image) => Ok(image),
+                None => Err(error!(Type, "expected an Image, got ()").help(help)),
+            };
+            array.iter().map(one).collect()
+        }
+        None => Ok(image(value)?.into_iter().collect()),
+    }
+}
+
 /// An array of `#{ from, value }`.
 pub(super) fn turns(array: &Array) -> Result<Vec<Turn>> {
     array.iter().map(turn).collect()

@@ -11,7 +11,7 @@ use crate::chat::Chat;
 use crate::data::{Dataset, ImageSource, Sample};
 use crate::device::device_name;
 use crate::error::Result;
-use crate::eval::{Benchmark, Results};
+use crate::eval::{Benchmark, Results, compare};
 use crate::image::Image;
 use crate::models::registry::Target;
 use crate::show::{self, Figure, Table};
@@ -78,6 +78,11 @@ impl ImageHandle {
     pub(super) fn of(sample: &Sample) -> Option<Self> {
         let (id, source) = (sample.id.clone(), sample.image.clone()?);
         Some(ImageHandle(Arc::new(Picture { sample: Some(id), source, decoded: OnceLock::new() })))
+    }
+
+    /// A picture of a benchmark's question.
+    pub(super) fn of_source(source: &ImageSource) -> Self {
+        ImageHandle(Arc::new(Picture { sample: None, source: source.clone(), decoded: OnceLock::new() }))
     }
 
     /// The pixels.
@@ -158,7 +163,7 @@ impl fmt::Display for TemplateHandle {
 
 impl fmt::Display for ChatHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let turns = self.0.try_lock().map_or(0, |chat| chat.history.len());
+        let turns = self.0.try_lock().map_or(0, |chat| chat.history().len());
         write!(f, "Chat({turns} turns)")
     }
 }
@@ -219,7 +224,7 @@ impl fmt::Display for ResultsHandle {
             f,
             "Results({}, {}, {} questions)",
             results.benchmark,
-            show::percent(results.score()),
+            compare::shown(results, results.score()),
             results.rows.len()
         )
     }
@@ -274,8 +279,13 @@ pub(super) fn register(engine: &mut Engine) {
 
 /// A clone of a handle whose methods take callbacks.
 pub(super) fn callback_receiver(value: &Dynamic) -> Option<Dynamic> {
-    let trainer = value.read_lock::<TrainerHandle>().map(|handle| Dynamic::from(handle.clone()));
-    trainer.or_else(|| value.read_lock::<DatasetHandle>().map(|handle| Dynamic::from(handle.clone())))
+    macro_rules! first_of {
+        ($($handle:ty),+) => {
+            $(if let Some(handle) = value.read_lock::<$handle>() { return Some(Dynamic::from(handle.clone())); })+
+        };
+    }
+    first_of!(TrainerHandle, DatasetHandle, VlmHandle, LlmHandle, ChatHandle);
+    None
 }
 
 /// A value on one line, as the REPL and `print` show it.

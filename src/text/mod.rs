@@ -1,9 +1,13 @@
 //! Text: the tokenizer and the chat templates. Conversations are turns of `human` and `gpt`, as LLaVA's data
 //! sets write them; `<image>` in a turn is where the visual tokens go, id -200 in what comes out.
 
+pub mod gguf;
 mod pieces;
+mod sentencepiece;
 mod template;
+mod tiktoken;
 mod tokenizer;
+mod vocabulary;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +61,10 @@ impl Turn {
     }
 }
 
-/// Puts the image mark on a line of its own in front of a question that has none.
-pub fn with_image_mark(question: &str) -> String {
-    if question.contains(IMAGE_MARKER) { question.to_string() } else { format!("{IMAGE_MARKER}\n{question}") }
+/// Puts a mark per image on a line of its own in front of a question that has none (as lmms-eval does).
+pub fn with_image_marks(question: &str, images: usize) -> String {
+    if images == 0 || question.contains(IMAGE_MARKER) {
+        return question.to_string();
+    }
+    format!("{}\n{question}", vec![IMAGE_MARKER; images].join(" "))
 }

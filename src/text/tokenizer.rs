@@ -1,4 +1,4 @@
-//! The tokenizer: a Hugging Face `tokenizer.json`, used as that file says. A second inner tokenizer reads text
+//! The tokenizer: a Hugging Face `tokenizer.json`, used as that file says; other files become one first. A second inner tokenizer reads text
 //! that comes from data: there the text of a special token is just text.
 
 use std::collections::HashMap;
@@ -11,7 +11,9 @@ use serde_json::Value;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{AddedToken, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer as Inner};
 
-use crate::error::{Error, Result};
+use super::{sentencepiece, tiktoken};
+use crate::error::{Context, Error, Result};
+use crate::weights::Gguf;
 use crate::{bail, error};
 
 /// A tokenizer; clones share everything.
@@ -40,17 +42,31 @@ struct Plain {
 pub(super) type Spans = Vec<(u32, std::ops::Range<usize>)>;
 
 impl Tokenizer {
-    /// Opens a `tokenizer.json`, or the one in a folder; the name is the folder's.
+    /// Opens a `tokenizer.json`, a `tokenizer.model` (SentencePiece or tiktoken) or a GGUF file, or the first of
+    /// these two in a folder; the name is the folder's.
     ///
     /// # Errors
     /// `Missing` when there is no such file, `Decode` when it is not a tokenizer.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
+        let model = path.join("tokenizer.model");
+        let file = match path.is_dir() {
+            true if model.is_file() && !path.join("tokenizer.json").is_file() => model,
+            true => path.join("tokenizer.json"),
+            false => path.to_path_buf(),
+        };
+        let folder = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        let name = folder.unwrap_or_else(|| "tokenizer.json".to_string());
+        if file.extension().is_some_and(|extension| extension == "gguf") {
+            return Self::from_bytes(&super::gguf::tokenizer_json(&Gguf::open(&file)?)?, &name);
+        }
         let bytes = std::fs::read(&file).map_err(|error| {
             Error::file(&file, error).help("a tokenizer is a `tokenizer.json` file or a folder that holds one")
         })?;
-        let folder = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-        Self::from_bytes(&bytes, &folder.unwrap_or_else(|| "tokenizer.json".to_string()))
+        if file.extension().is_none_or(|extension| extension != "model") {
+            return Self::from_bytes(&bytes, &name);
+        }
+        let json = from_model(&bytes, &file).context(|| format!("`{}`", file.display()))?;
+        Self::from_bytes(json.to_string().as_bytes(), &name)
     }
 
     /// Reads the bytes of a `tokenizer.json`; `name` is for messages.
@@ -144,6 +160,22 @@ impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tokenizer({}, {})", self.name(), self.vocab())
     }
+}
+
+/// A `tokenizer.model` as a tokenizer.json. SentencePiece's file does not say whether a BOS is added: models with one
+/// do it, unless the `tokenizer_config.json` beside it says otherwise.
+fn from_model(bytes: &[u8], file: &Path) -> Result<Value> {
+    // A protobuf begins with its first piece, field 1.
+    if bytes.first() != Some(&0x0a) {
+        return tiktoken::tokenizer_json(bytes);
+    }
+    let config = std::fs::read(file.with_file_name("tokenizer_config.json")).unwrap_or_default();
+    let config: Value = serde_json::from_slice(&config).unwrap_or_default();
+    let flag = |key: &str, default: bool| config.get(key).and_then(Value::as_bool).unwrap_or(default);
+    sentencepiece::tokenizer_json(
+        &sentencepiece::parse(bytes)?,
+        (flag("add_bos_token", true), flag("add_eos_token", false)),
+    )
 }
 
 /// The part of the file that gives added tokens their ids.

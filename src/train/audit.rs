@@ -62,6 +62,13 @@ impl Trainer {
     /// Looks at the gradients of the first micro-batches; nothing is updated.
     pub fn audit(&self) -> Result<Audit> {
         self.activate()?;
+        match self.lora() {
+            Some(lora) => lora.probed(|| self.look()),
+            None => self.look(),
+        }
+    }
+
+    fn look(&self) -> Result<Audit> {
         let trained = self.trained();
         let mut audit = Audit { trained: trained.len(), ..Audit::default() };
         let names: std::collections::HashSet<&str> = trained.iter().map(|t| t.name.as_str()).collect();
@@ -76,13 +83,15 @@ impl Trainer {
         let mut state: Vec<Option<f64>> = vec![None; trained.len()];
         for micro in self.first_micro_batches(MICRO_BATCHES) {
             let Some(loss) = self.micro_loss(&micro?)? else { continue };
-            let gradients = loss.sum.backward()?;
-            for (state, trained) in state.iter_mut().zip(trained) {
-                if let Some(gradient) = gradients.get(&trained.param.tensor()) {
-                    let norm = crate::nn::ops::squared_norm(gradient)?;
-                    *state = Some(state.unwrap_or(0.0) + norm);
+            loss.backward(self.vlm(), 1.0, &mut |gradients| {
+                for (state, trained) in state.iter_mut().zip(trained) {
+                    if let Some(gradient) = gradients.get(&trained.param.tensor()) {
+                        let norm = crate::nn::ops::squared_norm(gradient)?;
+                        *state = Some(state.unwrap_or(0.0) + norm);
+                    }
                 }
-            }
+                Ok(())
+            })?;
             if state.iter().all(|state| state.is_some_and(|norm| norm > 0.0 || norm.is_nan())) {
                 break;
             }

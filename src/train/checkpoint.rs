@@ -39,22 +39,37 @@ impl Trainer {
                     .context(format!("the checkpoint of step {} could not be written", self.step))
                     .help(format!("{last}; make room, and `t.fit()` goes on from step {}", self.step)));
             }
-            for (_, old) in checkpoints(run.dir())?.iter().rev().skip(self.options.keep) {
-                std::fs::remove_dir_all(old).map_err(|error| Error::file(old, error))?;
+            for (step, old) in checkpoints(run.dir())?.iter().rev().skip(self.options.keep) {
+                // By one rename as well: a kill in the middle must not leave half of it under its name.
+                let gone = run.dir().join(format!(".checkpoint-{step}.part"));
+                std::fs::rename(old, &gone).map_err(|error| Error::file(old, error))?;
             }
+            sweep(run.dir())?;
         }
         listeners.tell(&Event::Checkpoint { step: self.step, path: path.clone() });
         Ok(path)
+    }
+
+    /// Whether a part, or adapters on it, are in training.
+    fn trains(&self, part: Part) -> bool {
+        self.trained().iter().any(|trained| trained.part == part)
+    }
+
+    /// Whether a checkpoint holds all weights of the model.
+    pub(super) fn saves_all(&self) -> bool {
+        self.vlm().llm.lora().is_none() && (self.trains(Part::Encoder) || self.trains(Part::Llm))
     }
 
     fn write_checkpoint(&self, part: &Path, path: &Path) -> Result<()> {
         if part.exists() {
             std::fs::remove_dir_all(part).map_err(|error| Error::file(part, error))?;
         }
-        if self.trains_projector_only() {
-            self.vlm().save_projector(part)?;
-        } else {
+        if self.saves_all() {
             self.vlm().save(part)?;
+        } else if self.vlm().llm.lora().is_some() {
+            self.vlm().save_adapter(part, self.trains(Part::Encoder))?;
+        } else {
+            self.vlm().save_projector(part)?;
         }
         save_tensors(&self.optimizer.moments()?, &part.join("optimizer.safetensors"))?;
         let masters = self.optimizer.masters();
@@ -70,11 +85,6 @@ impl Trainer {
         // The rename itself must survive a power cut.
         let parent = path.parent().unwrap_or(Path::new("."));
         std::fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(|error| Error::file(parent, error))
-    }
-
-    /// Whether checkpoints hold the projector alone.
-    pub(super) fn trains_projector_only(&self) -> bool {
-        self.trained().iter().all(|trained| trained.part == Part::Projector)
     }
 
     pub(super) fn resume_from(&mut self, folder: &Path) -> Result<()> {
@@ -121,6 +131,18 @@ impl Trainer {
         lock.device = crate::device::device_name(&self.vlm().target().device);
         Ok(lock)
     }
+}
+
+/// Removes what is no checkpoint yet, or none any more.
+fn sweep(run: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(run).map_err(|error| Error::file(run, error))?.flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        if name.starts_with(".checkpoint-") && name.ends_with(".part") && path.is_dir() {
+            std::fs::remove_dir_all(&path).map_err(|error| Error::file(&path, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// The complete checkpoints of a run, oldest first.

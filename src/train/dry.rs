@@ -80,13 +80,15 @@ impl Trainer {
         let ready = loader.prepare(samples)?;
         let before = live_memory();
         watch_live_memory();
+        let _dropping = self.dropping(0);
         let mut sums = Gradients::default();
         let passes = if self.options.sampling().micro_batch < self.options.batch { 2 } else { 1 };
         for _ in 0..passes {
             let features = loader.encode(&ready)?;
             self.accumulate(&ready, features.as_ref(), &mut sums)?;
         }
-        Ok((peak_live_memory() - before).saturating_sub(gradients))
+        // Others may have freed memory meanwhile.
+        Ok(peak_live_memory().saturating_sub(before).saturating_sub(gradients))
     }
 
     /// Seconds of the first step's first micro-batch, of its pictures, and of an update.
@@ -101,6 +103,7 @@ impl Trainer {
         // A trained encoder runs in every step and is part of it.
         let on_pictures = if frozen { start.elapsed().as_secs_f64() } else { prepared };
         dry.per_image = on_pictures / ready.iter().filter(|sample| sample.image.is_some()).count().max(1) as f64;
+        let _dropping = self.dropping(0);
         let mut seconds = Vec::new();
         let mut sums = Gradients::default();
         while seconds.len() < TIMED && seconds.iter().sum::<f64>() < LONG {

@@ -1,5 +1,6 @@
 //! Whether a plan fits, and what would make it fit.
 
+use super::checkpoint::checkpoints;
 use super::moments::MomentKind;
 use super::options::Features;
 use super::plan::Plan;
@@ -127,15 +128,28 @@ impl Trainer {
         let sides = 2 * (llm.width + queries) + 2 * (llm.width + keys) + 3 * (llm.width + llm.intermediate);
         let of_llm = self.trained().iter().filter(|trained| trained.part == Part::Llm);
         Alternatives {
-            checkpointed: (activations / llm.layers as u64 + inputs as u64).min(activations),
-            llm: of_llm.map(|trained| trained.param.count()).sum(),
+            checkpointed: match self.options.checkpointing {
+                true => activations,
+                false => (activations / llm.layers as u64 + inputs as u64).min(activations),
+            },
+            llm: match self.options.lora {
+                Some(_) => 0,
+                None => of_llm.map(|trained| trained.param.count()).sum(),
+            },
             adapters: RANK * llm.layers * sides,
         }
     }
 
+    /// Bytes of disk that checkpoints may come to: what is free, and what those of the run have already.
+    pub(super) fn disk_free(&self) -> Option<u64> {
+        let folder = self.folder();
+        let there = checkpoints(&folder).map_or(0, |found| found.len() as u64);
+        free_disk(&folder).map(|free| free + there * self.disk_plan().checkpoint)
+    }
+
     /// Refuses to start what cannot end well: by the plan, if there is one, else by what has to be there in any case.
     pub(super) fn refuse_what_does_not_fit(&self) -> Result<()> {
-        disk_suffices(self.disk_plan().peak, free_disk(&self.folder()))?;
+        disk_suffices(self.disk_plan().peak, self.disk_free())?;
         let Some(limit) = memory_limit() else { return Ok(()) };
         if let Some(plan) = &self.planned {
             let mut plan = plan.clone();

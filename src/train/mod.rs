@@ -2,6 +2,7 @@
 //! Takes a [`Vlm`](crate::vlm::Vlm) and a data set, tells events, prints nothing.
 
 mod audit;
+mod backward;
 mod checkpoint;
 mod diff;
 mod dry;

@@ -36,11 +36,13 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer at step 0 for the parameters of every part with a rate.
-    pub fn new(vlm: &Vlm, options: &TrainOptions) -> Self {
+    /// An optimizer at step 0 for the parameters of every part with a rate; with `adapters`, for those of the LLM instead
+    /// of its weights.
+    pub fn new(vlm: &Vlm, options: &TrainOptions, adapters: bool) -> Self {
         let mut trained = Vec::new();
         for (name, part, param) in vlm.named_params() {
-            if options.rate(part) > 0.0 && vlm.is_used(part, param.name()) {
+            let chosen = part != Part::Llm || Vlm::is_adapter(&name) == adapters;
+            if chosen && options.rate(part) > 0.0 && vlm.is_used(part, param.name()) {
                 let decays = param.tensor().rank() > 1;
                 trained.push(Trained { name, part, param, decays, moments: None, master: None });
             }

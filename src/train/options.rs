@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::moments::MomentKind;
 use super::schedule::Schedule;
 use crate::data::order::{Order, Sampling};
-use crate::error::{Error, Result};
-use crate::vlm::Part;
+use crate::error::{Context, Error, Result};
+use crate::vlm::{LoraOptions, Part};
 use crate::{bail, error};
 
 /// How the losses of micro-batches become the loss of a step.
@@ -106,6 +106,12 @@ pub struct TrainOptions {
     /// A loss this many times the median of the steps before it is told, with its samples; 0 is never.
     #[serde(default)]
     pub spike: f64,
+    /// Keep only what enters each block of the LLM, and compute the rest again in the backward.
+    #[serde(default)]
+    pub checkpointing: bool,
+    /// Train adapters beside the LLM's weights, at the rate of `llm`, instead of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraOptions>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub save_every_steps: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,6 +179,13 @@ impl TrainOptions {
         if !self.train.values().any(|rate| *rate > 0.0) {
             return Err(error!(Option, "option `train` names no part with a learning rate above 0")
                 .help("e.g. `train: #{ projector: 1e-3, llm: 2e-5 }`"));
+        }
+        if let Some(lora) = &self.lora {
+            lora.check().context(|| "option `lora`".to_string())?;
+            if self.rate(Part::Llm) <= 0.0 {
+                return Err(error!(Option, "option `lora` trains adapters of the LLM, and `train` has no rate for it")
+                    .help("e.g. `train: #{ projector: 1e-3, llm: 2e-4 }`"));
+            }
         }
         let positive = [
             ("batch", self.batch as f64),

@@ -6,7 +6,7 @@ use super::fits::Alternatives;
 use super::moments::MomentKind;
 use super::options::Features;
 use super::trainer::Trainer;
-use crate::device::{free_disk, memory_limit};
+use crate::device::memory_limit;
 use crate::error::Result;
 use crate::text::{IGNORE, IMAGE_ID};
 use crate::vlm::Part;
@@ -90,7 +90,7 @@ pub struct DiskPlan {
     pub checkpoint: u64,
     /// The most that checkpoints come to: those that stay, and one that is being written.
     pub peak: u64,
-    /// What is free where they go, where the system tells.
+    /// What is free where they go, with those that are there, where the system tells.
     pub free: Option<u64>,
 }
 
@@ -148,7 +148,7 @@ impl Trainer {
         memory.activations = dry.activations;
         memory.peak = dry.resident + later;
         memory.scaled_from = dry.scaled_from;
-        let disk = DiskPlan { free: limits.disk.or_else(|| free_disk(&self.folder())), ..self.disk_plan() };
+        let disk = DiskPlan { free: limits.disk.or_else(|| self.disk_free()), ..self.disk_plan() };
         let shown = self.samples_seen() * lengths.images as f64 / self.dataset().len().max(1) as f64;
         let encoded = features.encoded(shown);
         let time = self.time_plan(&dry, &lengths, encoded, &disk, trained);
@@ -247,10 +247,8 @@ impl Trainer {
 
     pub(super) fn disk_plan(&self) -> DiskPlan {
         let size = self.vlm().target().dtype.size_in_bytes();
-        let weights = match self.trains_projector_only() {
-            true => self.vlm().projector.params.count() * size,
-            false => self.vlm().params() * size,
-        };
+        let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
+        let weights = size * if self.saves_all() { self.vlm().params() } else { trained };
         let state = self.optimizer.moment_bytes(self.options.moments) + self.optimizer.master_bytes();
         let checkpoint = weights as u64 + state;
         let (keep, saves) = (self.options.keep as u64, self.saves());

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 
+use super::backward::MicroLoss;
 use super::feed::{Feed, Loader, Ready};
 use super::gradients::Gradients;
 use super::optimizer::{Optimizer, Trained};
@@ -18,8 +19,10 @@ use crate::data::order::Sampler;
 use crate::error::{Context, Kind, Result};
 use crate::events::{Interrupt, Listeners, Step};
 use crate::image::Aspect;
+use crate::rng::Rng;
 use crate::text::Template;
-use crate::vlm::{self, FeatureCache, Part, Sequence, Vlm};
+use crate::vlm::{self, FeatureCache, Lora, Part, Sequence, Vlm};
+use crate::weights::{Dropping, Source};
 use crate::{bail, error};
 
 /// What a trainer needs beside its options.
@@ -49,6 +52,8 @@ pub struct Trainer {
     pub options: TrainOptions,
     pub(super) setup: TrainerSetup,
     pub(super) optimizer: Optimizer,
+    /// The adapters in training.
+    lora: Option<Arc<Lora>>,
     pub(super) step: u64,
     pub(super) steps: u64,
     pub(super) limit: usize,
@@ -62,10 +67,10 @@ pub struct Trainer {
     pub(super) start_hash: String,
 }
 
-/// One forward pass of some samples.
-pub(super) struct MicroLoss {
-    /// Summed cross-entropy with its graph.
-    pub sum: Tensor,
+/// What a forward and backward pass was about.
+pub(super) struct Counted {
+    /// Summed cross-entropy.
+    pub sum: f64,
     pub tokens: usize,
     pub positions: usize,
     pub cut: usize,
@@ -84,14 +89,15 @@ impl Trainer {
             return Err(error!(Option, "option `dtype` is `{name}`, the model is {:?}", target.dtype)
                 .help(format!("open the LLM with `#{{ dtype: \"{name}\" }}`")));
         }
-        let optimizer = Optimizer::new(&vlm, &options);
-        if optimizer.trained.is_empty() {
-            bail!(Option, "the parts named in `train` have no tensors to train");
-        }
         let context = vlm.llm.context();
         let limit = options.max_length.unwrap_or(context.min(4096));
         if limit > context {
             bail!(Option, "option `max_length` is {limit}, the context of LLM `{}` is {context}", vlm.llm.id);
+        }
+        let lora = adapters(&vlm, &options)?;
+        let optimizer = Optimizer::new(&vlm, &options, lora.is_some());
+        if optimizer.trained.is_empty() {
+            bail!(Option, "the parts named in `train` have no tensors to train");
         }
         let steps = options.total_steps(dataset.len());
         let start_hash = vlm.weights_sha256()?;
@@ -117,6 +123,7 @@ impl Trainer {
             options,
             setup,
             optimizer,
+            lora,
             step: 0,
             steps,
             limit,
@@ -132,6 +139,11 @@ impl Trainer {
     /// The model in training.
     pub fn vlm(&self) -> &Arc<Vlm> {
         &self.vlm
+    }
+
+    /// The adapters in training.
+    pub(super) fn lora(&self) -> Option<&Arc<Lora>> {
+        self.lora.as_ref()
     }
 
     /// The data it is trained on.
@@ -184,7 +196,8 @@ impl Trainer {
         self.activate()?;
         let micros = self.sampler.micro_batches(self.step);
         let mut losses = Vec::new();
-        for micro in &micros {
+        for (number, micro) in micros.iter().enumerate() {
+            let _dropping = self.dropping(number);
             if let Some(loss) = self.micro_loss(&self.loader.prepare(micro)?)? {
                 losses.push((f64::from(loss.sum.to_scalar::<f32>()?), loss.tokens));
             }
@@ -218,16 +231,17 @@ impl Trainer {
             }
             let later = (self.step + 1..self.steps).flat_map(|step| self.sampler.micro_batches(step));
             let prepared = self.feed.take(&self.loader, micros[number..].iter().cloned().chain(later))?;
+            // Until the backward is done: it may compute parts of the forward again.
+            let _dropping = self.dropping(number);
             let mut gradients = std::mem::take(&mut self.gradients);
             let encoded = self.loader.encode(&prepared);
             let loss = encoded.and_then(|features| self.accumulate(&prepared, features.as_ref(), &mut gradients));
             self.gradients = gradients;
             let Some(loss) = loss.map_err(|error| self.about_samples(&micros[number], error))? else { continue };
-            let sum = f64::from(loss.sum.to_scalar::<f32>()?);
-            if !sum.is_finite() {
+            if !loss.sum.is_finite() {
                 broken.get_or_insert(number);
             }
-            losses.push((sum, loss.tokens));
+            losses.push((loss.sum, loss.tokens));
             positions += loss.positions;
             cut += loss.cut;
         }
@@ -263,8 +277,21 @@ impl Trainer {
         Ok(Some(step))
     }
 
+    /// Drops inputs of adapters until the guard goes: a function of the seed, the step and the micro-batch.
+    pub(super) fn dropping(&self, micro_batch: usize) -> Option<Dropping> {
+        let (lora, options) = (self.lora.as_ref()?, self.options.lora.as_ref()?);
+        let numbers = Rng::new(self.options.seed, "dropout").split(self.step).split(micro_batch as u64);
+        Some(lora.dropping(options.dropout, numbers))
+    }
+
     /// Makes exactly the declared tensors trainable.
     pub(super) fn activate(&self) -> Result<()> {
+        if let Some(lora) = &self.lora
+            && !self.vlm.llm.lora().is_some_and(|now| Arc::ptr_eq(&now, lora))
+        {
+            return Err(error!(Train, "the adapter of this trainer was merged into the weights")
+                .help("make a new trainer; it starts with a new adapter"));
+        }
         self.vlm.freeze()?;
         for trained in self.trained() {
             trained.param.set_trainable(true)?;
@@ -284,15 +311,17 @@ impl Trainer {
         samples: &[Ready],
         features: Option<&Tensor>,
         gradients: &mut Gradients,
-    ) -> Result<Option<MicroLoss>> {
+    ) -> Result<Option<Counted>> {
         let Some(loss) = self.loss_of(samples, features)? else { return Ok(None) };
-        let weighted = match self.options.loss {
-            LossKind::Token => loss.sum.clone(),
-            LossKind::MicroBatch => (&loss.sum * (1.0 / loss.tokens as f64))?,
+        let weight = match self.options.loss {
+            LossKind::Token => 1.0,
+            LossKind::MicroBatch => 1.0 / loss.tokens as f64,
         };
-        let mut store = weighted.backward()?;
-        gradients.add(&mut store, &self.optimizer.trained)?;
-        Ok(Some(MicroLoss { sum: loss.sum.detach(), ..loss }))
+        let sum = f64::from(loss.sum.to_scalar::<f32>()?);
+        let counted = Counted { sum, tokens: loss.tokens, positions: loss.positions, cut: loss.cut };
+        let trained = &self.optimizer.trained;
+        loss.backward(&self.vlm, weight, &mut |store| gradients.add(store, trained))?;
+        Ok(Some(counted))
     }
 
     /// Forward pass of some samples; `None` when none of them has a supervised position.
@@ -308,15 +337,14 @@ impl Trainer {
             .iter()
             .map(|Ready { rendered, image }| Sequence {
                 rendered,
-                image: image.as_ref().and_then(|_| next_image.next()),
+                images: image.as_ref().and_then(|_| next_image.next()).into_iter().collect(),
             })
             .collect();
         let batch = vlm::batch(&self.vlm, &sequences, features, self.limit)?;
         if batch.targets.is_empty() {
             return Ok(None);
         }
-        let (tokens, positions, cut) = (batch.targets.len(), batch.positions(), batch.cut);
-        Ok(Some(MicroLoss { sum: batch.loss_sum(&self.vlm)?, tokens, positions, cut }))
+        MicroLoss::new(&self.vlm, &batch, self.options.checkpointing).map(Some)
     }
 
     /// The step's loss and the scale that turns summed gradients into its gradient.
@@ -341,6 +369,20 @@ impl Trainer {
     /// Loads the newest complete checkpoint of a run into this trainer, which must have been made alike.
     pub fn resume(&mut self, folder: &Path) -> Result<()> {
         self.resume_from(folder).context(|| format!("resuming `{}`", folder.display()))
+    }
+}
+
+/// The adapters that are trained, if any: those the LLM has, or new ones.
+fn adapters(vlm: &Vlm, options: &TrainOptions) -> Result<Option<Arc<Lora>>> {
+    match &options.lora {
+        Some(lora) => {
+            vlm.llm.adapt(lora, Source::Random { seed: options.seed }).map(Some).context(|| "option `lora`".to_string())
+        }
+        None if options.rate(Part::Llm) > 0.0 && vlm.llm.lora().is_some() => {
+            Err(error!(Option, "LLM `{}` carries an adapter, and option `lora` is not given", vlm.llm.id)
+                .help("give `lora` to go on with it, or add it to the weights first: `m.merge()`"))
+        }
+        None => Ok(None),
     }
 }
 

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 use toml::Table;
 
-use super::origin::{Files, Origin, PartPreset, Weights, find};
+use super::origin::{self, Files, Origin, PartPreset, Weights, find};
 use crate::error::{Context, Error, Result};
 use crate::image::{Aspect, Image, ImageProcessor};
 use crate::models::VisionEncoder;
@@ -71,6 +71,8 @@ struct EncoderPreset {
 }
 
 impl PartPreset for EncoderPreset {
+    const BESIDE: &'static str = origin::PROCESSOR;
+
     fn files(&self) -> Files<'_> {
         Files { source: &self.source, config: self.config.as_ref(), processor: self.processor.as_ref() }
     }
@@ -97,18 +99,34 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Opens a preset, a hub id that a preset stands for, or a folder in Hugging Face layout.
-    pub fn open(presets: &Presets, id: &str, mut options: EncoderOptions) -> Result<Self> {
-        let (preset, origin) = find::<EncoderPreset>(presets, PresetKind::Encoders, id, options.weights)?;
+    /// Opens a preset, a folder in Hugging Face layout, or a model on the hub.
+    pub fn open(presets: &Presets, id: &str, options: EncoderOptions) -> Result<Self> {
+        Encoder::open_with(presets, id, options, None)
+    }
+
+    /// The same; `stored` are weights from elsewhere, so that only config and processor are looked for under `id`.
+    pub(super) fn open_with(
+        presets: &Presets,
+        id: &str,
+        mut options: EncoderOptions,
+        stored: Option<Source>,
+    ) -> Result<Self> {
+        let sought = if stored.is_some() { Weights::None } else { options.weights };
+        let (preset, origin) = find::<EncoderPreset>(presets, PresetKind::Encoders, id, sought)?;
         if let Some(preset) = preset {
-            options.weights = options.weights.or_random(preset.random);
+            if stored.is_none() {
+                options.weights = options.weights.or_random(preset.random);
+            }
             options.select_layer = options.select_layer.or(preset.select_layer);
             options.s2 = options.s2.or(preset.s2);
             if let (None, Some(name)) = (options.select, &preset.select) {
                 options.select = Some(Select::parse(name)?);
             }
         }
-        let source = origin.source(options.weights, options.seed)?;
+        let source = match stored {
+            Some(stored) => stored,
+            None => origin.source(options.weights, options.seed)?,
+        };
         Encoder::build(id, origin, source, options)
     }
 

@@ -1,10 +1,14 @@
 //! An LLM with what belongs to it: tokenizer, template, the ids that end a text.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
 use candle_core::Tensor;
 use serde::Deserialize;
 use toml::Table;
 
-use super::origin::{Files, Origin, PartPreset, Weights, find};
+use super::lora::Lora;
+use super::origin::{self, Files, Origin, PartPreset, Weights, find};
 use crate::assets::Folder;
 use crate::error;
 use crate::error::{Context, Result};
@@ -12,7 +16,7 @@ use crate::models::LanguageModel;
 use crate::models::registry::{self, Built, Target};
 use crate::preset::{PresetKind, Presets};
 use crate::text::Tokenizer;
-use crate::weights::{ParamSet, Source};
+use crate::weights::{ParamSet, Source, quantized_name};
 
 /// How to open an LLM.
 #[derive(Clone)]
@@ -35,6 +39,8 @@ struct LlmPreset {
 }
 
 impl PartPreset for LlmPreset {
+    const BESIDE: &'static str = origin::TOKENIZER;
+
     fn files(&self) -> Files<'_> {
         Files { source: &self.source, config: self.config.as_ref(), processor: None }
     }
@@ -53,12 +59,13 @@ pub struct Llm {
     pub template: Option<String>,
     /// Ids that end a text (generation_config.json, else config.json).
     pub end_ids: Vec<u32>,
+    pub(super) lora: RwLock<Option<Arc<Lora>>>,
     weights: Weights,
     target: Target,
 }
 
 impl Llm {
-    /// Opens a preset, a hub id that a preset stands for, or a folder in Hugging Face layout.
+    /// Opens a preset, a folder in Hugging Face layout, a GGUF file, or a model on the hub.
     pub fn open(presets: &Presets, id: &str, mut options: LlmOptions) -> Result<Self> {
         let (preset, origin) = find::<LlmPreset>(presets, PresetKind::Llms, id, options.weights)?;
         let template = match &preset {
@@ -72,7 +79,7 @@ impl Llm {
 
     /// The tokenizer of a preset, without its weights.
     pub fn tokenizer_of(presets: &Presets, id: &str) -> Result<Tokenizer> {
-        let (_, origin) = find::<LlmPreset>(presets, PresetKind::Llms, id, Weights::Stored)?;
+        let (_, origin) = find::<LlmPreset>(presets, PresetKind::Llms, id, Weights::Random)?;
         open_tokenizer(&origin.folder, id)
     }
 
@@ -84,7 +91,8 @@ impl Llm {
         template: Option<String>,
         options: &LlmOptions,
     ) -> Result<Self> {
-        let absent = options.weights == Weights::None && !origin.folder.has("tokenizer.json");
+        let has = ["tokenizer.json", "tokenizer.model"].iter().any(|file| origin.folder.has(file));
+        let absent = options.weights == Weights::None && !has;
         let tokenizer = if absent { None } else { Some(open_tokenizer(&origin.folder, id)?) };
         let built = registry::llm(&origin.config, source, &options.target).context(|| format!("LLM `{id}`"))?;
         let Built { model, params, unused } = built;
@@ -94,7 +102,18 @@ impl Llm {
         }
         let end_ids = end_ids(&origin)?;
         let (weights, target) = (options.weights, options.target.clone());
-        Ok(Llm { id: id.to_string(), origin, model, params, unused, tokenizer, template, end_ids, weights, target })
+        let (id, lora) = (id.to_string(), RwLock::default());
+        Ok(Llm { id, origin, model, params, unused, tokenizer, template, end_ids, lora, weights, target })
+    }
+
+    /// This LLM, opened without weights, with those of a source.
+    pub(super) fn filled(mut self, source: Source) -> Result<Self> {
+        let built =
+            registry::llm(&self.origin.config, source, &self.target).context(|| format!("LLM `{}`", self.id))?;
+        (self.model, self.params, self.unused) = (built.model, built.params, built.unused);
+        self.weights = Weights::Stored;
+        self.tokenizer()?;
+        Ok(self)
     }
 
     /// The tokenizer; an LLM that was opened without weights may lack it.
@@ -122,6 +141,19 @@ impl Llm {
     /// Longest sequence.
     pub fn context(&self) -> usize {
         self.model.spec().context
+    }
+
+    /// Bytes of its weights by the type they are stored in.
+    pub fn storage(&self) -> BTreeMap<&'static str, usize> {
+        let mut storage = BTreeMap::new();
+        for param in self.params.iter() {
+            let (name, bytes) = match param.blocks() {
+                Some(blocks) => (quantized_name(blocks.dtype()), blocks.bytes()),
+                None => (param.tensor().dtype().as_str(), param.count() * param.tensor().dtype().size_in_bytes()),
+            };
+            *storage.entry(name).or_default() += bytes;
+        }
+        storage
     }
 
     /// dtype and device.

@@ -8,6 +8,7 @@ mod feature_file;
 mod features;
 pub mod generate;
 mod llm;
+mod lora;
 mod origin;
 mod preset;
 mod projector;
@@ -22,6 +23,7 @@ pub use check::MaskCheck;
 pub use encoder::{Encoder, EncoderOptions, Select};
 pub use features::FeatureCache;
 pub use llm::{Llm, LlmOptions};
+pub use lora::{Lora, LoraOptions, Targets};
 pub use origin::{Origin, Weights};
 pub use preset::ModelPreset;
 pub use projector::{ProjectorChoice, ProjectorPart};
@@ -30,8 +32,8 @@ pub use splice::{Batch, Sequence, batch};
 use crate::error::Result;
 use crate::image::{Aspect, Image};
 use crate::models::registry::Target;
-use crate::text::{Rendered, Template, Tokenizer, Turn};
-use crate::weights::{Param, Source};
+use crate::text::{Template, Tokenizer, Turn};
+use crate::weights::{Param, ParamSet, Source};
 use crate::{bail, error};
 
 /// The parts that can be trained at their own rates.
@@ -145,22 +147,31 @@ impl Vlm {
         self.projector.tokens
     }
 
-    /// Number of weights.
+    /// Number of weights, adapters included.
     pub fn params(&self) -> usize {
-        self.encoder.count() + self.projector.params.count() + self.llm.params.count()
+        let adapters = self.llm.lora().map_or(0, |lora| lora.params.count());
+        self.encoder.count() + self.projector.params.count() + self.llm.params.count() + adapters
     }
 
-    /// Every parameter with its part and its checkpoint name.
+    /// Every parameter with its part and its checkpoint name; adapters, under PEFT's names, come last.
     pub fn named_params(&self) -> Vec<(String, Part, Arc<Param>)> {
+        let lora = self.llm.lora();
         let sets = [
-            (Part::Llm, &self.llm.params),
-            (Part::Projector, &self.projector.params),
-            (Part::Encoder, &self.encoder.params),
+            (Part::Llm, Part::Llm.prefix(), Some(&self.llm.params)),
+            (Part::Projector, Part::Projector.prefix(), Some(&self.projector.params)),
+            (Part::Encoder, Part::Encoder.prefix(), Some(&self.encoder.params)),
+            (Part::Llm, lora::PREFIX, lora.as_ref().map(|lora| &lora.params)),
         ];
-        let named = |(part, set): (Part, &crate::weights::ParamSet)| {
-            set.iter().map(|p| (format!("{}{}", part.prefix(), p.name()), part, p.clone())).collect::<Vec<_>>()
+        let named = |(part, prefix, set): (Part, &str, Option<&ParamSet>)| {
+            let params = set.into_iter().flat_map(|set| set.iter());
+            params.map(|p| (format!("{prefix}{}", p.name()), part, p.clone())).collect::<Vec<_>>()
         };
         sets.into_iter().flat_map(named).collect()
+    }
+
+    /// Whether a name of [`named_params`](Self::named_params) is an adapter's.
+    pub fn is_adapter(name: &str) -> bool {
+        name.starts_with(lora::PREFIX)
     }
 
     /// Whether a parameter takes part in the forward pass: blocks after the selected layer of the encoder do not.
@@ -185,7 +196,7 @@ impl Vlm {
         for set in [&self.encoder.params, &self.projector.params, &self.llm.params] {
             set.set_trainable(false)?;
         }
-        Ok(())
+        self.llm.lora().map_or(Ok(()), |lora| Ok(lora.params.set_trainable(false)?))
     }
 
     /// The tokenizer of the LLM.
@@ -199,20 +210,27 @@ impl Vlm {
         self.encoder.encode(&Tensor::stack(&pixels, 0)?)
     }
 
+    /// What the LLM sees of a picture, (tokens, LLM width): the encoder and the projector on this picture alone.
+    pub fn visual_tokens(&self, image: &Image) -> Result<Tensor> {
+        self.projector.project(&self.features(&[image], self.aspect)?)
+    }
+
     /// A rendered conversation through the whole model: logits of every position, (positions, vocab).
-    pub fn logits(&self, image: Option<&Image>, turns: &[Turn]) -> Result<Tensor> {
-        let (rendered, features) = self.single(image, turns)?;
-        let sequence = Sequence { rendered: &rendered, image: features.as_ref().map(|_| 0) };
-        let batch = batch(self, &[sequence], features.as_ref(), self.llm.context())?;
+    ///
+    /// # Errors
+    /// `Data` when there are not as many images as marks, naming both numbers.
+    pub fn logits(&self, images: &[Image], turns: &[Turn]) -> Result<Tensor> {
+        let batch = self.single(images, turns)?;
         let packing = crate::nn::packing::Packing::whole(&batch.lengths);
         Ok(self.llm.model.logits(&self.llm.model.hidden(&batch.embeds, &packing, None)?)?)
     }
 
     /// Mean cross-entropy over the supervised positions of one conversation.
-    pub fn loss(&self, image: Option<&Image>, turns: &[Turn]) -> Result<f64> {
-        let (rendered, features) = self.single(image, turns)?;
-        let sequence = Sequence { rendered: &rendered, image: features.as_ref().map(|_| 0) };
-        let batch = batch(self, &[sequence], features.as_ref(), self.llm.context())?;
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits), and `Data` when nothing is supervised.
+    pub fn loss(&self, images: &[Image], turns: &[Turn]) -> Result<f64> {
+        let batch = self.single(images, turns)?;
         if batch.targets.is_empty() {
             return Err(error!(Data, "no position of this conversation is supervised")
                 .help("the last turn must be an answer (`from: \"gpt\"`)"));
@@ -221,16 +239,18 @@ impl Vlm {
         Ok(f64::from(sum) / batch.targets.len() as f64)
     }
 
-    /// Renders one conversation and encodes its picture; the two must agree on whether there is one.
-    fn single(&self, image: Option<&Image>, turns: &[Turn]) -> Result<(Rendered, Option<Tensor>)> {
+    /// Renders one conversation for training and splices its pictures.
+    fn single(&self, images: &[Image], turns: &[Turn]) -> Result<Batch> {
         self.llm.ready()?;
         self.freeze()?;
         let rendered = self.template.render(self.tokenizer()?, turns)?;
-        let features = match image {
-            Some(image) => Some(self.features(&[image], self.aspect)?),
-            None => None,
+        generate::check_marks(&rendered.ids, images.len())?;
+        let features = match images {
+            [] => None,
+            images => Some(self.features(&images.iter().collect::<Vec<_>>(), self.aspect)?),
         };
-        Ok((rendered, features))
+        let sequence = Sequence { rendered: &rendered, images: (0..images.len()).collect() };
+        batch(self, &[sequence], features.as_ref(), self.llm.context())
     }
 
     /// Where and in which dtype the LLM computes.

@@ -1,34 +1,69 @@
-//! Where a part comes from: a preset by its id or by the hub id it stands for, or a folder in Hugging Face
-//! layout. A preset of a hub model carries its config.json, so that facts need no network.
+//! Where a part comes from: a preset by its id or by the hub id it stands for, a folder in Hugging Face layout, a
+//! GGUF file, or a model on the hub. A preset of a hub model carries its config.json, so that facts need no network.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use toml::Table;
 
 use crate::assets::Folder;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::hub;
 use crate::models::config::Config;
 use crate::preset::{PresetKind, Presets};
-use crate::weights::{Source, TensorFiles};
+use crate::weights::{Gguf, Source, TensorFiles};
 use crate::{bail, error};
+
+/// The folder, git-ignored, that `scripts/dev/fetch_small_models.sh` fills.
+const FETCHED: &str = "models/";
 
 /// Where a part's files are, and what its configuration says.
 #[derive(Clone)]
 pub struct Origin {
     pub folder: Folder,
     pub config: Config,
+    /// Weights that are not in the folder but where it was made from.
+    files: Option<Arc<TensorFiles>>,
 }
 
 impl Origin {
-    /// Reads a folder's config.json.
+    /// A folder whose weights lie in it, with a configuration.
+    pub fn new(folder: Folder, config: Config) -> Self {
+        Origin { folder, config, files: None }
+    }
+
+    /// Reads a folder's config.json, or what stands for it in a GGUF file: the path of one, or a folder that holds
+    /// one and no config.json.
     pub fn open(folder: Folder) -> Result<Self> {
-        if folder.path().is_some_and(|path| !path.is_dir()) {
-            bail!(Missing, "no folder `{}`", folder.locate("").trim_end_matches('/'));
+        if let Some(path) = folder.path() {
+            if let Some(file) = gguf_file(path)? {
+                return Origin::open_gguf(&file);
+            }
+            if !path.is_dir() {
+                bail!(Missing, "no folder `{}`", folder.locate("").trim_end_matches('/'));
+            }
         }
         let config = Config::new(folder.json("config.json")?, format!("`{}`", folder.locate("config.json")));
-        Ok(Origin { folder, config })
+        Ok(Origin::new(folder, plain_rope(config)))
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self> {
+        let file = Arc::new(Gguf::open(path)?);
+        let (mut config, names) = crate::models::gguf::describe(&file)?;
+        if let Some(template) = crate::text::gguf::template(&file)? {
+            config["model_architecture"] = template.into();
+        }
+        let tokenizer = crate::text::gguf::tokenizer_json(&file)?;
+        let name = format!("`{}`", path.display());
+        let files = BTreeMap::from([
+            ("config.json".to_string(), config.to_string().into_bytes()),
+            ("tokenizer.json".to_string(), tokenizer),
+        ]);
+        let folder = Folder::Memory(name.clone(), Arc::new(files));
+        Ok(Origin { folder, config: Config::new(config, name), files: Some(Arc::new(TensorFiles::gguf(file, names))) })
     }
 
     /// The source of the part's weights.
@@ -37,11 +72,31 @@ impl Origin {
             Weights::Random => Ok(Source::Random { seed }),
             Weights::None => Ok(Source::Shapes),
             Weights::Stored => {
-                let files = TensorFiles::open_folder(&self.folder)?;
-                Ok(Source::Files { files: Arc::new(files), prefix: String::new() })
+                let files = match &self.files {
+                    Some(files) => files.clone(),
+                    None => Arc::new(TensorFiles::open_folder(&self.folder)?),
+                };
+                Ok(Source::Files { files, prefix: String::new() })
             }
         }
     }
+}
+
+/// `rope_parameters` of transformers 5.x as `rope_theta` and `rope_scaling`, which say the same in 4.x.
+pub(super) fn plain_rope(config: Config) -> Config {
+    let Some(rope) = config.value().get("rope_parameters").and_then(Value::as_object).cloned() else { return config };
+    let mut plain = config.clone();
+    if let Some(theta) = rope.get("rope_theta").filter(|theta| theta.is_number()) {
+        plain = plain.with("rope_theta", theta.clone());
+    }
+    if let Some(share) = rope.get("partial_rotary_factor").filter(|share| share.is_number()) {
+        plain = plain.with("partial_rotary_factor", share.clone());
+    }
+    let default = rope.get("rope_type").is_none_or(|kind| kind == "default");
+    if !default && config.value().get("rope_scaling").is_none_or(Value::is_null) {
+        plain = plain.with("rope_scaling", Value::Object(rope));
+    }
+    plain
 }
 
 /// Which weights a part gets.
@@ -82,11 +137,26 @@ pub(super) struct Files<'a> {
 }
 
 impl Files<'_> {
-    fn open(&self, id: &str, weights: Weights) -> Result<Origin> {
+    fn open(&self, presets: &Presets, id: &str, beside: &str, weights: Weights) -> Result<Origin> {
+        // A tower is prepared from the preset alone; an LLM with random weights still needs its tokenizer.
+        let fetch = match weights {
+            Weights::Stored => true,
+            Weights::Random => beside == TOKENIZER,
+            Weights::None => false,
+        };
         match self.config {
+            Some(_) if self.source.starts_with(FETCHED) && weights == Weights::Stored => {
+                if Path::new(self.source).exists() {
+                    return Origin::open(Folder::parse(self.source));
+                }
+                Err(error!(Missing, "preset `{id}`: no `{}` in this folder", self.source)
+                    .help("`scripts/dev/fetch_small_models.sh` fetches it into `models/`"))
+            }
             None => Origin::open(Folder::parse(self.source)),
-            Some(_) if weights == Weights::Stored => {
-                bail!(Missing, "`{}` is on the hub, and nothing is downloaded yet", self.source)
+            Some(_) if fetch => {
+                let files = ["config.json", beside];
+                let path = presets.hub().folder(self.source, &files, weights == Weights::Stored)?;
+                Origin::open(Folder::Disk(path))
             }
             Some(config) => {
                 let tables = [("config.json", Some(config)), ("preprocessor_config.json", self.processor)];
@@ -94,9 +164,9 @@ impl Files<'_> {
                 for (name, table) in tables.into_iter().filter_map(|(name, table)| Some((name, table?))) {
                     let text =
                         serde_json::to_string(table).map_err(|error| error!(Decode, "preset `{id}`: {error}"))?;
-                    files.insert(name.to_string(), text);
+                    files.insert(name.to_string(), text.into_bytes());
                 }
-                Origin::open(Folder::Preset(id.to_string(), Arc::new(files)))
+                Origin::open(Folder::Memory(format!("preset `{id}`"), Arc::new(files)))
             }
         }
     }
@@ -104,27 +174,60 @@ impl Files<'_> {
 
 /// A preset that says where a part is.
 pub(super) trait PartPreset: DeserializeOwned {
+    /// The file beside config.json without which the part is of no use.
+    const BESIDE: &'static str;
+
     fn files(&self) -> Files<'_>;
 }
 
-/// Finds the part `id`: a preset, a hub id that a preset stands for, or a folder.
+/// What an LLM needs beside its config.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+/// What a vision tower needs beside its config.
+pub(super) const PROCESSOR: &str = "preprocessor_config.json";
+
+/// Finds the part `id`: a preset, a hub id that a preset stands for, a folder, or a GGUF file.
 pub(super) fn find<P: PartPreset>(
     presets: &Presets,
     kind: PresetKind,
     id: &str,
     weights: Weights,
 ) -> Result<(Option<P>, Origin)> {
-    if is_folder(presets, kind, id) {
-        return Ok((None, Origin::open(Folder::parse(id))?));
+    let stands = presets.standing_for(kind, id);
+    let path = Path::new(id).is_dir() || is_gguf(Path::new(id)) || id.contains(['/', '\\']);
+    if path && !presets.contains(kind, id) && stands.is_none() {
+        return Ok((None, Origin::open(Folder::Disk(locate(presets, id, P::BESIDE, weights)?))?));
     }
-    let preset_id = presets.standing_for(kind, id).unwrap_or_else(|| id.to_string());
+    let preset_id = stands.filter(|_| !presets.contains(kind, id)).unwrap_or_else(|| id.to_string());
     let preset: P = presets.get(kind, &preset_id)?;
-    let origin = preset.files().open(&preset_id, weights)?;
+    let origin = preset.files().open(presets, &preset_id, P::BESIDE, weights)?;
     Ok((Some(preset), origin))
 }
 
-/// Whether `id` is a folder: no preset bears or stands for it, and it is one or looks like a path.
-fn is_folder(presets: &Presets, kind: PresetKind, id: &str) -> bool {
-    let known = presets.contains(kind, id) || presets.standing_for(kind, id).is_some();
-    std::path::Path::new(id).is_dir() && !presets.contains(kind, id) || !known && id.contains(['/', '\\'])
+/// The folder that an id without a preset means: one on disk, or a model on the hub.
+pub(super) fn locate(presets: &Presets, id: &str, beside: &str, weights: Weights) -> Result<PathBuf> {
+    match hub::is_id(id) && !Path::new(id).exists() && !is_gguf(Path::new(id)) {
+        true => presets.hub().folder(id, &["config.json", beside], weights == Weights::Stored),
+        false => Ok(PathBuf::from(id)),
+    }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gguf")
+}
+
+/// The GGUF file that a path is or that a folder without config.json holds.
+fn gguf_file(path: &Path) -> Result<Option<PathBuf>> {
+    if is_gguf(path) && !path.is_dir() {
+        return Ok(Some(path.to_path_buf()));
+    }
+    if !path.is_dir() || path.join("config.json").is_file() {
+        return Ok(None);
+    }
+    let entries = std::fs::read_dir(path).map_err(|error| Error::file(path, error))?;
+    let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_gguf(path)).collect();
+    match found.len() {
+        0 | 1 => Ok(found.pop()),
+        count => Err(error!(Missing, "`{}` holds {count} GGUF files and no config.json", path.display())
+            .help("name one of the files")),
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm, Weights};
+use super::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm, Weights, checkpoint};
 use crate::error;
 use crate::error::{Context, Result};
 use crate::image::Aspect;
@@ -41,7 +41,14 @@ impl ModelPreset {
     }
 
     /// Composes the model of its parts, with a new projector drawn from `seed`.
-    pub fn compose(&self, presets: &Presets, weights: Weights, seed: u64, target: &Target) -> Result<Vlm> {
+    pub fn compose(
+        &self,
+        presets: &Presets,
+        template: Option<&str>,
+        weights: Weights,
+        seed: u64,
+        target: &Target,
+    ) -> Result<Vlm> {
         let options = EncoderOptions {
             select_layer: None,
             select: None,
@@ -52,15 +59,41 @@ impl ModelPreset {
         };
         let encoder = Encoder::open(presets, &self.encoder, options)?;
         let llm = Llm::open(presets, &self.llm, LlmOptions { weights, seed, target: target.clone() })?;
-        let name = llm.template.clone().ok_or_else(|| error!(Option, "LLM `{}` names no template", llm.id))?;
+        let name = template.map(str::to_string).or_else(|| llm.template.clone());
+        let name = name.ok_or_else(|| error!(Option, "LLM `{}` names no template", llm.id))?;
         let projector = ProjectorChoice { name: self.projector.clone(), pool: None };
         let template = Template::load(presets, &name)?;
         Vlm::compose(Arc::new(encoder), &projector, Arc::new(llm), template, Aspect::Pad, seed)
     }
 
+    /// Loads the trained model, or, without stored weights, composes one.
+    ///
+    /// # Errors
+    /// `Missing` when the preset's weights were never released.
+    pub fn load(
+        presets: &Presets,
+        id: &str,
+        template: Option<&str>,
+        weights: Weights,
+        seed: u64,
+        target: &Target,
+    ) -> Result<Vlm> {
+        let preset = ModelPreset::open(presets, id)?;
+        match (&preset.source, weights) {
+            (Some(source), Weights::Stored) => checkpoint::open(presets, source, template, target),
+            (None, Weights::Stored) if !preset.untrained => {
+                let ModelPreset { encoder, projector, llm, .. } = &preset;
+                Err(error!(Missing, "trained weights of model `{id}` were not released").help(format!(
+                    "compose its parts and train them: `vlm(encoder(\"{encoder}\"), projector(\"{projector}\"), \
+                     llm(\"{llm}\"))`; `load(\"{id}\", #{{ weights: \"none\" }})` has its sizes"
+                )))
+            }
+            _ => preset.compose(presets, template, weights, seed, target).context(|| format!("model `{id}`")),
+        }
+    }
+
     /// The model as sizes and counts alone; reads no file and no network, and takes no memory.
     pub fn outline(presets: &Presets, id: &str) -> Result<Vlm> {
-        let compose = |preset: ModelPreset| preset.compose(presets, Weights::None, 0, &Target::cpu());
-        ModelPreset::open(presets, id).and_then(compose).context(|| format!("model `{id}`"))
+        ModelPreset::load(presets, id, None, Weights::None, 0, &Target::cpu())
     }
 }

@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::Vlm;
+use super::generate::{Piece, check_marks};
+use super::{Llm, Vlm};
 use crate::bail;
 use crate::error::Result;
 use crate::nn::ops;
 use crate::nn::packing::Packing;
 use crate::text::{IGNORE, IMAGE_ID, Rendered};
 
-/// One conversation and which of the batch's images it shows.
+/// One conversation and which of the batch's images its marks take, in order.
 pub struct Sequence<'a> {
     pub rendered: &'a Rendered,
-    pub image: Option<usize>,
+    pub images: Vec<usize>,
 }
 
 /// A spliced batch.
@@ -36,9 +37,13 @@ pub struct Batch {
 impl Batch {
     /// Summed cross-entropy over the supervised positions: an f32 scalar with its graph.
     pub fn loss_sum(&self, vlm: &Vlm) -> Result<Tensor> {
-        let packing = Packing::whole(&self.lengths).with_rows(self.rows.clone());
-        let hidden = vlm.llm.model.hidden(&self.embeds, &packing, None)?; // (targets, width)
+        let hidden = vlm.llm.model.hidden(&self.embeds, &self.packing(), None)?; // (targets, width)
         Ok(vlm.llm.model.loss_sum(&hidden, &self.targets)?)
+    }
+
+    /// Its layout for a forward pass that gives the supervised rows.
+    pub fn packing(&self) -> Packing {
+        Packing::whole(&self.lengths).with_rows(self.rows.clone())
     }
 
     /// Positions of all sequences.
@@ -48,6 +53,9 @@ impl Batch {
 }
 
 /// Splices sequences; `features` are (images, tokens, encoder width).
+///
+/// # Errors
+/// `Data` when a sequence has not as many images as marks, naming both numbers.
 pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit: usize) -> Result<Batch> {
     let tokens = vlm.image_tokens();
     let mut rows = Rows::default();
@@ -59,10 +67,11 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
         let start = rows.order.len();
         let Rendered { ids, labels, .. } = sequence.rendered;
         let mut is_cut = false;
+        check_marks(ids, sequence.images.len())?;
+        let mut images = sequence.images.iter();
         for (&id, &label) in ids.iter().zip(labels) {
             if id == IMAGE_ID {
-                let Some(image) = sequence.image else { bail!(Data, "`<image>` stands in a turn without an image") };
-                rows.image(image, tokens);
+                rows.extend(images.next().map_or(0..0, |image| image * tokens..(image + 1) * tokens));
                 continue;
             }
             let position = rows.order.len() - start;
@@ -81,20 +90,31 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
         Some(features) => Some(vlm.projector.project(features)?),
         None => None,
     };
-    let embeds = rows.embed(vlm, projected.as_ref())?;
+    let embeds = rows.embed(&vlm.llm, projected.as_slice())?;
     Ok(Batch { embeds, lengths, rows: label_rows, targets: targets.into(), cut })
 }
 
-/// Embeds ids that may hold image marks; `projected` are (images * tokens, width). Every mark is image 0, 1, ...
-pub(super) fn embed(vlm: &Vlm, sequences: &[(&[i64], usize)], projected: Option<&Tensor>) -> Result<Tensor> {
-    let tokens = vlm.image_tokens();
+/// Embeds prompts one after the other, (rows of all, width).
+pub(super) fn embed(llm: &Llm, prompts: &[&[Piece]]) -> Result<Tensor> {
     let mut rows = Rows::default();
-    for &(ids, image) in sequences {
-        for &id in ids {
-            if id == IMAGE_ID { rows.image(image, tokens) } else { rows.text(id)? }
+    let mut images: Vec<Tensor> = Vec::new();
+    // The first row of every image in the order of `images`.
+    let mut starts = vec![0];
+    for piece in prompts.iter().flat_map(|prompt| prompt.iter()) {
+        match piece {
+            Piece::Token(id) => rows.text(i64::from(*id))?,
+            Piece::Image(tokens) => {
+                let known = images.iter().position(|image| image.id() == tokens.id());
+                let place = known.unwrap_or_else(|| {
+                    images.push(tokens.clone());
+                    starts.push(starts[starts.len() - 1] + piece.rows());
+                    images.len() - 1
+                });
+                rows.extend(starts[place]..starts[place + 1]);
+            }
         }
     }
-    rows.embed(vlm, projected)
+    rows.embed(llm, &images)
 }
 
 /// The rows of a batch: each is a text embedding or an image row.
@@ -117,33 +137,35 @@ impl Rows {
         Ok(())
     }
 
-    fn image(&mut self, image: usize, tokens: usize) {
-        self.order.extend((image * tokens..(image + 1) * tokens).map(|row| Row::Image(row as u32)));
+    /// Rows of the images put together.
+    fn extend(&mut self, rows: std::ops::Range<usize>) {
+        self.order.extend(rows.map(|row| Row::Image(row as u32)));
     }
 
-    fn embed(self, vlm: &Vlm, projected: Option<&Tensor>) -> Result<Tensor> {
+    /// (rows, width); `images` are (rows, width) each.
+    fn embed(self, llm: &Llm, images: &[Tensor]) -> Result<Tensor> {
         let count = self.ids.len() as u32;
         let ids: Arc<[u32]> = self.ids.into();
-        let vocab = vlm.llm.model.spec().vocab as u32;
+        let vocab = llm.model.spec().vocab as u32;
         if let Some(id) = ids.iter().find(|&&id| id >= vocab) {
             bail!(Data, "token id {id} is outside the vocabulary of {vocab}");
         }
-        let text = vlm.llm.model.embed(&ids)?; // (text rows, width)
-        let order: Arc<[u32]> = self
-            .order
-            .iter()
-            .map(|row| match *row {
-                Row::Text(row) => row,
-                Row::Image(row) => count + row,
-            })
-            .collect();
-        Ok(match projected {
-            Some(projected) => {
-                let all = Tensor::cat(&[&text, &projected.to_dtype(text.dtype())?], 0)?;
-                ops::embedding(&all, &order)?
-            }
-            None if order.len() == count as usize => text,
-            None => ops::embedding(&text, &order)?,
-        })
+        if self.order.len() == ids.len() {
+            return Ok(llm.model.embed(&ids)?);
+        }
+        let mut parts = Vec::with_capacity(images.len() + 1);
+        if count > 0 {
+            parts.push(llm.model.embed(&ids)?); // (text rows, width)
+        }
+        let dtype = llm.target().dtype;
+        for image in images {
+            parts.push(image.to_dtype(dtype)?);
+        }
+        let row = |row: &Row| match *row {
+            Row::Text(row) => row,
+            Row::Image(row) => count + row,
+        };
+        let order: Arc<[u32]> = self.order.iter().map(row).collect();
+        Ok(ops::embedding(&Tensor::cat(&parts, 0)?, &order)?)
     }
 }

@@ -1,31 +1,45 @@
-//! Safetensors on disk (mmapped, single or sharded) or embedded, and writing them without ever leaving half a
-//! file under the real name. Headers are checked by the `safetensors` crate before a byte of data is read.
+//! Tensors on disk (safetensors, single or sharded, a file of torch.save, a GGUF file; all mapped) or embedded, and
+//! writing them without ever leaving half a file under the real name. Headers are checked before a byte of data is read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use candle_core::{Device, Tensor};
 
+use super::gguf::Gguf;
+use super::gguf_view::{GgufView, Renamed};
+use super::pickle::TorchFile;
+use super::quantized::{Quantize, Quantized};
 use crate::assets::Folder;
 use crate::error::{Error, Result};
 use crate::{bail, error};
 
-/// The tensors of one or more safetensors files.
+/// The tensors of one or more files, under their own names or under those of a view.
 pub struct TensorFiles {
     name: String,
-    storage: Storage,
+    storage: Arc<Storage>,
+    /// Name in this view -> stored name; without, the stored names.
+    names: Option<BTreeMap<String, String>>,
 }
 
 enum Storage {
     Mapped(MmapedSafetensors),
     Embedded(SliceSafetensors<'static>),
+    Torch(TorchFile),
+    Gguf(GgufView),
 }
 
 impl TensorFiles {
     /// Opens a file, or a folder in Hugging Face layout (single or sharded).
     pub fn open(path: &Path) -> Result<Self> {
         let paths = if path.is_dir() { shards(path)? } else { vec![path.to_path_buf()] };
+        if let [file] = paths.as_slice()
+            && file.extension().is_some_and(|extension| extension == "bin")
+        {
+            return Ok(TensorFiles::new(format!("`{}`", file.display()), Storage::Torch(TorchFile::open(file)?)));
+        }
         for path in &paths {
             // mmap of a missing or empty file has a message without the path.
             let length = std::fs::metadata(path).map_err(|error| Error::file(path, error))?.len();
@@ -40,7 +54,34 @@ impl TensorFiles {
             error!(Decode, "`{}` is not a whole safetensors file: {}", path.display(), plain(&error))
                 .help("it may be truncated: compare its size or sha256 with the source, or fetch it again")
         })?;
-        Ok(TensorFiles { name: format!("`{}`", path.display()), storage: Storage::Mapped(mapped) })
+        Ok(TensorFiles::new(format!("`{}`", path.display()), Storage::Mapped(mapped)))
+    }
+
+    fn new(name: String, storage: Storage) -> Self {
+        TensorFiles { name, storage: Arc::new(storage), names: None }
+    }
+
+    /// The same tensors under other names: a view, nothing is copied.
+    ///
+    /// # Errors
+    /// `Weights` when two tensors would get the same name.
+    pub fn renamed(&self, rename: impl Fn(&str) -> String) -> Result<Self> {
+        let mut names = BTreeMap::new();
+        for name in self.names() {
+            let stored = self.stored(&name).unwrap_or(&name).to_string();
+            if let Some(other) = names.insert(rename(&name), stored) {
+                bail!(Weights, "{}: `{other}` and `{name}` are the same tensor by another name", self.name);
+            }
+        }
+        Ok(TensorFiles { name: self.name.clone(), storage: self.storage.clone(), names: Some(names) })
+    }
+
+    /// The name in the file.
+    fn stored<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        match &self.names {
+            Some(names) => names.get(name).map(String::as_str),
+            None => Some(name),
+        }
     }
 
     /// The weights of a folder, on disk or embedded.
@@ -53,14 +94,19 @@ impl TensorFiles {
                     crate::assets::embedded(&path).ok_or_else(|| error!(Missing, "no embedded weights `{path}`"))?;
                 TensorFiles::embedded(bytes, &path)
             }
-            Folder::Preset(id, _) => bail!(Missing, "preset `{id}` carries a configuration, no weights"),
+            Folder::Memory(name, _) => bail!(Missing, "{name} carries a configuration, no weights"),
         }
     }
 
     /// The tensors of an embedded file.
     pub fn embedded(bytes: &'static [u8], name: &str) -> Result<Self> {
         let slice = SliceSafetensors::new(bytes).map_err(|error| error!(Decode, "embedded `{name}`: {error}"))?;
-        Ok(TensorFiles { name: format!("embedded `{name}`"), storage: Storage::Embedded(slice) })
+        Ok(TensorFiles::new(format!("embedded `{name}`"), Storage::Embedded(slice)))
+    }
+
+    /// The tensors of a GGUF file by the names a model asks for.
+    pub fn gguf(file: Arc<Gguf>, names: BTreeMap<String, Renamed>) -> Self {
+        TensorFiles::new(format!("`{}`", file.path().display()), Storage::Gguf(GgufView { file, names }))
     }
 
     /// What to call the files in a message.
@@ -70,9 +116,14 @@ impl TensorFiles {
 
     /// All tensor names, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = match &self.storage {
+        if let Some(names) = &self.names {
+            return names.keys().cloned().collect();
+        }
+        let mut names: Vec<String> = match self.storage.as_ref() {
             Storage::Mapped(mapped) => mapped.tensors().into_iter().map(|(name, _)| name).collect(),
             Storage::Embedded(slice) => slice.tensors().into_iter().map(|(name, _)| name).collect(),
+            Storage::Torch(torch) => torch.names().cloned().collect(),
+            Storage::Gguf(view) => view.names.keys().cloned().collect(),
         };
         names.sort();
         names
@@ -80,48 +131,98 @@ impl TensorFiles {
 
     /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
-        match &self.storage {
-            Storage::Mapped(mapped) => mapped.get(name).is_ok(),
-            Storage::Embedded(slice) => slice.get(name).is_ok(),
+        let Some(stored) = self.stored(name) else { return false };
+        match self.storage.as_ref() {
+            Storage::Mapped(mapped) => mapped.get(stored).is_ok(),
+            Storage::Embedded(slice) => slice.get(stored).is_ok(),
+            Storage::Torch(torch) => torch.has(stored),
+            Storage::Gguf(view) => view.names.contains_key(stored),
         }
     }
 
-    /// One tensor, in the dtype it is stored in.
+    /// One tensor, in the dtype it is stored in; f32 if that is a quantized one.
     pub fn load(&self, name: &str, device: &Device) -> Result<Tensor> {
-        if !self.has(name) {
+        let Some(stored) = self.stored(name).filter(|_| self.has(name)) else {
             let names = self.names();
             let list = format!("{} holds {} tensors", self.name, names.len());
             return Err(Error::unknown("tensor", name, &names, &list));
-        }
-        let tensor = match &self.storage {
-            Storage::Mapped(mapped) => mapped.load(name, device),
-            Storage::Embedded(slice) => slice.load(name, device),
         };
-        tensor.map_err(|error| error!(Decode, "tensor `{name}` of {}: {}", self.name, plain(&error)))
+        let tensor = match self.storage.as_ref() {
+            Storage::Mapped(mapped) => mapped.load(stored, device),
+            Storage::Embedded(slice) => slice.load(stored, device),
+            Storage::Torch(torch) => torch.load(stored, device),
+            Storage::Gguf(view) => view.load(stored, device),
+        };
+        tensor.map_err(|error| error!(Decode, "tensor `{stored}` of {}: {}", self.name, plain(&error)))
+    }
+
+    /// The blocks of a matrix that is stored quantized, where they are what `quantize` asks for.
+    ///
+    /// # Errors
+    /// `Option` for `keep` where nothing is stored quantized, `Shape` for a matrix of another shape.
+    pub fn load_blocks(&self, name: &str, quantize: Quantize, shape: [usize; 2]) -> Result<Option<Quantized>> {
+        match (self.storage.as_ref(), quantize) {
+            (Storage::Gguf(view), _) => self.stored(name).map_or(Ok(None), |name| view.blocks(name, quantize, shape)),
+            (_, Quantize::To(_)) => Ok(None),
+            (_, Quantize::Keep) => Err(error!(Option, "{} holds no quantized weights to keep", self.name)
+                .help("`quantize: \"keep\"` is for GGUF files; name a type, as in `quantize: \"q8_0\"`")),
+        }
     }
 }
 
-/// The files of a checkpoint folder: an index, a single file, or a stage-1 projector.
+/// What a folder's weights may be called, the first one wins.
+const SINGLE: [&str; 4] = ["model.safetensors", "mm_projector.safetensors", "pytorch_model.bin", "mm_projector.bin"];
+
+/// The tensors of a LoRA adapter; a projector may stand beside them.
+pub const ADAPTER: &str = "adapter_model.safetensors";
+
+/// The files of a checkpoint folder: an index, a single file, or a stage-1 projector, an adapter or both.
 fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
-    let index = folder.join("model.safetensors.index.json");
-    if index.is_file() {
-        let value = Folder::Disk(folder.to_path_buf()).json("model.safetensors.index.json")?;
-        let Some(map) = value.get("weight_map").and_then(|map| map.as_object()) else {
-            bail!(Decode, "`{}` has no `weight_map`", index.display());
-        };
-        let names: BTreeMap<&str, ()> = map.values().filter_map(|file| file.as_str()).map(|file| (file, ())).collect();
-        if let Some(name) = names.keys().find(|name| name.contains(['/', '\\'])) {
-            bail!(Decode, "`{}` names a file outside its folder: `{name}`", index.display());
-        }
-        return Ok(names.keys().map(|name| folder.join(name)).collect());
+    if folder.join(INDEX).is_file() {
+        let names = indexed_files(&Folder::Disk(folder.to_path_buf()))?;
+        return Ok(names.iter().map(|name| folder.join(name)).collect());
     }
-    for name in ["model.safetensors", "mm_projector.safetensors"] {
-        if folder.join(name).is_file() {
-            return Ok(vec![folder.join(name)]);
-        }
+    let (single, adapter) = (SINGLE.into_iter().find(|name| folder.join(name).is_file()), folder.join(ADAPTER));
+    let beside = adapter.is_file() && matches!(single, None | Some("mm_projector.safetensors"));
+    let found: Vec<PathBuf> =
+        single.map(|name| folder.join(name)).into_iter().chain(beside.then_some(adapter)).collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    if folder.join("pytorch_model.bin.index.json").is_file() {
+        return Err(error!(Missing, "`{}` holds torch files in several parts", folder.display())
+            .help("llmore reads one pytorch_model.bin, or safetensors in any number of parts"));
     }
     Err(error!(Missing, "no weights in `{}`", folder.display())
-        .help("expected model.safetensors, model.safetensors.index.json or mm_projector.safetensors"))
+        .help("expected model.safetensors, model.safetensors.index.json, mm_projector.safetensors or a .bin of torch"))
+}
+
+/// The file that says which tensor is in which part.
+pub const INDEX: &str = "model.safetensors.index.json";
+
+/// The files that a folder's index names; none of them lies outside the folder.
+pub fn indexed_files(folder: &Folder) -> Result<BTreeSet<String>> {
+    let (index, value) = (folder.locate(INDEX), folder.json(INDEX)?);
+    let Some(map) = value.get("weight_map").and_then(|map| map.as_object()) else {
+        bail!(Decode, "`{index}` has no `weight_map`");
+    };
+    let mut names = BTreeSet::new();
+    for (tensor, file) in map {
+        match file.as_str() {
+            Some(file) if file.contains(['/', '\\']) || !file.ends_with(".safetensors") => {
+                bail!(
+                    Decode,
+                    "`{index}`: tensor `{tensor}` is in `{file}`, which is no safetensors file of this folder"
+                )
+            }
+            Some(file) => names.insert(file.to_string()),
+            None => bail!(Decode, "`{index}`: the file of tensor `{tensor}` is {file}"),
+        };
+    }
+    if names.is_empty() {
+        bail!(Decode, "`{index}` names no file");
+    }
+    Ok(names)
 }
 
 /// Writes tensors to a file: to a temporary name first, then renamed.
@@ -135,6 +236,38 @@ pub fn save_tensors(tensors: &[(String, Tensor)], path: &Path) -> Result<()> {
     }
     write_atomically(path, |temporary| {
         candle_core::safetensors::save(&map, temporary).map_err(|error| error!(File, "{}", plain(&error)))
+    })
+}
+
+/// Writes model.safetensors into a folder, or parts of at most `limit` bytes each with their index.
+pub fn save_shards(tensors: &[(String, Tensor)], folder: &Path, limit: usize) -> Result<()> {
+    let mut shards: Vec<Vec<(String, Tensor)>> = vec![Vec::new()];
+    let (mut room, mut total) = (limit, 0);
+    for (name, tensor) in tensors {
+        let size = tensor.elem_count() * tensor.dtype().size_in_bytes();
+        if size > room && shards.last().is_some_and(|shard| !shard.is_empty()) {
+            shards.push(Vec::new());
+            room = limit;
+        }
+        (room, total) = (room.saturating_sub(size), total + size);
+        if let Some(shard) = shards.last_mut() {
+            shard.push((name.clone(), tensor.clone()));
+        }
+    }
+    let count = shards.len();
+    if count == 1 {
+        return save_tensors(tensors, &folder.join("model.safetensors"));
+    }
+    let mut map = serde_json::Map::new();
+    for (i, shard) in shards.iter().enumerate() {
+        let file = format!("model-{:05}-of-{count:05}.safetensors", i + 1);
+        save_tensors(shard, &folder.join(&file))?;
+        map.extend(shard.iter().map(|(name, _)| (name.clone(), file.clone().into())));
+    }
+    let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
+    let path = folder.join(INDEX);
+    write_atomically(&path, |temporary| {
+        std::fs::write(temporary, format!("{index:#}\n")).map_err(|error| Error::file(temporary, error))
     })
 }
 

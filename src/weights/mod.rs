@@ -1,16 +1,26 @@
 //! Weights: where a model's tensors come from (safetensors folders, embedded bytes, random numbers, none) and the
 //! parameters made of them. The tree of [`Builder::pp`] is the tree of names in the checkpoint.
 
+mod adapter;
 mod files;
+mod gguf;
+mod gguf_view;
 mod param;
+mod pickle;
+mod quantized;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 
-pub use files::{TensorFiles, save_tensors, write_atomically};
-pub use param::{Param, ParamSet};
+pub use adapter::{Adapter, Dropout, Dropping};
+pub use files::{ADAPTER, INDEX, TensorFiles, indexed_files, save_shards, save_tensors, write_atomically};
+pub use gguf::Gguf;
+pub use gguf_view::{Change, Renamed};
+pub use param::{Param, ParamSet, Weight};
+pub use quantized::{Quantize, Quantized, quantized_name};
 
 use crate::error::Result;
 use crate::rng::Rng;
@@ -46,6 +56,7 @@ pub struct Builder {
     path: String,
     dtype: DType,
     device: Device,
+    quantize: Option<Quantize>,
     made: Arc<Mutex<ParamSet>>,
     /// Names the source does not hold: reported all at once by `finish`.
     missing: Arc<Mutex<Vec<String>>>,
@@ -65,9 +76,16 @@ impl Builder {
             path: String::new(),
             dtype,
             device: device.clone(),
+            quantize: None,
             made: Arc::default(),
             missing: Arc::default(),
         }
+    }
+
+    /// The same builder, with the weights of linear layers in blocks.
+    pub fn quantized(mut self, quantize: Option<Quantize>) -> Self {
+        self.quantize = quantize;
+        self
     }
 
     /// The builder one name deeper.
@@ -88,7 +106,12 @@ impl Builder {
     /// The parameter `name` of this shape, from the source or by `init`.
     pub fn param(&self, name: &str, shape: &[usize], init: Init) -> Result<Arc<Param>> {
         let full = self.pp(name).path;
-        let tensor = match &self.source {
+        let tensor = self.tensor(&full, shape, init)?;
+        Ok(self.keep(Param::new(full, tensor)))
+    }
+
+    fn tensor(&self, full: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        Ok(match &self.source {
             Source::Files { files, prefix } if !files.has(&format!("{prefix}{full}")) => {
                 self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{prefix}{full}"));
                 // `finish` fails; until then the config's sizes take no memory.
@@ -105,16 +128,62 @@ impl Builder {
                         shape
                     );
                 }
+                if tensor.dtype().is_int() {
+                    let dtype = tensor.dtype().as_str();
+                    bail!(Weights, "tensor `{prefix}{full}` of {} is stored as {dtype}, not as floats", files.name());
+                }
                 tensor.to_dtype(self.dtype)?
             }
             Source::Random { seed } => {
-                random(*seed, &full, shape, init).and_then(|t| t.to_dtype(self.dtype)?.to_device(&self.device))?
+                random(*seed, full, shape, init).and_then(|t| t.to_dtype(self.dtype)?.to_device(&self.device))?
             }
             Source::Shapes => Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape)?,
+        })
+    }
+
+    /// The weight of a linear layer, (out, in): a [`param`](Self::param), in blocks if the builder quantizes and the
+    /// rows fit them.
+    pub fn weight(&self, name: &str, shape: [usize; 2], init: Init) -> Result<Arc<Param>> {
+        self.matrix(name, shape, init, self.quantize)
+    }
+
+    /// Embeddings or a head, (vocab, width): as [`weight`](Self::weight), but in 8 bits whatever the layers have, as
+    /// every token's scores depend on it.
+    pub fn table(&self, name: &str, shape: [usize; 2], init: Init) -> Result<Arc<Param>> {
+        let quantize = self.quantize.map(|quantize| match quantize {
+            Quantize::To(_) => Quantize::To(GgmlDType::Q8_0),
+            Quantize::Keep => Quantize::Keep,
+        });
+        self.matrix(name, shape, init, quantize)
+    }
+
+    fn matrix(&self, name: &str, shape: [usize; 2], init: Init, quantize: Option<Quantize>) -> Result<Arc<Param>> {
+        let Some(quantize) = quantize.filter(|_| !matches!(self.source, Source::Shapes)) else {
+            return self.param(name, &shape, init);
         };
-        let param = Arc::new(Param::new(full, tensor));
+        let full = self.pp(name).path;
+        if let Source::Files { files, prefix } = &self.source
+            && let Some(blocks) = files.load_blocks(&format!("{prefix}{full}"), quantize, shape)?
+        {
+            return Ok(self.keep(Param::quantized(full, blocks, self.dtype)));
+        }
+        let dtype = match quantize {
+            Quantize::To(dtype) => quantized::fitting(dtype, shape[1]),
+            Quantize::Keep => None,
+        };
+        match dtype {
+            None => self.param(name, &shape, init),
+            Some(dtype) => {
+                let blocks = Quantized::new(&self.tensor(&full, &shape, init)?, dtype)?;
+                Ok(self.keep(Param::quantized(full, blocks, self.dtype)))
+            }
+        }
+    }
+
+    fn keep(&self, param: Param) -> Arc<Param> {
+        let param = Arc::new(param);
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(param.clone());
-        Ok(param)
+        param
     }
 
     /// The parameters made by this builder and those deeper, in order, and the tensors that were left over. Tensors

@@ -1,14 +1,31 @@
 //! A parameter: one named tensor that can be frozen or trained in place. Freezing and unfreezing share the
-//! storage, so every holder sees an update, and a frozen parameter starts no autograd graph.
+//! storage, so every holder sees an update, and a frozen parameter starts no autograd graph. A quantized
+//! parameter is frozen for good.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use super::Adapter;
+use super::quantized::{Quantized, not_trainable};
 
 /// One named weight.
 pub struct Param {
     name: String,
-    cell: RwLock<Cell>,
+    values: Values,
+    adapter: RwLock<Option<Arc<Adapter>>>,
+}
+
+enum Values {
+    Plain(RwLock<Cell>),
+    /// Blocks, and the dtype they are widened to for those who want a tensor.
+    Quantized(Arc<Quantized>, DType),
+}
+
+/// The weight of a linear layer, as the forward pass takes it.
+pub enum Weight {
+    Plain(Tensor),
+    Quantized(Arc<Quantized>),
 }
 
 struct Cell {
@@ -21,7 +38,12 @@ struct Cell {
 impl Param {
     /// A frozen parameter.
     pub fn new(name: String, tensor: Tensor) -> Self {
-        Param { name, cell: RwLock::new(Cell { tensor, var: None }) }
+        Param { name, values: Values::Plain(RwLock::new(Cell { tensor, var: None })), adapter: RwLock::default() }
+    }
+
+    /// A parameter in blocks; `dtype` is that of the model around it.
+    pub fn quantized(name: String, blocks: Quantized, dtype: DType) -> Self {
+        Param { name, values: Values::Quantized(Arc::new(blocks), dtype), adapter: RwLock::default() }
     }
 
     /// The name in the checkpoint, below the prefix of its part.
@@ -29,27 +51,76 @@ impl Param {
         &self.name
     }
 
-    /// The tensor to compute with.
+    /// The tensor to compute with. A quantized parameter is widened at every call.
     pub fn tensor(&self) -> Tensor {
-        self.cell.read().unwrap_or_else(PoisonError::into_inner).tensor.clone()
+        match &self.values {
+            Values::Plain(cell) => cell.read().unwrap_or_else(PoisonError::into_inner).tensor.clone(),
+            Values::Quantized(blocks, dtype) => {
+                // Blocks that were made or read can be widened; should they not be, an empty tensor fits nowhere.
+                let widened = blocks.tensor().and_then(|tensor| tensor.to_dtype(*dtype));
+                widened.unwrap_or_else(|_| empty())
+            }
+        }
+    }
+
+    /// What a linear layer multiplies with.
+    pub fn weight(&self) -> Weight {
+        match &self.values {
+            Values::Plain(_) => Weight::Plain(self.tensor()),
+            Values::Quantized(blocks, _) => Weight::Quantized(blocks.clone()),
+        }
+    }
+
+    /// The blocks of a quantized parameter.
+    pub fn blocks(&self) -> Option<&Quantized> {
+        match &self.values {
+            Values::Plain(_) => None,
+            Values::Quantized(blocks, _) => Some(blocks),
+        }
     }
 
     /// Number of values.
     pub fn count(&self) -> usize {
-        self.tensor().elem_count()
+        self.blocks().map_or_else(|| self.tensor().elem_count(), |blocks| blocks.dims().iter().product())
+    }
+
+    /// The dtype of [`tensor`](Self::tensor).
+    pub fn dtype(&self) -> DType {
+        match &self.values {
+            Values::Plain(_) => self.tensor().dtype(),
+            Values::Quantized(_, dtype) => *dtype,
+        }
+    }
+
+    /// Where it is; blocks are on the CPU.
+    pub fn device(&self) -> Device {
+        if self.blocks().is_some() { Device::Cpu } else { self.tensor().device().clone() }
+    }
+
+    /// What is added to this weight in a linear layer.
+    pub fn adapter(&self) -> Option<Arc<Adapter>> {
+        self.adapter.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Hangs an adapter on this weight, or takes it off.
+    pub fn set_adapter(&self, adapter: Option<Arc<Adapter>>) {
+        *self.adapter.write().unwrap_or_else(PoisonError::into_inner) = adapter;
     }
 
     /// Whether gradients are wanted.
     pub fn is_trainable(&self) -> bool {
-        self.tensor().is_variable()
+        self.blocks().is_none() && self.tensor().is_variable()
     }
 
     /// Turns gradients on or off for the forward passes that follow.
+    ///
+    /// # Errors
+    /// For a quantized parameter, when turned on.
     pub fn set_trainable(&self, on: bool) -> Result<()> {
         if self.is_trainable() == on {
             return Ok(());
         }
-        let mut cell = self.cell.write().unwrap_or_else(PoisonError::into_inner);
+        let mut cell = self.cell()?.write().unwrap_or_else(PoisonError::into_inner);
         if on {
             let var = match &cell.var {
                 Some(var) => var.clone(),
@@ -64,8 +135,11 @@ impl Param {
     }
 
     /// Replaces the values. A frozen tensor gets another id by it, so that what was derived from it can be kept by id.
+    ///
+    /// # Errors
+    /// For a quantized parameter.
     pub fn assign(&self, values: &Tensor) -> Result<()> {
-        let mut cell = self.cell.write().unwrap_or_else(PoisonError::into_inner);
+        let mut cell = self.cell()?.write().unwrap_or_else(PoisonError::into_inner);
         let values = values.to_dtype(cell.tensor.dtype())?.to_device(cell.tensor.device())?;
         let Some(var) = cell.var.clone() else {
             cell.tensor = values;
@@ -77,6 +151,20 @@ impl Param {
         }
         Ok(())
     }
+
+    fn cell(&self) -> Result<&RwLock<Cell>> {
+        match &self.values {
+            Values::Plain(cell) => Ok(cell),
+            Values::Quantized(blocks, _) => {
+                Err(candle_core::Error::msg(not_trainable(&self.name, blocks.dtype()).message()))
+            }
+        }
+    }
+}
+
+fn empty() -> Tensor {
+    let (storage, none) = (candle_core::CpuStorage::F32(Vec::new()), candle_core::op::BackpropOp::none());
+    Tensor::from_storage(candle_core::Storage::Cpu(storage), 0, none, false)
 }
 
 /// The parameters of a model, in the order they were made.
@@ -118,7 +206,6 @@ impl ParamSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn freezing_shares_storage_and_stops_the_graph() {
@@ -137,5 +224,20 @@ mod tests {
         assert_ne!(frozen, param.tensor().id());
         param.set_trainable(true).unwrap();
         assert_eq!(param.tensor().id(), before.id());
+    }
+
+    #[test]
+    fn a_quantized_weight_stays_frozen() {
+        let matrix = Tensor::ones((2, 32), DType::F32, &Device::Cpu).unwrap();
+        let blocks = Quantized::new(&matrix, candle_core::quantized::GgmlDType::Q8_0).unwrap();
+        let param = Param::quantized("q_proj.weight".to_string(), blocks, DType::F32);
+        assert_eq!((param.count(), param.tensor().dims()), (64, &[2, 32][..]));
+        param.set_trainable(false).unwrap();
+        let message = param.set_trainable(true).unwrap_err().to_string();
+        assert!(
+            message.contains("`q_proj.weight` is quantized (q8_0): quantized weights cannot be trained"),
+            "{message}"
+        );
+        assert!(param.assign(&matrix).is_err());
     }
 }

@@ -184,7 +184,7 @@ fn tensors_no_layer_uses_are_kept() {
 #[test]
 fn bf16_features_are_close() {
     for name in ["dinov2_with_registers", "dinov2_giant", "s2_dinov2", "s2_siglip"] {
-        let (case, target) = (case(name), Target { dtype: DType::BF16, device: Device::Cpu });
+        let (case, target) = (case(name), Target { dtype: DType::BF16, ..Target::cpu() });
         let options = EncoderOptions { s2: s2::from_config(&config(&case)).unwrap(), target, ..options() };
         let encoder = Encoder::open(&Presets::default(), case.to_str().unwrap(), options).unwrap();
         let expected = Expected::open(&case);

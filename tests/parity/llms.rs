@@ -29,7 +29,7 @@ fn build(case: &Path, config: Value) -> llmore::error::Result<Built<dyn Language
 
 fn build_in(case: &Path, config: Value, dtype: DType) -> llmore::error::Result<Built<dyn LanguageModel>> {
     let files = Arc::new(TensorFiles::open(case).unwrap());
-    let target = Target { dtype, device: Device::Cpu };
+    let target = Target { dtype, device: Device::Cpu, quantize: None };
     registry::llm(&Config::new(config, "`config.json`"), Source::Files { files, prefix: String::new() }, &target)
 }
 

@@ -1,3 +1,5 @@
+//! Tests of tables: parquet against JSON lines, broken rows, splits, damage.
+
 use super::*;
 
 fn fixtures() -> PathBuf {

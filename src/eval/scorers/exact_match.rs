@@ -1,28 +1,22 @@
-//! Exact match after trimming, lower-casing and dropping a final full stop.
+//! Exact match after lower-casing and deleting ASCII punctuation. Source: LLaVA-MORE 2460d39, `gqa.yaml` and `ai2d.yaml`
+//! (`exact_match` with ignore_case and ignore_punctuation).
 
-use super::Verdict;
+use super::letters;
+use super::{Gold, Rules, Verdict};
 
 /// 1 when output and answer agree, else 0.
-pub(super) fn score(output: &str, answer: &str) -> Verdict {
-    let (extracted, gold) = (normalized(output), normalized(answer));
-    let score = if extracted == gold { 1.0 } else { 0.0 };
-    let sign = if extracted == gold { "==" } else { "!=" };
-    let why = format!("output {output:?} -> {extracted:?} {sign} {gold:?} -> {score}");
-    Verdict { extracted, score, why }
+pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
+    let answer = gold.answer.first();
+    if rules == Rules::VlmEvalKit && !gold.choices.is_empty() {
+        return Verdict::letter(letters::vlmevalkit(output, &gold.choices), answer, "VLMEvalKit reads");
+    }
+    // lmms-eval 0.7.3 takes the letter out of "B. some text" where there are choices.
+    let letter = (rules == Rules::LmmsEval && !gold.choices.is_empty()).then(|| letters::before_full_stop(output));
+    let letter = letter.flatten().map(|letter| letter.to_string());
+    let output = letter.as_deref().unwrap_or(output);
+    Verdict::equal(normalized(output), &normalized(answer), "without case and punctuation")
 }
 
 fn normalized(text: &str) -> String {
-    text.trim().trim_end_matches('.').trim_end().to_lowercase()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn case_space_and_a_full_stop_do_not_matter() {
-        assert_eq!(score(" Yes.\n", "yes").score, 1.0);
-        assert_eq!(score("yes it is", "yes").score, 0.0);
-        assert_eq!(score("", "yes").why, "output \"\" -> \"\" != \"yes\" -> 0");
-    }
+    text.to_lowercase().replace(|c: char| c.is_ascii_punctuation(), "")
 }

@@ -2,21 +2,24 @@
 //! one forward. Rows are packed (`packing.rs`), shapes are `(tokens, width)`.
 
 mod block;
+mod forward;
 mod spec;
 
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
 
+pub use forward::Forward;
 pub use spec::{Biases, BlockNorms, DecoderSpec, EmbeddingScale, Local, Projections, Window};
 
 use super::cache::Cache;
+use super::linear::project;
 use super::norm::RmsNorm;
 use super::ops;
 use super::packing::Packing;
 use super::rope::Rotary;
-use crate::weights::{Builder, Init, Param};
-use block::{Block, Pass};
+use crate::weights::{Builder, Init, Param, Weight};
+use block::Block;
 
 /// A decoder with its weights.
 pub struct Decoder {
@@ -35,7 +38,7 @@ impl Decoder {
     pub fn new(builder: &Builder, mut spec: DecoderSpec) -> crate::error::Result<Self> {
         let init = Init::Normal(spec.initializer_range);
         let model = builder.pp("model");
-        let embedding = model.pp("embed_tokens").param("weight", &[spec.vocab, spec.width], init)?;
+        let embedding = model.pp("embed_tokens").table("weight", [spec.vocab, spec.width], init)?;
         let blocks = (0..spec.layers)
             .map(|layer| Block::new(&model.pp("layers").pp(layer), &spec, layer))
             .collect::<crate::error::Result<_>>()?;
@@ -43,7 +46,7 @@ impl Decoder {
         spec.tied |= !builder.pp("lm_head").has("weight");
         let head = match spec.tied {
             true => embedding.clone(),
-            false => builder.pp("lm_head").param("weight", &[spec.vocab, spec.width], init)?,
+            false => builder.pp("lm_head").table("weight", [spec.vocab, spec.width], init)?,
         };
         let rotary = Rotary::new(spec.rope.clone(), spec.context);
         let local_rotary = spec.local_rope.clone().map(|rope| Rotary::new(rope, spec.context));
@@ -57,7 +60,10 @@ impl Decoder {
 
     /// Token embeddings, (ids, width).
     pub fn embed(&self, ids: &Arc<[u32]>) -> Result<Tensor> {
-        let embeds = ops::embedding(&self.embedding.tensor(), ids)?;
+        let embeds = match self.embedding.weight() {
+            Weight::Plain(table) => ops::embedding(&table, ids)?,
+            Weight::Quantized(table) => ops::quantized_embedding(&table, ids)?.to_dtype(self.embedding.dtype())?,
+        };
         match self.spec.embedding_scale {
             EmbeddingScale::Tokens => self.scaled(&embeds),
             EmbeddingScale::None | EmbeddingScale::Inputs => Ok(embeds),
@@ -66,23 +72,17 @@ impl Decoder {
 
     /// Final hidden states of the wanted rows after the last norm, (rows, width).
     pub fn hidden(&self, embeds: &Tensor, packing: &Packing, cache: Option<&Cache>) -> Result<Tensor> {
-        let angles = self.rotary.angles(packing)?;
-        let local_angles = self.local_rotary.as_ref().map(|rotary| rotary.angles(packing)).transpose()?;
-        let pass = Pass { packing, cache, angles, local_angles };
-        let mut hidden = match self.spec.embedding_scale {
-            EmbeddingScale::Inputs => self.scaled(embeds)?,
-            EmbeddingScale::None | EmbeddingScale::Tokens => embeds.clone(),
-        }; // (tokens, width)
-        for (layer, block) in self.blocks.iter().enumerate() {
-            let rows = if layer + 1 == self.blocks.len() { packing.rows.as_ref() } else { None };
-            hidden = block.forward(&hidden, &pass, rows)?;
+        let forward = self.forward(packing, cache)?;
+        let mut hidden = forward.enter(embeds)?; // (tokens, width)
+        for layer in 0..forward.blocks() {
+            hidden = forward.block(layer, &hidden)?;
         }
-        self.norm.forward(&hidden)
+        forward.leave(&hidden)
     }
 
     /// Logits over the vocabulary, (rows, vocab).
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let logits = ops::linear(hidden, &self.head.tensor(), None)?;
+        let logits = project(hidden, &self.head, None)?;
         match self.spec.logit_softcap {
             Some(cap) => (logits / cap)?.tanh()? * cap,
             None => Ok(logits),
@@ -96,13 +96,13 @@ impl Decoder {
 
     /// A cache with room for `rows` rows.
     pub fn cache(&self, rows: usize) -> Result<Cache> {
-        let embedding = self.embedding.tensor();
-        Cache::new(self.spec.layers, rows, self.spec.kv_heads * self.spec.head_dim, embedding.dtype(), &self.device())
+        let width = self.spec.kv_heads * self.spec.head_dim;
+        Cache::new(self.spec.layers, rows, width, self.embedding.dtype(), &self.device())
     }
 
     /// Where the weights are.
     pub fn device(&self) -> Device {
-        self.embedding.tensor().device().clone()
+        self.embedding.device()
     }
 
     /// Times sqrt(width); candle rounds the factor to the dtype as the reference does (59.75 for 3584 in bf16).

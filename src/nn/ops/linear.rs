@@ -69,6 +69,18 @@ fn forward(
     Ok((storage(values, dtype)?, dims.into()))
 }
 
+/// `gradient weight`: (rows, out) to (rows, in).
+pub(super) fn x_gradient(weight: &Tensor, gradient: &[f32]) -> Result<Vec<f32>> {
+    let (out, inputs) = weight.dims2()?;
+    let rows = gradient.len() / out;
+    let mut values = uninitialized(rows * inputs);
+    with_floats(weight, |weight| {
+        let product = Product::new(rows, out, inputs);
+        product.write(&mut values, inputs, View::rows(gradient, out), View::rows(weight, inputs));
+        Ok(values)
+    })
+}
+
 type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 fn backward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, gradient: &Tensor) -> Result<Gradients> {
@@ -76,17 +88,8 @@ fn backward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, gradient: &Tenso
     let dtype = x.dtype();
     with_floats(gradient, |gradient| {
         let rows = gradient.len() / out;
-        let x_gradient = if x.track_op() {
-            let mut values = uninitialized(rows * inputs);
-            with_floats(weight, |weight| {
-                let product = Product::new(rows, out, inputs);
-                product.write(&mut values, inputs, View::rows(gradient, out), View::rows(weight, inputs));
-                Ok(())
-            })?;
-            Some(tensor(values, x.shape(), dtype)?)
-        } else {
-            None
-        };
+        let x_gradient =
+            if x.track_op() { Some(tensor(x_gradient(weight, gradient)?, x.shape(), dtype)?) } else { None };
         let weight_gradient = if weight.track_op() {
             let mut values = uninitialized(out * inputs);
             with_floats(x, |x| {

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::kernel::kernel;
 use super::rows::{BLOCK, SERIAL, map_rows};
+use crate::weights::Quantized;
 
 /// Whether the fused form takes these tensors: all on the CPU, f32 or narrower. Mixed dtypes are an error.
 pub(super) fn fused(op: &str, tensors: &[&Tensor]) -> Result<bool> {
@@ -47,6 +48,8 @@ pub(super) enum Source<'a> {
     F32(&'a [f32]),
     BF16(&'a [bf16]),
     F16(&'a [f16]),
+    /// Parts are whole rows.
+    Blocks(&'a Quantized),
 }
 
 impl<'a> Source<'a> {
@@ -80,6 +83,15 @@ impl<'a> Source<'a> {
             Self::F32(values) => to.copy_from_slice(&values[range]),
             Self::BF16(values) => widen_bf16(&values[range], to),
             Self::F16(values) => widen_f16(&values[range], to),
+            Self::Blocks(blocks) => {
+                let inputs = blocks.dims()[1];
+                let rows: Vec<u32> = (range.start / inputs..range.end / inputs).map(|row| row as u32).collect();
+                match blocks.rows(&rows) {
+                    Ok(values) => to.copy_from_slice(&values),
+                    // Only a row that is not there fails, and the callers count rows by `dims`.
+                    Err(_) => to.fill(f32::NAN),
+                }
+            }
         }
     }
 }

@@ -17,14 +17,23 @@ use crate::script::convert::Options;
 use crate::script::handles::{EncoderHandle, LlmHandle, ProjectorHandle, VlmHandle};
 use crate::script::state::State;
 use crate::text::Template;
-use crate::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Select, Vlm, Weights, checkpoint};
+use crate::vlm::{
+    Encoder, EncoderOptions, Llm, LlmOptions, ModelPreset, ProjectorChoice, Select, Vlm, Weights, checkpoint,
+};
+use crate::weights::Quantize;
 use crate::{bail, device, error};
 
 /// dtype and device of an option map; f32 on the CPU is the default.
 fn target(options: &Options) -> Result<Target> {
     let dtype = device::dtype(&options.string("dtype")?.unwrap_or_else(|| "f32".to_string()))?;
     let device = device::device(&options.string("device")?.unwrap_or_else(|| "cpu".to_string()))?;
-    Ok(Target { dtype, device })
+    Ok(Target { dtype, device, quantize: None })
+}
+
+/// The same, for parts whose linear layers can be quantized.
+fn quantized_target(options: &Options) -> Result<Target> {
+    let quantize = options.string("quantize")?.map(|name| Quantize::parse(&name)).transpose()?;
+    Ok(Target { quantize, ..target(options)? })
 }
 
 /// `weights: "random"` or `"none"`; stored weights are the default.
@@ -58,8 +67,9 @@ fn open_encoder(state: &State, id: &str, map: Map) -> Result<EncoderHandle> {
 }
 
 fn open_llm(state: &State, id: &str, map: Map) -> Result<LlmHandle> {
-    let options = Options::new(map, "llm", &["weights", "seed", "dtype", "device"])?;
-    let options = LlmOptions { weights: weights(&options)?, seed: seed(&options, state)?, target: target(&options)? };
+    let options = Options::new(map, "llm", &["weights", "seed", "dtype", "device", "quantize"])?;
+    let (weights, seed) = (weights(&options)?, seed(&options, state)?);
+    let options = LlmOptions { weights, seed, target: quantized_target(&options)? };
     let id = state.stand_in(PresetKind::Llms, id);
     Ok(LlmHandle(Arc::new(Llm::open(state.presets(), &id, options)?)))
 }
@@ -71,7 +81,7 @@ fn compose(
     llm: LlmHandle,
     map: Map,
 ) -> Result<VlmHandle> {
-    let options = Options::new(map, "vlm", &["seed", "image", "template"])?;
+    let options = Options::new(map, "vlm", &["seed", "image", "template", "reference_quirks"])?;
     let Some(template) = options.string("template")?.or_else(|| llm.0.template.clone()) else {
         return Err(error!(Option, "LLM `{}` does not say which template it was made for", llm.0.id)
             .help("name it: `vlm(encoder, projector, llm, #{ template: \"llama_3_1\" })`"));
@@ -79,16 +89,42 @@ fn compose(
     let template = Template::load(state.presets(), &template)?;
     let aspect = aspect(&options.string("image")?.unwrap_or_else(|| "pad".to_string()))?;
     let seed = seed(&options, state)?;
-    Ok(VlmHandle(Arc::new(Vlm::compose(encoder.0, &projector.choice, llm.0, template, aspect, seed)?)))
+    finished(Vlm::compose(encoder.0, &projector.choice, llm.0, template, aspect, seed)?, &options)
+}
+
+/// The parts of a model preset with a new projector.
+fn compose_preset(state: &State, id: &str, map: Map) -> Result<VlmHandle> {
+    let keys = ["seed", "template", "weights", "dtype", "device", "reference_quirks"];
+    let options = Options::new(map, "vlm", &keys)?;
+    let (template, weights) = (options.string("template")?, weights(&options)?);
+    let preset = ModelPreset::open(state.presets(), &state.stand_in(PresetKind::Models, id))?;
+    let (seed, target) = (seed(&options, state)?, target(&options)?);
+    finished(preset.compose(state.presets(), template.as_deref(), weights, seed, &target)?, &options)
 }
 
 fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
-    let options = Options::new(map, "load", &["template", "dtype", "device"])?;
-    if !Path::new(path).is_dir() {
-        bail!(Missing, "no folder `{path}`");
+    let keys = ["template", "dtype", "device", "quantize", "weights", "seed", "reference_quirks"];
+    let options = Options::new(map, "load", &keys)?;
+    let (template, weights, target) = (options.string("template")?, weights(&options)?, quantized_target(&options)?);
+    let presets = state.presets();
+    // A folder that is there is what the script made or was given, in a smoke run as well.
+    let id = if Path::new(path).is_dir() { path.to_string() } else { state.stand_in(PresetKind::Models, path) };
+    if presets.contains(PresetKind::Models, &id) {
+        let seed = seed(&options, state)?;
+        return finished(ModelPreset::load(presets, &id, template.as_deref(), weights, seed, &target)?, &options);
     }
-    let template = options.string("template")?;
-    let vlm = checkpoint::load(state.presets(), Path::new(path), template.as_deref(), &target(&options)?)?;
+    if weights != Weights::Stored {
+        return Err(error!(Option, "load: `weights` goes with a model preset, `{path}` is none")
+            .help("`presets(\"models\")` lists them"));
+    }
+    finished(checkpoint::open(presets, path, template.as_deref(), &target)?, &options)
+}
+
+/// `reference_quirks: true` asks as the released inference does.
+fn finished(mut vlm: Vlm, options: &Options) -> Result<VlmHandle> {
+    if options.bool("reference_quirks")?.unwrap_or(false) {
+        vlm.template = vlm.template.with_reference_quirks();
+    }
     Ok(VlmHandle(Arc::new(vlm)))
 }
 
@@ -114,7 +150,7 @@ pub(super) fn aspect(name: &str) -> Result<Aspect> {
 
 #[export_module]
 pub mod build {
-    /// Opens a vision encoder: a preset id, or a folder in Hugging Face layout.
+    /// Opens a vision encoder: a preset id, a folder in Hugging Face layout, or a hub id (`org/name`, `org/name@revision`).
     ///
     /// ```rhai
     /// let e = encoder("tiny-clip");
@@ -141,7 +177,8 @@ pub mod build {
         Ok(open_encoder(&State::of(&context)?, id, options)?)
     }
 
-    /// Opens an LLM: a preset id, or a folder in Hugging Face layout.
+    /// Opens an LLM: a preset id, a folder in Hugging Face layout, a GGUF file, which becomes f32, or a hub id (`org/name`,
+    /// `org/name@revision`).
     ///
     /// ```rhai
     /// let lm = llm("tiny-llama");
@@ -152,7 +189,10 @@ pub mod build {
         Ok(open_llm(&State::of(&context)?, id, Map::new())?)
     }
 
-    /// Opens an LLM with options: `weights` ("random", or "none": sizes and counts only), `seed`, `dtype`, `device`.
+    /// Opens an LLM with options: `weights` ("random", or "none": sizes and counts only), `seed`, `dtype`, `device`,
+    /// `quantize` ("q8_0", "q6_k", "q5_k", "q4_k", ...; "keep" leaves a GGUF file's blocks as they are): the weights of
+    /// its linear layers stay in blocks of a few bits, for the CPU and not for training. Rows that do not fit the 256
+    /// values of a k type get q8_0, others stay as they are; `storage` says what became of them.
     ///
     /// ```rhai
     /// let lm = llm("tiny-llama", #{ seed: 1 });
@@ -200,7 +240,8 @@ pub mod build {
         Ok(compose(&State::of(&context)?, encoder, projector, llm, Map::new())?)
     }
 
-    /// Joins parts with options: `seed` of the projector's start, `image` ("pad" or "square"), `template`.
+    /// Joins parts with options: `seed` of the projector's start, `image` ("pad" or "square"), `template`,
+    /// `reference_quirks` (ask as the released inference does: no generation header for Gemma).
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"), #{ seed: 1, image: "square" });
@@ -216,7 +257,30 @@ pub mod build {
         Ok(compose(&State::of(&context)?, encoder, projector, llm, options)?)
     }
 
-    /// Opens a whole model from a LLaVA-MORE checkpoint folder.
+    /// Joins the parts of a model preset (`presets("models")`), each with its own weights, and a new projector: where
+    /// stage 1 of a published row begins.
+    ///
+    /// ```rhai
+    /// print(vlm("tiny-llava"));
+    /// ```
+    #[rhai_fn(name = "vlm", return_raw)]
+    pub fn vlm_of_preset(context: NativeCallContext, id: &str) -> Fallible<VlmHandle> {
+        Ok(compose_preset(&State::of(&context)?, id, Map::new())?)
+    }
+
+    /// The same with options: `seed`, `template`, `weights` ("random", or "none": sizes and counts only), `dtype`, `device`,
+    /// `reference_quirks`.
+    ///
+    /// ```rhai
+    /// print(vlm("llava-more-phi-4-mini-clip", #{ weights: "none" }).params);
+    /// ```
+    #[rhai_fn(name = "vlm", return_raw)]
+    pub fn vlm_of_preset_with(context: NativeCallContext, id: &str, options: Map) -> Fallible<VlmHandle> {
+        Ok(compose_preset(&State::of(&context)?, id, options)?)
+    }
+
+    /// Opens a whole model: a preset id (`presets("models")`), a checkpoint folder of LLaVA-MORE or of transformers'
+    /// `LlavaForConditionalGeneration`, or its hub id.
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");
@@ -227,9 +291,12 @@ pub mod build {
         Ok(open_model(&State::of(&context)?, path, Map::new())?)
     }
 
-    /// Opens a whole model with options: `template` (instead of what the folder says), `dtype`, `device`.
+    /// Opens a whole model with options: `template` (instead of what the folder says), `dtype`, `device`, `quantize`
+    /// (as for `llm`), `reference_quirks` (ask as the released inference does); for a model preset also `weights` ("none":
+    /// sizes and counts only, "random") and `seed`.
     ///
     /// ```rhai
+    /// print(load("llava-more-llama-3.1-8b-siglip", #{ weights: "none" }));
     /// let m = load("tests/fixtures/training/checkpoint", #{ template: "plain" });
     /// ```
     #[rhai_fn(name = "load", return_raw)]

@@ -1,6 +1,6 @@
-//! Benchmarks and results.
+//! Benchmarks, and how a model's answers to them are scored.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rhai::plugin::*;
@@ -8,12 +8,12 @@ use rhai::{Array, Map, NativeCallContext};
 
 use super::Fallible;
 use crate::error::{Error, Result};
-use crate::eval::{Benchmark, Control, Results, Row, RunOptions};
+use crate::eval::{Benchmark, BenchmarkOptions, Control, Item, Results, Rules, RunOptions};
 use crate::preset::PresetKind;
 use crate::script::convert::{Options, shown};
-use crate::script::handles::{BenchmarkHandle, FigureHandle, ImageHandle, ResultsHandle, TableHandle, VlmHandle};
+use crate::script::handles::{BenchmarkHandle, FigureHandle, ImageHandle, ResultsHandle, VlmHandle};
 use crate::script::state::State;
-use crate::show::{Caption, Cell, Figure, Mark, Picture, Table, count, percent, seconds};
+use crate::show::{Caption, Figure, Mark, Picture};
 use crate::{bail, error, eval};
 
 /// Questions decoded together unless told otherwise.
@@ -21,15 +21,30 @@ const BATCH: usize = 64;
 const SMOKE_LIMIT: usize = 16;
 
 fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
-    let options = Options::new(map, "benchmark", &["limit"])?;
+    let known = ["data", "images", "limit", "rules", "reference_quirks"];
+    let options = Options::new(map, "benchmark", &known)?;
     let smoke = state.overrides().smoke.then_some(SMOKE_LIMIT);
     let limit = state.overrides().limit.or(smoke).or(options.count("limit")?);
-    let id = state.stand_in(PresetKind::Benchmarks, id);
-    Ok(BenchmarkHandle(Arc::new(Benchmark::open(state.presets(), &id, limit)?)))
+    let stand_in = state.stand_in(PresetKind::Benchmarks, id);
+    // A stand-in brings its own data.
+    let path = |key: &str| -> Result<Option<PathBuf>> {
+        Ok(options.string(key)?.filter(|_| stand_in == id).map(PathBuf::from))
+    };
+    let options = BenchmarkOptions {
+        data: path("data")?,
+        images: path("images")?,
+        limit,
+        rules: options
+            .string("rules")?
+            .filter(|_| stand_in == id)
+            .map_or(Ok(Rules::default()), |r| Rules::parse(&r))?,
+        reference_quirks: options.bool("reference_quirks")?.unwrap_or(false),
+    };
+    Ok(BenchmarkHandle(Arc::new(Benchmark::open(state.presets(), &stand_in, &options)?)))
 }
 
 fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Result<ResultsHandle> {
-    let options = Options::new(map, "run", &["batch", "image"])?;
+    let options = Options::new(map, "run", &["batch", "image", "out", "shard"])?;
     let control = match options.string("image")?.as_deref() {
         None => Control::Off,
         Some("gray") => Control::Gray,
@@ -38,10 +53,22 @@ fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Resu
     let options = RunOptions {
         batch: options.count("batch")?.unwrap_or(BATCH),
         control,
+        out: options.string("out")?.map(PathBuf::from),
+        shard: options.value("shard").map(|shard| part(&shard)).transpose()?,
         listeners: state.listeners().clone(),
         interrupt: state.interrupt().clone(),
     };
     Ok(ResultsHandle(Arc::new(eval::run(&m.0, &b.0, &options)?)))
+}
+
+/// `[k, n]`, k from 0.
+fn part(shard: &Dynamic) -> Result<(usize, usize)> {
+    let numbers = shard.clone().try_cast::<Array>().unwrap_or_default();
+    let numbers: Vec<usize> = numbers.iter().filter_map(|number| usize::try_from(number.as_int().ok()?).ok()).collect();
+    match numbers[..] {
+        [k, n] if k < n => Ok((k, n)),
+        _ => bail!(Option, "option `shard` is {}, expected `[k, n]`, part k of n, from 0", shown(shard)),
+    }
 }
 
 /// Outputs in item order, from an array, or a map from id to text.
@@ -54,59 +81,19 @@ fn outputs(b: &BenchmarkHandle, predictions: &Dynamic) -> Result<Vec<String>> {
     };
     let known: std::collections::BTreeSet<&str> = b.0.items.iter().map(|item| item.id.as_str()).collect();
     if let Some(id) = map.keys().find(|id| !known.contains(id.as_str())) {
+        let numbered = format!("{id}#0");
+        if known.contains(numbered.as_str()) {
+            return Err(error!(Data, "benchmark `{}` has several items `{id}`", b.0.id)
+                .help(format!("they are `{id}#0`, `{id}#1`, ... in file order")));
+        }
         bail!(Data, "benchmark `{}` has no item `{id}`", b.0.id);
     }
-    let text = |item: &crate::eval::Item| {
+    let text = |item: &Item| {
         map.get(item.id.as_str())
             .map(ToString::to_string)
             .ok_or_else(|| error!(Data, "there is no prediction for item `{}`", item.id))
     };
     b.0.items.iter().map(text).collect()
-}
-
-fn row_map(row: &Row) -> Map {
-    let mut map = Map::new();
-    for (key, value) in [
-        ("id", &row.id),
-        ("category", &row.category),
-        ("prompt", &row.prompt),
-        ("output", &row.output),
-        ("extracted", &row.extracted),
-        ("answer", &row.answer),
-    ] {
-        map.insert(key.into(), value.clone().into());
-    }
-    map.insert("score".into(), Dynamic::from_float(row.score));
-    map
-}
-
-/// The score with its interval, categories, and what trivial answerers reach.
-fn table_of(results: &Results) -> Table {
-    let fraction = |value: f64| Cell::of(percent(value), value);
-    let mut table = Table::new(format!("{} on {}", results.model, results.benchmark))
-        .column("answers by")
-        .number("questions")
-        .number("score")
-        .column("95 % interval");
-    let interval =
-        results.interval().map_or(String::new(), |(low, high)| format!("{} to {}", percent(low), percent(high)));
-    table.push([
-        Cell::from("the model").bold(),
-        results.rows.len().into(),
-        fraction(results.score()).bold(),
-        interval.into(),
-    ]);
-    for (category, (score, count)) in results.by_category() {
-        table.push([Cell::from(format!("  {category}")), count.into(), fraction(score), Cell::from("")]);
-    }
-    for (name, score) in &results.baselines {
-        table.push([Cell::from(format!("{name} baseline")), Cell::from(""), fraction(*score), Cell::from("")]);
-    }
-    if results.seconds > 0.0 {
-        let speed = results.rows.len() as f64 / results.seconds;
-        return table.note(format!("{}, {} questions/s", seconds(results.seconds), count(speed as usize)));
-    }
-    table
 }
 
 fn gallery_of(b: &BenchmarkHandle, results: &ResultsHandle, n: i64) -> Result<Figure> {
@@ -116,15 +103,32 @@ fn gallery_of(b: &BenchmarkHandle, results: &ResultsHandle, n: i64) -> Result<Fi
     let chosen: Vec<usize> = (0..n).map(|i| i * rows.len() / n).collect();
     let (mut pictures, mut captions) = (Vec::new(), Vec::new());
     for index in chosen {
-        let (item, row) = (b.0.item(index)?, &rows[index]);
-        let Some(source) = &item.image else { continue };
+        let row = &rows[index];
+        let item = b.0.items.iter().find(|item| item.id == row.id);
+        let Some(source) = item.and_then(|item| item.images.first()) else { continue };
         let image = source.open()?;
         pictures.push(Picture::new(image.width, image.height, image.pixels.to_vec())?);
         let mark = if row.score >= 1.0 { Mark::Right } else { Mark::Wrong };
-        let gold = if row.score >= 1.0 { String::new() } else { format!(" (it is {})", row.answer) };
+        let gold = if row.score >= 1.0 { String::new() } else { format!(" (it is {})", row.gold.answer) };
         captions.push(Caption { text: format!("{}\n{}{gold}", row.prompt, row.output), mark });
     }
     Figure::gallery(&pictures, &captions, &format!("{}: {}", results.0.benchmark, results.0.model))
+}
+
+/// A question as scripts see it; a picture is opened when its pixels are asked for.
+fn item_map(item: &Item, max_new_tokens: usize) -> Map {
+    let images: Array = item.images.iter().map(|source| Dynamic::from(ImageHandle::of_source(source))).collect();
+    let mut map = Map::new();
+    for (key, value) in
+        [("id", &item.id), ("group", &item.group), ("prompt", &item.prompt), ("category", &item.category)]
+    {
+        map.insert(key.into(), value.clone().into());
+    }
+    map.insert("answer".into(), super::results::answers(&item.gold.answer));
+    map.insert("image".into(), images.first().cloned().unwrap_or(Dynamic::UNIT));
+    map.insert("images".into(), images.into());
+    map.insert("max_new_tokens".into(), Dynamic::from_int(max_new_tokens as i64));
+    map
 }
 
 #[export_module]
@@ -140,10 +144,14 @@ pub mod evaluation {
         Ok(open(&State::of(&context)?, id, Map::new())?)
     }
 
-    /// Opens a benchmark with options: `limit` (the first n questions).
+    /// Opens a benchmark with options: `data` (a parquet or JSON-lines file or a folder of them, in the published schema),
+    /// `images` (a second table of pictures, as GQA has one), `limit` (the first n questions), `rules` (how outputs are
+    /// read: `"reference"`, `"strict"`, `"lmms-eval"`, `"llava"`, `"vlmevalkit"`), `reference_quirks`.
     ///
     /// ```rhai
     /// print(benchmark("tiny-vqa", #{ limit: 100 }).len);
+    /// let b = benchmark("pope", #{ data: "tests/fixtures/prompts/parquet/pope.parquet", rules: "llava" });
+    /// print(b[0].prompt);
     /// ```
     #[rhai_fn(name = "benchmark", return_raw)]
     pub fn benchmark_with(context: NativeCallContext, id: &str, options: Map) -> Fallible<BenchmarkHandle> {
@@ -156,19 +164,27 @@ pub mod evaluation {
         b.0.items.len() as i64
     }
 
-    /// An item: `#{ id, image, prompt, answer, category, max_new_tokens }`.
+    /// Rows of the data that could not be used, each with its reason.
+    ///
+    /// ```rhai
+    /// print(benchmark("gqa", #{ data: "tests/fixtures/prompts/data/gqa.jsonl" }).left_out.len());
+    /// ```
+    #[rhai_fn(get = "left_out", pure)]
+    pub fn left_out(b: &mut BenchmarkHandle) -> Array {
+        b.0.left_out.iter().map(|error| error.message().into()).collect()
+    }
+
+    /// A question: `id, group, image, images, prompt, answer, category, max_new_tokens`. The picture is opened when asked for.
+    ///
+    /// ```rhai
+    /// let q = benchmark("tiny-seed")[0];
+    /// print(`${q.prompt} ${q.answer}`);
+    /// show(q.image);
+    /// ```
     #[rhai_fn(index_get, return_raw, pure)]
     pub fn at(b: &mut BenchmarkHandle, index: i64) -> Fallible<Map> {
         let item = b.0.item(usize::try_from(index).unwrap_or(usize::MAX))?;
-        let mut map = Map::new();
-        map.insert("id".into(), item.id.clone().into());
-        let image = item.image.as_ref().map(|image| image.open()).transpose()?;
-        map.insert("image".into(), image.map_or(Dynamic::UNIT, |image| Dynamic::from(ImageHandle::new(image))));
-        map.insert("prompt".into(), item.prompt.clone().into());
-        map.insert("answer".into(), item.answer.clone().into());
-        map.insert("category".into(), item.category.clone().into());
-        map.insert("max_new_tokens".into(), Dynamic::from_int(b.0.max_new_tokens as i64));
-        Ok(map)
+        Ok(item_map(item, b.0.max_new_tokens))
     }
 
     /// Asks a model every question, greedily.
@@ -183,12 +199,15 @@ pub mod evaluation {
         Ok(run_with(&State::of(&context)?, &b, &m, Map::new())?)
     }
 
-    /// The same with `batch` (questions decoded together) and `image: "gray"` (a gray picture for every question: what
-    /// is left of the score did not need the pictures).
+    /// The same with `batch` (questions decoded together), `image: "gray"` (a gray picture for every question: what is
+    /// left of the score did not need the pictures), `out` (a results file that grows as questions are answered; a run that was
+    /// stopped goes on from it), `shard: [k, n]` (part k of n, from 0; `results` opens the parts as one).
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
-    /// print(benchmark("tiny-vqa", #{ limit: 20 }).run(m, #{ batch: 8, image: "gray" }).score);
+    /// let b = benchmark("tiny-vqa", #{ limit: 20 });
+    /// print(b.run(m, #{ batch: 8, image: "gray" }).score);
+    /// print(b.run(m, #{ out: "target/example-run.jsonl", shard: [0, 2] }).rows.len());
     /// ```
     #[rhai_fn(name = "run", return_raw)]
     pub fn run_options(
@@ -212,58 +231,20 @@ pub mod evaluation {
         Ok(ResultsHandle(Arc::new(Results::score_outputs(&b.0, "predictions", &outputs, 0.0)?)))
     }
 
-    /// Opens a file that `res.save` wrote.
-    #[rhai_fn(name = "results", return_raw)]
-    pub fn results(path: &str) -> Fallible<ResultsHandle> {
-        Ok(ResultsHandle(Arc::new(Results::open(Path::new(path))?)))
-    }
-
-    /// The headline score, a fraction from 0 to 1.
-    #[rhai_fn(get = "score", pure)]
-    pub fn score(res: &mut ResultsHandle) -> f64 {
-        res.0.score()
-    }
-
-    /// Every metric: the scorer's own, and `by_category`.
-    #[rhai_fn(get = "metrics", pure)]
-    pub fn metrics(res: &mut ResultsHandle) -> Map {
-        let mut map = Map::new();
-        map.insert("exact_match".into(), Dynamic::from_float(res.0.score()));
-        let categories = res
-            .0
-            .by_category()
-            .into_iter()
-            .map(|(name, (score, _))| (name.as_str().into(), Dynamic::from_float(score)));
-        map.insert("by_category".into(), Dynamic::from_map(categories.collect()));
-        map
-    }
-
-    /// A map per question: `id, category, prompt, output, extracted, answer, score`.
-    #[rhai_fn(get = "rows", pure)]
-    pub fn rows(res: &mut ResultsHandle) -> Array {
-        res.0.rows.iter().map(|row| Dynamic::from_map(row_map(row))).collect()
-    }
-
-    /// How the answer to question i was scored: output, extraction, comparison, score.
+    /// The smallest true difference between two models that this benchmark's number of questions shows in 80 % of the
+    /// cases, when the models disagree on this share of the questions.
     ///
     /// ```rhai
-    /// print(benchmark("tiny-vqa", #{ limit: 2 }).score(["yes", "no"]).why(0));
+    /// print(benchmark("tiny-seed").detectable(0.2));
     /// ```
-    #[rhai_fn(name = "why", return_raw)]
-    pub fn why(res: ResultsHandle, index: i64) -> Fallible<String> {
-        Ok(res.0.why(usize::try_from(index).unwrap_or(usize::MAX))?)
-    }
-
-    /// The n rows with the lowest score.
-    #[rhai_fn(name = "worst")]
-    pub fn worst(res: ResultsHandle, n: i64) -> Array {
-        res.0.worst(n.max(0) as usize).into_iter().map(|i| Dynamic::from_map(row_map(&res.0.rows[i]))).collect()
-    }
-
-    /// Score with its interval, categories and baselines.
-    #[rhai_fn(name = "table")]
-    pub fn table(res: ResultsHandle) -> TableHandle {
-        TableHandle(table_of(&res.0))
+    #[rhai_fn(name = "detectable", return_raw)]
+    pub fn detectable(b: BenchmarkHandle, disagreement: Dynamic) -> Fallible<f64> {
+        let share = crate::script::convert::number(&disagreement).filter(|share| (0.0..=1.0).contains(share));
+        let Some(share) = share else {
+            return Err(error!(Option, "the disagreement is {}, expected 0 to 1", shown(&disagreement)).into());
+        };
+        let groups: std::collections::BTreeSet<&str> = b.0.items.iter().map(|item| item.group.as_str()).collect();
+        Ok(eval::stats::detectable_between(groups.len(), share))
     }
 
     /// Pictures of n questions spread over the benchmark, with the model's answers marked right or wrong.
@@ -275,16 +256,5 @@ pub mod evaluation {
     #[rhai_fn(name = "gallery", return_raw)]
     pub fn gallery(b: BenchmarkHandle, res: ResultsHandle, n: i64) -> Fallible<FigureHandle> {
         Ok(FigureHandle(gallery_of(&b, &res, n)?))
-    }
-
-    /// Writes one JSON line per question.
-    ///
-    /// ```rhai
-    /// benchmark("tiny-vqa", #{ limit: 2 }).score(["yes", "no"]).save("target/example-results.jsonl");
-    /// print(results("target/example-results.jsonl").score);
-    /// ```
-    #[rhai_fn(name = "save", return_raw)]
-    pub fn save(res: ResultsHandle, path: &str) -> Fallible<()> {
-        Ok(res.0.save(Path::new(path))?)
     }
 }

@@ -186,7 +186,7 @@ pub(super) fn lengths_of(d: &Dataset, m: Option<&Vlm>, walk: &Walk) -> Result<Ar
     };
     let look = |_: usize, sample: Result<Sample>| {
         let sample = sample?;
-        let rendered = m.tokenizer().and_then(|tokenizer| m.template.render(tokenizer, &sample.turns));
+        let rendered = m.template.render(m.tokenizer()?, &sample.turns);
         let rendered = rendered.map_err(|error| error.context(format!("sample `{}`", sample.id)))?;
         Ok(m.positions(&rendered) as i64)
     };

@@ -6,33 +6,22 @@ use rhai::plugin::*;
 use rhai::{Array, Map, NativeCallContext};
 
 use super::Fallible;
+use super::sampling::{KEYS, Listener, sampling};
 use crate::error::Result;
 use crate::nn::packing::Packing;
 use crate::script::convert::{Options, ids};
 use crate::script::handles::{LlmHandle, TensorHandle, TokenizerHandle, dtype_name};
 use crate::script::state::State;
-use crate::vlm::generate::{Sampling, complete};
+use crate::vlm::generate::complete;
 use crate::{bail, device};
 
-/// `max_new_tokens`, `temperature`, `top_p`, `seed` of an option map.
-pub(super) fn sampling(options: &Options, state: &State) -> Result<Sampling> {
-    let standard = Sampling::default();
-    let sampling = Sampling {
-        max_new_tokens: options.count("max_new_tokens")?.unwrap_or(standard.max_new_tokens),
-        temperature: options.float("temperature")?.unwrap_or(standard.temperature),
-        top_p: options.float("top_p")?.unwrap_or(standard.top_p),
-        seed: options.count("seed")?.map_or_else(|| state.seed(), |seed| seed as u64),
-    };
-    if sampling.max_new_tokens == 0 {
-        bail!(Option, "option `max_new_tokens` is 0, it must be above 0");
-    }
-    if !sampling.temperature.is_finite() || sampling.temperature < 0.0 {
-        bail!(Option, "option `temperature` is {}, it must not be below 0", sampling.temperature);
-    }
-    if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
-        bail!(Option, "option `top_p` is {}, it must be above 0 and at most 1", sampling.top_p);
-    }
-    Ok(sampling)
+fn generate_text(context: &NativeCallContext, llm: &LlmHandle, text: &str, options: Map) -> Fallible<String> {
+    let options = Options::new(options, "generate", &KEYS)?;
+    let state = State::of(context)?;
+    let mut listener = Listener::new(context, &state, &options)?;
+    let text = complete(&llm.0, text, &sampling(&options, &state)?, &mut |piece| listener.hear(piece))?;
+    listener.end()?;
+    Ok(text)
 }
 
 fn logits_of(llm: &LlmHandle, array: &Array) -> Result<TensorHandle> {
@@ -90,6 +79,16 @@ pub mod llm {
         lm.0.params.count() as i64
     }
 
+    /// Bytes of its weights by the type they are stored in.
+    ///
+    /// ```rhai
+    /// print(llm("tiny-llama", #{ quantize: "q8_0" }).storage);
+    /// ```
+    #[rhai_fn(get = "storage", pure)]
+    pub fn storage(lm: &mut LlmHandle) -> Map {
+        lm.0.storage().into_iter().map(|(name, bytes)| (name.into(), Dynamic::from_int(bytes as i64))).collect()
+    }
+
     /// Its tokenizer.
     ///
     /// ```rhai
@@ -136,19 +135,17 @@ pub mod llm {
     /// ```
     #[rhai_fn(name = "generate", return_raw)]
     pub fn generate(context: NativeCallContext, lm: LlmHandle, text: &str) -> Fallible<String> {
-        let sampling = sampling(&Options::new(Map::new(), "generate", &[])?, &State::of(&context)?)?;
-        Ok(complete(&lm.0, text, &sampling)?)
+        generate_text(&context, &lm, text, Map::new())
     }
 
-    /// The same with `max_new_tokens`, `temperature` (0 is greedy), `top_p`, `seed`.
+    /// The same with `max_new_tokens` (128), `temperature` (0 is greedy), `top_k`, `top_p`, `seed`, `stream` (as in
+    /// `ask`).
     ///
     /// ```rhai
-    /// print(llm("tiny-llama").generate("a red", #{ max_new_tokens: 4, temperature: 1, seed: 3 }));
+    /// print(llm("tiny-llama").generate("a red", #{ max_new_tokens: 4, temperature: 1, top_k: 5, seed: 3 }));
     /// ```
     #[rhai_fn(name = "generate", return_raw)]
     pub fn generate_with(context: NativeCallContext, lm: LlmHandle, text: &str, options: Map) -> Fallible<String> {
-        let keys = ["max_new_tokens", "temperature", "top_p", "seed"];
-        let sampling = sampling(&Options::new(options, "generate", &keys)?, &State::of(&context)?)?;
-        Ok(complete(&lm.0, text, &sampling)?)
+        generate_text(&context, &lm, text, options)
     }
 }

@@ -2,6 +2,7 @@
 //! Getters take `&mut` because Rhai hands properties over that way; everything else takes handles by value, so that
 //! a closure may capture its own receiver.
 
+mod ask;
 mod build;
 mod data;
 mod encoder;
@@ -12,7 +13,9 @@ mod llm;
 mod look;
 mod model;
 mod plan;
+mod results;
 mod run;
+mod sampling;
 mod session;
 mod tensor;
 mod text;
@@ -33,12 +36,14 @@ pub(super) fn register(engine: &mut Engine) {
         exported_module!(llm::llm),
         exported_module!(text::text),
         exported_module!(model::model),
+        exported_module!(ask::ask),
         exported_module!(data::data),
         exported_module!(inspect::inspect),
         exported_module!(train::train),
         exported_module!(plan::planning),
         exported_module!(run::runs),
         exported_module!(eval::evaluation),
+        exported_module!(results::results),
         exported_module!(look::look),
         exported_module!(tensor::tensor),
         exported_module!(session::session),

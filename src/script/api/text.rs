@@ -26,7 +26,7 @@ fn open(state: &State, id: &str) -> Result<TokenizerHandle> {
     if Path::new(id).exists() {
         return Ok(TokenizerHandle(Tokenizer::open(Path::new(id))?));
     }
-    if id.contains('/') {
+    if id.contains('/') && !crate::hub::is_id(id) {
         bail!(Missing, "no file or folder `{id}`");
     }
     Ok(TokenizerHandle(crate::vlm::Llm::tokenizer_of(state.presets(), id)?))
@@ -34,7 +34,8 @@ fn open(state: &State, id: &str) -> Result<TokenizerHandle> {
 
 #[export_module]
 pub mod text {
-    /// Opens a tokenizer: a `tokenizer.json`, a folder that holds one, or an LLM's preset id.
+    /// Opens a tokenizer: a `tokenizer.json`, a `tokenizer.model` (SentencePiece, or tiktoken as Llama-3 has it), a GGUF
+    /// file, a folder that holds one of the first two, or an LLM's preset or hub id.
     ///
     /// ```rhai
     /// let t = tokenizer("tiny-llama");

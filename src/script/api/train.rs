@@ -170,15 +170,20 @@ pub mod train {
 
     /// Makes a trainer: a model, a data set, and options (a recipe's stage, or a map).
     ///
-    /// `train` maps parts to learning rates; every other option has a default: `batch` 32, `micro_batch` (the batch),
-    /// `epochs` 1 or `steps`, `schedule` "cosine", `warmup_ratio` 0.03, `weight_decay` 0, `betas` [0.9, 0.999], `eps` 1e-8,
-    /// `clip` 0 (never), `seed`, `max_length` (the context, at most 4096), `image` and `template` (the model's), `loss`
-    /// "token" or "micro_batch", `order` "shuffle" or "sequential", `group_by_modality` false, `dtype`,
-    /// `save_every_steps`, `save_every_minutes`, `keep` 2, `out`.
+    /// `train` names the parts that learn with their rates; the others are frozen. What has a default can be left out:
+    /// `batch` 32, `micro_batch` the batch, `epochs` 1 or `steps`, `schedule` "cosine" ("linear", "constant"), `warmup_ratio`
+    /// 0.03, `weight_decay` 0, `betas` [0.9, 0.999], `eps` 1e-8, `clip` 0 (none), `seed` 0, `max_length` the context up to 4096,
+    /// `image` and `template` the model's, `loss` "token" ("micro_batch"), `order` "shuffle" ("sequential"),
+    /// `group_by_modality` false, `dtype` the model's, `save_every_steps`, `save_every_minutes`, `keep` 2, `out`, `name`.
     ///
-    /// Of memory: `moments` "f32" or "8bit" (a quarter); `masters` true, f32 copies of bf16 weights that are trained;
-    /// `features` "memory", "disk" (shared by runs) or "off", and `features_bytes`, how many of them are kept.
-    /// `spike` 3.0 tells of losses three times the median before them, with the samples; 0 never.
+    /// Four options save memory. `moments: "8bit"` holds AdamW's moments in a quarter of the bytes; `features: "disk"` keeps
+    /// those of a frozen encoder in a file that runs share, "off" nowhere, and `features_bytes` limits them; weights of a bf16
+    /// model that are trained have f32 copies unless `masters` is false. `spike: 3.0` tells of losses three times the median
+    /// before them, with the samples.
+    /// `checkpointing: true` keeps only what enters each block of the LLM and computes the rest a
+    /// second time in the backward: the same gradients for about a third more time. `lora: #{ r: 16, alpha: 32, dropout:
+    /// 0.05, targets: "all-linear" }` (these are its defaults) trains matrices of rank `r` beside the linear layers of the
+    /// LLM, at the rate of `llm`, and leaves its weights alone; `targets` may list layers, as in `["q_proj", "v_proj"]`.
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));

@@ -1,0 +1,176 @@
+//! Comparison: results side by side, benchmark by benchmark. The first result of a benchmark is what the others are compared
+//! with, question by question; p values are corrected for their number (Holm).
+
+use super::published::PublishedModel;
+use super::results::Results;
+use super::scorers::Rules;
+use super::stats::{Paired, detectable, holm, mcnemar, paired};
+use crate::bail;
+use crate::error::{Context, Result};
+use crate::show::{Cell, Table, percent};
+
+/// One result beside the first of its benchmark.
+#[derive(Clone, Debug)]
+pub struct Compared<'a> {
+    pub results: &'a Results,
+    /// The difference from the first result of the benchmark; `None` for that one itself.
+    pub paired: Option<Paired>,
+    /// p after Holm's correction over all comparisons.
+    pub p: Option<f64>,
+    /// Whether its score is the highest of its benchmark, among several.
+    pub best: bool,
+}
+
+/// Pairs results of the same benchmarks.
+///
+/// # Errors
+/// `Data` when two results of a benchmark are not about the same questions or were scored by other rules.
+pub fn compare<'a>(all: &[&'a Results]) -> Result<Vec<Compared<'a>>> {
+    let mut compared: Vec<Compared> = Vec::new();
+    let mut benchmarks: Vec<&str> = all.iter().map(|results| results.benchmark.as_str()).collect();
+    benchmarks.sort_by_key(|id| all.iter().position(|results| results.benchmark == **id));
+    benchmarks.dedup();
+    for benchmark in benchmarks {
+        let of: Vec<&Results> = all.iter().copied().filter(|results| results.benchmark == benchmark).collect();
+        let highest = of.iter().map(|results| results.score()).fold(f64::NEG_INFINITY, f64::max);
+        for (number, results) in of.iter().enumerate() {
+            let paired = match number {
+                0 => None,
+                _ => Some(pair(of[0], results).context(|| format!("benchmark `{benchmark}`"))?),
+            };
+            let best = of.len() > 1 && results.score() == highest;
+            compared.push(Compared { results, paired, p: None, best });
+        }
+    }
+    let raw: Vec<f64> = compared.iter().filter_map(|one| one.paired.as_ref()).map(|paired| paired.p).collect();
+    let mut corrected = holm(&raw).into_iter();
+    for one in compared.iter_mut().filter(|one| one.paired.is_some()) {
+        one.p = corrected.next();
+    }
+    Ok(compared)
+}
+
+fn pair(first: &Results, second: &Results) -> Result<Paired> {
+    if first.scorer != second.scorer || first.rules != second.rules {
+        bail!(
+            Data,
+            "`{}` was scored by {} with rules {}, `{}` by {} with rules {}",
+            first.model,
+            first.scorer.version(),
+            first.rules.name(),
+            second.model,
+            second.scorer.version(),
+            second.rules.name()
+        );
+    }
+    let mut ids = [first, second].map(|results| results.rows.iter().map(|row| &row.id).collect::<Vec<_>>());
+    ids.iter_mut().for_each(|ids| ids.sort_unstable());
+    if ids[0] != ids[1] {
+        let only = |a: &[&String], b: &[&String]| a.iter().filter(|id| b.binary_search(id).is_err()).count();
+        let (a, b) = (only(&ids[0], &ids[1]), only(&ids[1], &ids[0]));
+        bail!(Data, "the questions are not the same: {a} only in `{}`, {b} only in `{}`", first.model, second.model);
+    }
+    let (first, second) = (first.groups(), second.groups());
+    let mut paired = paired(&first, &second)?;
+    // Where every question is a group of its own, the exact test of the discordant pairs says the same and is exact.
+    if let Some((a, b)) = super::stats::discordant(&first, &second) {
+        paired.p = mcnemar(a, b);
+    }
+    Ok(paired)
+}
+
+/// A score as people read it: percent, or points.
+pub fn shown(results: &Results, value: f64) -> String {
+    match results.scorer.metric().is_points() {
+        _ if value.is_nan() => "no score".to_string(),
+        true => format!("{value:.1}"),
+        false => percent(value),
+    }
+}
+
+/// The same for an interval or a difference, with its sign.
+fn signed(results: &Results, value: f64) -> String {
+    let sign = if value > 0.0 { "+" } else { "" };
+    format!("{sign}{}", shown(results, value))
+}
+
+/// The comparison as a table, with the published numbers of a model where asked for.
+pub fn table(compared: &[Compared], published: Option<&PublishedModel>) -> Table {
+    let mut table = Table::new("comparison")
+        .column("benchmark")
+        .column("answers by")
+        .number("questions")
+        .number("score")
+        .column("95 % interval")
+        .number("difference")
+        .column("95 % interval of it")
+        .number("p (Holm)");
+    if let Some(model) = published {
+        table = table.number(format!("published: {}", model.name));
+    }
+    for one in compared {
+        let (results, score) = (one.results, one.results.score());
+        let interval = results.interval().map_or(String::new(), |interval| {
+            format!("{} to {}", shown(results, interval.low), shown(results, interval.high))
+        });
+        let mut cells = vec![
+            Cell::from(results.benchmark.as_str()),
+            Cell::from(results.model.as_str()).bold_if(one.best),
+            results.rows.len().into(),
+            Cell::of(shown(results, score), score).bold_if(one.best),
+            interval.into(),
+        ];
+        match &one.paired {
+            None => cells.extend([Cell::from(""), Cell::from(""), Cell::from("")]),
+            Some(paired) => {
+                let interval = paired.interval.map_or(String::new(), |interval| {
+                    format!("{} to {}", signed(results, interval.low), signed(results, interval.high))
+                });
+                let p = one.p.unwrap_or(1.0);
+                cells.push(Cell::of(signed(results, paired.difference), paired.difference));
+                cells.push(interval.into());
+                cells.push(Cell::of(if p < 0.001 { "< 0.001".to_string() } else { format!("{p:.3}") }, p));
+            }
+        }
+        if let Some(model) = published {
+            let headline = model.headline(&results.benchmark);
+            cells.push(headline.map_or(Cell::from(""), |value| Cell::of(shown(results, value), value)));
+        }
+        table.push(cells);
+    }
+    match note(compared) {
+        Some(note) => table.note(note),
+        None => table,
+    }
+}
+
+/// What the comparisons could have found.
+fn note(compared: &[Compared]) -> Option<String> {
+    let found = compared.iter().filter_map(|one| Some((one.results, one.paired.as_ref()?)));
+    let found: Vec<String> = found
+        .filter(|(_, paired)| paired.error > 0.0)
+        .map(|(results, paired)| format!("{} {}", results.benchmark, shown(results, detectable(paired.error))))
+        .collect();
+    (!found.is_empty()).then(|| format!("smallest difference found in 80 % of cases: {}", found.join(", ")))
+}
+
+/// What changed when outputs were scored by other rules.
+pub fn rescored(before: &Results, after: &Results) -> Table {
+    let (old, new): (Rules, Rules) = (before.rules, after.rules);
+    let mut table = Table::new(format!("{}, scored again", before.benchmark))
+        .column("metric")
+        .number(old.name())
+        .number(new.name())
+        .number("difference");
+    let (old, new) = (before.metrics(), after.metrics());
+    for (name, value) in &new {
+        let (Some(value), Some(was)) = (value.as_f64(), old.get(name).and_then(serde_json::Value::as_f64)) else {
+            continue;
+        };
+        table.push([Cell::from(name.as_str()), was.into(), value.into(), (value - was).into()]);
+    }
+    let rows = || before.rows.iter().zip(&after.rows);
+    let gained = rows().filter(|(before, after)| after.score > before.score).count();
+    let lost = rows().filter(|(before, after)| after.score < before.score).count();
+    table.note(format!("{gained} of {} rows score higher, {lost} lower", before.rows.len()))
+}

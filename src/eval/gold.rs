@@ -1,0 +1,63 @@
+//! What a question is compared with: gold answers, choices, the kind of question. It is stored with every result, so
+//! that a result file explains and re-scores itself.
+
+use serde::{Deserialize, Serialize};
+
+/// A lettered choice.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Choice {
+    pub letter: char,
+    pub text: String,
+}
+
+/// One answer, or several that count alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Answers {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// What is known about the right answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Gold {
+    pub answer: Answers,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Choice>,
+    /// MMMU asks some questions without choices.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
+}
+
+impl Answers {
+    /// All of them.
+    pub fn all(&self) -> &[String] {
+        match self {
+            Answers::One(answer) => std::slice::from_ref(answer),
+            Answers::Several(answers) => answers,
+        }
+    }
+
+    /// The first one; nothing when there is none.
+    pub fn first(&self) -> &str {
+        self.all().first().map_or("", String::as_str)
+    }
+}
+
+impl std::fmt::Display for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.all().join(" | "))
+    }
+}
+
+impl Gold {
+    /// One right answer and nothing else.
+    pub fn new(answer: impl Into<String>) -> Self {
+        Gold { answer: Answers::One(answer.into()), choices: Vec::new(), open: false }
+    }
+}
+
+/// Choices under the letters A, B, ...; an absent one leaves its letter out.
+pub(super) fn lettered(texts: impl IntoIterator<Item = Option<String>>) -> Vec<Choice> {
+    ('A'..='Z').zip(texts).filter_map(|(letter, text)| Some(Choice { letter, text: text? })).collect()
+}

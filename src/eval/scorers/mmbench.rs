@@ -1,0 +1,50 @@
+//! MMBench: a letter that stands alone or in a usual pair of marks, else the only choice whose text is contained.
+//! Source: LLaVA-MORE 2460d39, `mmbench/mmbench_evals.py`, its deterministic part (`can_infer`).
+
+use super::letters;
+use super::{Gold, Rules, Verdict};
+use crate::eval::python::words;
+
+const MARKS: [(&str, &str); 12] = [
+    ("", "."),
+    ("", ","),
+    ("", ":"),
+    ("", ")"),
+    ("", ")."),
+    ("(", ")"),
+    ("(", ")."),
+    (":", ""),
+    (":", ","),
+    (":", "."),
+    (":", ")"),
+    (":", ")."),
+];
+
+/// 1 for the right letter.
+pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
+    let letter = match rules {
+        Rules::VlmEvalKit => letters::vlmevalkit(output, &gold.choices),
+        _ => by_letter(output).or_else(|| by_text(output, gold)),
+    };
+    Verdict::letter(letter, gold.answer.first(), "reads")
+}
+
+/// Letters A to E, whatever choices there are.
+fn by_letter(output: &str) -> Option<char> {
+    let words: Vec<&str> = words(output).collect();
+    let alone = |before: &str, after: &str| {
+        let is_there = |letter: &char| words.contains(&format!("{before}{letter}{after}").as_str());
+        let mut found = ('A'..='E').filter(is_there);
+        let first = found.next()?;
+        found.next().is_none().then_some(first)
+    };
+    // A lone "A" in a longer answer may be the article.
+    let letter = alone("", "").filter(|letter| !(*letter == 'A' && words.len() > 3));
+    letter.or_else(|| MARKS.iter().find_map(|(before, after)| alone(before, after)))
+}
+
+/// The reference looks at the choices A to D.
+fn by_text(output: &str, gold: &Gold) -> Option<char> {
+    let choices: Vec<_> = gold.choices.iter().filter(|choice| choice.letter < 'E').cloned().collect();
+    letters::only_text(output, &choices)
+}

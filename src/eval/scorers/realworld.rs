@@ -1,0 +1,100 @@
+//! RealWorldQA: a letter in any of many forms where the answer is one, else equal texts. Source: lmms-eval 0.7.3,
+//! `realworldqa/utils.py` and `_task_utils/mcq_extract.py`.
+
+use super::letters;
+use super::{Gold, Rules, Verdict};
+use crate::eval::gold::Choice;
+use crate::eval::python::strip;
+
+const LETTERS: [char; 4] = ['A', 'B', 'C', 'D'];
+
+/// English phrases of the original's list; a longer one that ends in another adds nothing.
+const PHRASES: [&str; 9] = [
+    "answer is",
+    "option is",
+    "choice is",
+    "i choose",
+    "i select",
+    "i pick",
+    "\u{7b54}\u{6848}\u{662f}",
+    "\u{7b54}\u{6848}\u{4e3a}",
+    "\u{9009}",
+];
+
+/// 1 for the right letter or the same text.
+pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
+    let answer = strip(gold.answer.first());
+    let upper = answer.to_uppercase();
+    if LETTERS.iter().any(|letter| upper.chars().eq([*letter])) {
+        let choices = LETTERS.map(|letter| Choice { letter, text: "\u{0}".to_string() });
+        let letter = match rules {
+            Rules::VlmEvalKit => letters::vlmevalkit(output, &choices),
+            _ => read(output),
+        };
+        return Verdict::letter(letter, &upper, "reads");
+    }
+    let output = output.to_lowercase();
+    Verdict::equal(strip(&output).trim_end_matches('.').to_string(), &answer.to_lowercase(), "lower-cased")
+}
+
+/// Of all places where a letter stands in one of the forms, the surest form; of equals the last.
+fn read(output: &str) -> Option<char> {
+    let mut text = strip(output);
+    for mark in [',', '.', '!', '?', ';', ':', '\'', '"'] {
+        text = text.trim_matches(mark);
+    }
+    let stripped = strip(text);
+    let text = format!(" {text} ");
+    let lower = text.to_lowercase();
+    let mut found: Vec<(u32, usize, char)> = Vec::new();
+    for letter in LETTERS {
+        let mut form = |sureness: u32, form: String| {
+            found.extend(text.rfind(&form).map(|at| (sureness, at, letter)));
+        };
+        form(6, format!("({letter})"));
+        form(5, format!("{letter}."));
+        form(4, format!("{letter}:"));
+        form(3, format!("{letter})"));
+        form(2, format!("{letter} "));
+        let after = |phrase: &&str| lower.find(*phrase).map(|at| at + phrase.len());
+        for start in PHRASES.iter().filter_map(after) {
+            // Lower-casing may move positions in rare scripts; then nothing is read there.
+            let place = text.get(start..).and_then(|rest| rest.find(letter));
+            found.extend(place.map(|at| (7, start + at, letter)));
+        }
+        let mut ends = stripped.chars();
+        if ends.next() == Some(letter) && !ends.next().is_some_and(char::is_alphabetic) {
+            found.push((10, 0, letter));
+        }
+        let mut ends = stripped.chars().rev();
+        if ends.next() == Some(letter) && !ends.next().is_some_and(char::is_alphabetic) {
+            found.push((9, text.len(), letter));
+        }
+    }
+    if found.is_empty() {
+        found = LETTERS.iter().filter_map(|letter| Some((0, text.rfind(*letter)?, *letter))).collect();
+    }
+    // The first of equals, as a stable sort leaves it.
+    found.into_iter().rev().max_by_key(|(sureness, at, _)| (*sureness, *at)).map(|(_, _, letter)| letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Expected values were printed by lmms-eval 0.7.3.
+    #[test]
+    fn letters_in_many_forms() {
+        let cases = [
+            ("B", Some('B')),
+            ("The answer is (C).", Some('C')),
+            ("A or B? I choose D", Some('A')),
+            ("C. the left one, not (A)", Some('C')),
+            ("none", None),
+            ("xAy", Some('A')),
+        ];
+        for (output, expected) in cases {
+            assert_eq!(read(output), expected, "{output}");
+        }
+    }
+}

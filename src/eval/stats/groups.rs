@@ -1,0 +1,127 @@
+//! Sufficient statistics: per group a few sums, and the function that turns their totals into a metric.
+
+/// What totals become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// `[score, questions]`: a mean.
+    Ratio,
+    /// `[true positives, false positives, false negatives]`.
+    F1,
+    /// For each of the categories `[points, images]`: the sum over categories of points per image.
+    Points(usize),
+}
+
+/// The groups of one result: images, or questions where images are not shared.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    pub finish: Finish,
+    /// Names, sorted; two results with the same names can be paired.
+    pub names: Vec<String>,
+    /// `width` sums per group.
+    pub sums: Vec<f64>,
+    /// Sampling keeps the number of groups of each stratum: the categories of MME. 0 where there is one stratum.
+    pub strata: Vec<u32>,
+    /// Largest value the metric can have.
+    pub scale: f64,
+}
+
+impl Finish {
+    /// Sums per group.
+    pub fn width(self) -> usize {
+        match self {
+            Finish::Ratio => 2,
+            Finish::F1 => 3,
+            Finish::Points(categories) => 2 * categories,
+        }
+    }
+
+    /// The metric; 0 where there is nothing to divide by.
+    pub fn value(self, totals: &[f64]) -> f64 {
+        let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+        match (self, totals) {
+            (Finish::Ratio, &[sum, count, ..]) => ratio(sum, count),
+            (Finish::F1, &[hits, false_alarms, misses, ..]) => ratio(2.0 * hits, 2.0 * hits + false_alarms + misses),
+            (Finish::Points(_), totals) => totals.chunks_exact(2).map(|pair| ratio(pair[0], pair[1])).sum(),
+            _ => 0.0,
+        }
+    }
+}
+
+impl Groups {
+    /// Adds rows up: `(group, stratum, sums)`.
+    pub fn collect<'a>(finish: Finish, scale: f64, rows: impl Iterator<Item = (&'a str, u32, Vec<f64>)>) -> Self {
+        let mut groups: std::collections::BTreeMap<(u32, &str), Vec<f64>> = std::collections::BTreeMap::new();
+        for (name, stratum, sums) in rows {
+            let totals = groups.entry((stratum, name)).or_insert_with(|| vec![0.0; finish.width()]);
+            totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+        }
+        let mut collected = Groups { finish, names: Vec::new(), sums: Vec::new(), strata: Vec::new(), scale };
+        for ((stratum, name), sums) in groups {
+            collected.names.push(name.to_string());
+            collected.strata.push(stratum);
+            collected.sums.extend(sums);
+        }
+        collected
+    }
+
+    /// Number of groups.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The metric over all groups.
+    pub fn value(&self) -> f64 {
+        self.finish.value(&self.totals())
+    }
+
+    /// The sums of a group.
+    pub(super) fn of(&self, group: usize) -> &[f64] {
+        let width = self.finish.width();
+        &self.sums[group * width..(group + 1) * width]
+    }
+
+    pub(super) fn totals(&self) -> Vec<f64> {
+        let mut totals = vec![0.0; self.finish.width()];
+        for group in 0..self.len() {
+            totals.iter_mut().zip(self.of(group)).for_each(|(total, sum)| *total += sum);
+        }
+        totals
+    }
+
+    /// The metric without each group in turn.
+    pub(super) fn left_out(&self) -> Vec<f64> {
+        let totals = self.totals();
+        let without = |group| {
+            let rest: Vec<f64> = totals.iter().zip(self.of(group)).map(|(total, sum)| total - sum).collect();
+            self.finish.value(&rest)
+        };
+        (0..self.len()).map(without).collect()
+    }
+
+    /// Positions of the groups of each stratum.
+    pub(super) fn by_stratum(&self) -> Vec<Vec<usize>> {
+        let mut strata: std::collections::BTreeMap<u32, Vec<usize>> = std::collections::BTreeMap::new();
+        for (group, stratum) in self.strata.iter().enumerate() {
+            strata.entry(*stratum).or_default().push(group);
+        }
+        strata.into_values().collect()
+    }
+}
+
+/// The jackknife's standard error of values that each leave one group out, and its degrees of freedom.
+pub(super) fn jackknife(left_out: &[f64], strata: &[Vec<usize>]) -> (f64, f64) {
+    let (mut variance, mut freedom) = (0.0, 0.0);
+    for stratum in strata.iter().filter(|stratum| stratum.len() > 1) {
+        let count = stratum.len() as f64;
+        let mean = stratum.iter().map(|group| left_out[*group]).sum::<f64>() / count;
+        let spread: f64 = stratum.iter().map(|group| (left_out[*group] - mean).powi(2)).sum();
+        variance += (count - 1.0) / count * spread;
+        freedom += count - 1.0;
+    }
+    (variance.sqrt(), freedom)
+}

@@ -1,0 +1,94 @@
+//! Tests of the statistics against tables and arithmetic that fits in a comment.
+
+use super::*;
+
+fn means(rows: &[(usize, f64)]) -> Groups {
+    let names: Vec<String> = rows.iter().map(|(group, _)| format!("{group:05}")).collect();
+    let rows = rows.iter().zip(&names).map(|((_, score), name)| (name.as_str(), 0, vec![*score, 1.0]));
+    Groups::collect(Finish::Ratio, 1.0, rows)
+}
+
+#[test]
+fn clusters_widen_the_interval() {
+    // 100 images, 10 questions each, all questions of an image right or wrong together.
+    let together = means(&(0..1000).map(|i| (i / 10, f64::from(u8::from((i / 10) % 2 == 0)))).collect::<Vec<_>>());
+    let apart = means(&(0..1000).map(|i| (i, f64::from(u8::from((i / 10) % 2 == 0)))).collect::<Vec<_>>());
+    let width = |groups| interval(groups).map(|interval| interval.high - interval.low).unwrap();
+    // Standard errors 0.5 / sqrt(99) and 0.5 / sqrt(999), t of 1.984 and 1.962; log-odds shrink a little.
+    assert!((width(&together) - 0.1985).abs() < 0.004, "{}", width(&together));
+    assert!((width(&apart) - 0.0620).abs() < 0.001, "{}", width(&apart));
+}
+
+#[test]
+fn nothing_wrong_is_not_certainty() {
+    let all_right = means(&(0..50).map(|i| (i, 1.0)).collect::<Vec<_>>());
+    let interval = interval(&all_right).unwrap();
+    assert_eq!(interval.high, 1.0);
+    // Wilson with t(49) = 2.01: n / (n + t^2).
+    assert!((interval.low - 50.0 / (50.0 + 2.0096f64.powi(2))).abs() < 1e-4, "{interval:?}");
+    assert_eq!(super::interval(&means(&[(0, 1.0)])), None);
+}
+
+#[test]
+fn quantiles_are_those_of_tables() {
+    // Printed tables of Student's t and of the normal distribution.
+    for (freedom, expected) in [(4.0, 2.7764), (9.0, 2.2622), (30.0, 2.0423), (1000.0, 1.9623)] {
+        assert!((t_quantile(freedom) - expected).abs() < 0.01, "{freedom}: {}", t_quantile(freedom));
+    }
+    for (z, expected) in [(-1.959964, 0.025), (0.0, 0.5), (1.0, 0.841345)] {
+        assert!((normal_cdf(z) - expected).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn mcnemar_is_the_binomial_test() {
+    // Twice the tail of the binomial, with Python's fractions.
+    for (a, b, expected) in [(0, 0, 1.0), (1, 5, 0.21875), (2, 12, 0.012939453125), (10, 10, 1.0), (3, 0, 0.25)] {
+        assert!((mcnemar(a, b) - expected).abs() < 1e-12, "{a} {b}");
+    }
+    // The same, and erfc((40 - 1) / sqrt(1020) / sqrt(2)).
+    assert!((mcnemar(480, 520) - 0.2174).abs() < 1e-4, "{}", mcnemar(480, 520));
+    assert!((mcnemar(490, 530) - 0.2221).abs() < 2e-4, "{}", mcnemar(490, 530));
+}
+
+#[test]
+fn holm_keeps_the_order() {
+    // Sorted: 4 * .005, 3 * .01, 2 * .03, 1 * .04 and not below the one before.
+    let corrected = holm(&[0.01, 0.04, 0.03, 0.005]);
+    for (got, expected) in corrected.iter().zip([0.03, 0.06, 0.06, 0.02]) {
+        assert!((got - expected).abs() < 1e-12, "{corrected:?}");
+    }
+}
+
+#[test]
+fn exchanging_single_questions_is_mcnemar() {
+    // 30 questions, 9 of them only the second gets right, 3 only the first.
+    let first = means(&(0..30).map(|i| (i, f64::from(u8::from(i < 15)))).collect::<Vec<_>>());
+    let second = means(&(0..30).map(|i| (i, f64::from(u8::from((3..24).contains(&i))))).collect::<Vec<_>>());
+    assert_eq!(discordant(&first, &second), Some((3, 9)));
+    let exact = mcnemar(3, 9);
+    let got = paired(&first, &second).unwrap();
+    assert!((got.p - exact).abs() < 1e-9, "{} {exact}", got.p);
+    assert!((got.difference - 0.2).abs() < 1e-12);
+    let interval = got.interval.unwrap();
+    assert!(interval.low < 0.0 && interval.contains(0.2) && interval.high < 0.5, "{interval:?}");
+    assert_eq!(paired(&first, &first).unwrap().p, 1.0);
+}
+
+#[test]
+fn what_a_benchmark_can_show() {
+    // 1,000 questions, 20 % disagreement: 2.8016 * sqrt(0.2 / 1000).
+    assert!((detectable_between(1000, 0.2) - 0.03962).abs() < 1e-5);
+}
+
+#[test]
+fn points_are_summed_over_categories() {
+    let rows = [
+        ("a", 0u32, vec![200.0, 1.0, 0.0, 0.0]),
+        ("b", 0, vec![0.0, 1.0, 0.0, 0.0]),
+        ("c", 1, vec![0.0, 0.0, 150.0, 1.0]),
+    ];
+    let groups = Groups::collect(Finish::Points(2), 400.0, rows.into_iter());
+    assert_eq!(groups.value(), 250.0);
+    assert!(interval(&groups).unwrap().contains(250.0));
+}

@@ -1,0 +1,339 @@
+//! Models of the Hugging Face hub, in the cache that Python's `huggingface_hub` uses: what it has downloaded is found,
+//! what llmore downloads is found by it. A complete snapshot in the cache is used without asking the hub.
+//!
+//! What hf-hub 0.5 leaves to this file: it does not compare a file's size with what the hub said, resumes wrongly when a
+//! server ignores ranges and when it retries by itself, and takes the names for files in the cache from the server.
+
+mod progress;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, Repo, RepoType};
+
+use self::progress::Tell;
+use crate::assets::Folder;
+use crate::error::{Context, Error, Result};
+use crate::events::Listeners;
+use crate::weights::{INDEX, indexed_files};
+use crate::{bail, error};
+
+/// Files that are fetched whenever a repository has them.
+const SMALL: [&str; 9] = [
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    INDEX,
+];
+/// Weights in one file; the first that a repository has is taken.
+const SINGLE: [&str; 4] = ["model.safetensors", "mm_projector.safetensors", "pytorch_model.bin", "mm_projector.bin"];
+/// How often a download that broke off is taken up again.
+const ATTEMPTS: usize = 3;
+/// The status of a range that begins behind the file's last byte: what has arrived is not the beginning of this file.
+const BEYOND_THE_END: u16 = 416;
+
+/// Where the hub is and where its files are kept; see [`crate::device::Settings`].
+#[derive(Clone, Debug)]
+pub struct HubSettings {
+    /// The folder of `models--org--name`.
+    pub cache: PathBuf,
+    /// `https://huggingface.co`.
+    pub endpoint: String,
+    pub token: Option<String>,
+    /// Nothing is asked of the hub.
+    pub offline: bool,
+}
+
+/// The hub as a session sees it; the default one knows no model.
+#[derive(Clone, Default)]
+pub struct Hub(Option<Arc<Inner>>);
+
+struct Inner {
+    settings: HubSettings,
+    listeners: Listeners,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hub({})", self.0.as_ref().map_or("none", |inner| inner.settings.endpoint.as_str()))
+    }
+}
+
+/// A repository and what is wanted of it.
+struct Wanted<'a> {
+    id: &'a str,
+    repo: &'a str,
+    revision: &'a str,
+    /// Files it has to have to be of use.
+    files: &'a [&'a str],
+    weights: bool,
+}
+
+/// Whether a text can be the id of a model on the hub: `org/name` or `org/name@revision`.
+pub fn is_id(text: &str) -> bool {
+    let (repo, revision) = split(text);
+    let word = |word: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !word.is_empty() && word.len() <= 96 && !word.starts_with(['.', '-']) && word.chars().all(plain)
+    };
+    repo.split('/').count() == 2 && repo.split('/').all(word) && revision.split('/').all(word)
+}
+
+fn split(id: &str) -> (&str, &str) {
+    id.split_once('@').unwrap_or((id, "main"))
+}
+
+impl Hub {
+    /// The hub of these settings; downloads are told to `listeners`.
+    pub fn new(settings: HubSettings, listeners: Listeners) -> Self {
+        Hub(Some(Arc::new(Inner { settings, listeners })))
+    }
+
+    /// The folder with the files of a model: from the cache if it has `files` (and the weights, where they are
+    /// wanted), else from the hub.
+    ///
+    /// # Errors
+    /// `Missing` when files are neither in the cache nor to be had; `File` when the hub cannot be reached or its answers do
+    /// not hold together.
+    pub fn folder(&self, id: &str, files: &[&str], weights: bool) -> Result<PathBuf> {
+        let (repo, revision) = split(id);
+        let wanted = Wanted { id, repo, revision, files, weights };
+        let Some(inner) = &self.0 else {
+            return Err(error!(Missing, "no folder `{id}`, and this session has no access to the hub"));
+        };
+        let snapshot = inner.cached(&wanted);
+        let lacking = snapshot.as_deref().map_or_else(|| vec!["config.json".to_string()], |path| wanted.lacking(path));
+        match snapshot {
+            Some(path) if lacking.is_empty() => Ok(path),
+            _ if inner.settings.offline => Err(inner.offline(&wanted, &lacking)),
+            _ => inner.fetch(&wanted).context(|| format!("`{id}` from {}", inner.settings.endpoint)),
+        }
+    }
+}
+
+impl Wanted<'_> {
+    fn repo(&self, revision: &str) -> Repo {
+        Repo::with_revision(self.repo.to_string(), RepoType::Model, revision.to_string())
+    }
+
+    /// What a snapshot lacks of what is wanted.
+    fn lacking(&self, folder: &Path) -> Vec<String> {
+        let mut lacking: Vec<String> =
+            self.files.iter().filter(|file| !folder.join(file).is_file()).map(|file| file.to_string()).collect();
+        if self.weights && !folder.join(INDEX).is_file() {
+            if !SINGLE.iter().any(|name| folder.join(name).is_file()) {
+                lacking.push("model.safetensors".to_string());
+            }
+        } else if self.weights {
+            // A broken index is reported by whoever reads the weights.
+            let shards = indexed_files(&Folder::Disk(folder.to_path_buf())).unwrap_or_default();
+            lacking.extend(shards.into_iter().filter(|shard| !folder.join(shard).is_file()));
+        }
+        lacking
+    }
+
+    /// The files to fetch, those that say which others are needed first.
+    fn select(&self, names: &BTreeSet<String>) -> Vec<String> {
+        // A tower's config may lie in a folder of its own.
+        let small = |name: &&String| match name.split('/').collect::<Vec<_>>().as_slice() {
+            [file] => SMALL.contains(file),
+            [_, file] => ["config.json", "preprocessor_config.json"].contains(file),
+            _ => false,
+        };
+        let mut selected: Vec<String> = names.iter().filter(small).cloned().collect();
+        if self.weights && !names.contains(INDEX) {
+            selected.extend(SINGLE.iter().find(|name| names.contains(**name)).map(|name| name.to_string()));
+        }
+        selected
+    }
+}
+
+impl Inner {
+    fn cache(&self) -> Cache {
+        Cache::new(self.settings.cache.clone())
+    }
+
+    /// The snapshot of the wanted revision, if the cache has one.
+    fn cached(&self, wanted: &Wanted) -> Option<PathBuf> {
+        let repo = wanted.repo(wanted.revision);
+        let refs = self.settings.cache.join(repo.folder_name()).join("refs").join(wanted.revision);
+        let commit = std::fs::read_to_string(refs).unwrap_or_else(|_| wanted.revision.to_string());
+        let commit = commit.trim();
+        let snapshot = self.cache().repo(repo).pointer_path(commit);
+        (is_safe(commit) && snapshot.is_dir()).then_some(snapshot)
+    }
+
+    fn offline(&self, wanted: &Wanted, lacking: &[String]) -> Error {
+        let folder = self.settings.cache.join(wanted.repo(wanted.revision).folder_name());
+        error!(
+            Missing,
+            "`{}` is neither a folder nor whole in the hub's cache: `{}` lacks {}",
+            wanted.id,
+            folder.display(),
+            lacking.join(", ")
+        )
+        .help(format!(
+            "the hub is switched off (HF_HUB_OFFLINE): unset it, or run `huggingface-cli download {}` where there is a network and copy the folder",
+            wanted.repo
+        ))
+    }
+
+    fn fetch(&self, wanted: &Wanted) -> Result<PathBuf> {
+        let failed = |error| self.failed(wanted, error);
+        let api = ApiBuilder::from_cache(self.cache())
+            .with_endpoint(self.settings.endpoint.clone())
+            .with_token(self.settings.token.clone())
+            .with_progress(false)
+            .build()
+            .map_err(failed)?;
+        let info = api.repo(wanted.repo(wanted.revision)).info().map_err(failed)?;
+        if !is_safe(&info.sha) {
+            bail!(File, "the hub names the commit `{}`", info.sha);
+        }
+        let names: BTreeSet<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
+        // By commit, so that a change on the hub meanwhile cannot mix two versions.
+        let repo = api.repo(wanted.repo(&info.sha));
+        let snapshot = self.cache().repo(wanted.repo(&info.sha)).pointer_path(&info.sha);
+        for name in wanted.select(&names) {
+            self.file(&api, &repo, wanted, &snapshot, &name)?;
+        }
+        if wanted.weights && names.contains(INDEX) {
+            for shard in indexed_files(&Folder::Disk(snapshot.clone()))? {
+                self.file(&api, &repo, wanted, &snapshot, &shard)?;
+            }
+        }
+        if !snapshot.join("config.json").is_file() {
+            return Err(error!(Missing, "the repository has no config.json")
+                .help("llmore opens repositories in the layout of transformers"));
+        }
+        // Last: a ref names a snapshot that is whole.
+        let cached = self.cache().repo(wanted.repo(wanted.revision));
+        cached.create_ref(&info.sha).map_err(|error| Error::file(&self.settings.cache, error))?;
+        Ok(snapshot)
+    }
+
+    /// One file into the snapshot, unless it is there. A download that broke off is taken up where it ended.
+    fn file(&self, api: &Api, repo: &ApiRepo, wanted: &Wanted, snapshot: &Path, name: &str) -> Result<()> {
+        if snapshot.join(name).is_file() {
+            return Ok(());
+        }
+        let task = format!("{}: {name}", wanted.repo);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.once(api, repo, snapshot, name, &task) {
+                Ok(()) => return Ok(()),
+                Err(Failure::Hub(error)) if tries >= ATTEMPTS || is_final(&error) => {
+                    return Err(self.failed(wanted, error).context(format!("`{name}`")));
+                }
+                Err(Failure::Wrong(error)) if tries >= ATTEMPTS => return Err(error.context(format!("`{name}`"))),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn once(
+        &self,
+        api: &Api,
+        repo: &ApiRepo,
+        snapshot: &Path,
+        name: &str,
+        task: &str,
+    ) -> std::result::Result<(), Failure> {
+        let said = api.metadata(&repo.url(name)).map_err(Failure::Hub)?;
+        if !is_safe(said.etag()) || !snapshot.ends_with(said.commit_hash()) {
+            let (etag, commit) = (said.etag(), said.commit_hash());
+            return Err(Failure::Wrong(error!(File, "the hub answers with etag `{etag}` and commit `{commit}`")));
+        }
+        let blobs = snapshot.parent().and_then(Path::parent).map(|folder| folder.join("blobs")).unwrap_or_default();
+        let (blob, part) = (blobs.join(said.etag()), blobs.join(said.etag()).with_extension("part"));
+        let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let size = said.size() as u64;
+        if length(&part) >= size {
+            // Whole already or not this file: a server has nothing to send from there on.
+            let _ = std::fs::remove_file(&part);
+        }
+        let tell = Tell::new(&self.listeners, task);
+        repo.download_with_progress(name, tell).map_err(|error| {
+            if status(&error) == Some(BEYOND_THE_END) {
+                let _ = std::fs::remove_file(&part);
+            }
+            Failure::Hub(error)
+        })?;
+        let got = length(&blob);
+        if got == size {
+            return Ok(());
+        }
+        let _ = std::fs::remove_file(snapshot.join(name));
+        // What broke off can be gone on with; what is too long is not this file.
+        let _ = if got < size { std::fs::rename(&blob, &part) } else { std::fs::remove_file(&blob) };
+        Err(Failure::Wrong(error!(File, "{got} bytes arrived, the hub says it has {size}")))
+    }
+
+    fn failed(&self, wanted: &Wanted, error: ApiError) -> Error {
+        let status = status(&error);
+        match status {
+            Some(401 | 403) => error!(Missing, "the hub does not give it out without a token (status {})", status.unwrap_or(0))
+                .help(format!(
+                    "check the name; for a gated model accept its terms at {}/{}, then set HF_TOKEN or run `huggingface-cli login`{}",
+                    self.settings.endpoint,
+                    wanted.repo,
+                    if self.settings.token.is_some() { " (the token that is set is not enough)" } else { "" }
+                )),
+            Some(404) => error!(Missing, "the hub has no `{}` at revision `{}`", wanted.repo, wanted.revision)
+                .help("it is `org/name` or `org/name@revision`"),
+            _ => error!(File, "{error}")
+                .help("check the connection and HF_ENDPOINT; what has arrived is kept, and the next try goes on from there"),
+        }
+    }
+}
+
+/// Why a download did not end well: the hub or the way to it, or what arrived.
+enum Failure {
+    Hub(ApiError),
+    Wrong(Error),
+}
+
+/// Whether trying again cannot help: the hub refused, or another process writes the file.
+fn is_final(error: &ApiError) -> bool {
+    matches!(status(error), Some(status @ 400..500) if status != BEYOND_THE_END)
+        || matches!(error, ApiError::LockAcquisition(_))
+}
+
+fn status(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::RequestError(error) => match error.as_ref() {
+            ureq::Error::StatusCode(status) => Some(*status),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether a word from a server may become the name of a file.
+fn is_safe(word: &str) -> bool {
+    !word.is_empty() && word.len() <= 128 && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_told_from_paths() {
+        for id in ["openai/clip-vit-large-patch14-336", "a/b@main", "a/b@refs/pr/3", "org/Name_1.5"] {
+            assert!(is_id(id), "{id}");
+        }
+        for path in ["/a/b", "a", "./a/b", "a/b/c", "../a", "a/b@../x", "a/", "a b/c", "a\\b", "a/..", "a/b@"] {
+            assert!(!is_id(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! What a GGUF file says, in the words of Hugging Face: metadata becomes config.json, tensors get the names of
+//! transformers. An architecture is one line of [`ARCHITECTURES`].
+//! Source: llama.cpp's `gguf-py/gguf/tensor_mapping.py` and `convert_hf_to_gguf.py`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Result};
+use crate::nn::rope::RopeScaling;
+use crate::weights::{Change, Gguf, Renamed};
+use crate::{bail, error};
+
+/// Positions of the longest rope table that is believed.
+const LONGEST_CONTEXT: u64 = 1 << 24;
+
+struct Architecture {
+    name: &'static str,
+    model_type: &'static str,
+    class: &'static str,
+    /// Query and key rows are stored in adjacent pairs.
+    paired: bool,
+    /// Norm weights are stored with the 1 of `1 + w`.
+    plus_one: bool,
+    /// Names inside a block that are not those of [`BLOCK`].
+    block: &'static [(&'static str, &'static str)],
+    /// Keys of config.json beyond those all have.
+    extra: fn(&Reader, &mut Map<String, Value>) -> Result<()>,
+}
+
+const ARCHITECTURES: [Architecture; 5] = [
+    Architecture {
+        name: "llama",
+        model_type: "llama",
+        class: "LlamaForCausalLM",
+        paired: true,
+        plus_one: false,
+        block: &[],
+        extra: llama,
+    },
+    Architecture {
+        name: "qwen2",
+        model_type: "qwen2",
+        class: "Qwen2ForCausalLM",
+        paired: false,
+        plus_one: false,
+        block: &[],
+        extra: |_, _| Ok(()),
+    },
+    Architecture {
+        name: "phi3",
+        model_type: "phi3",
+        class: "Phi3ForCausalLM",
+        paired: false,
+        plus_one: false,
+        block: &[("ffn_up", "mlp.gate_up_proj")],
+        extra: phi3,
+    },
+    Architecture {
+        name: "gemma2",
+        model_type: "gemma2",
+        class: "Gemma2ForCausalLM",
+        paired: false,
+        plus_one: true,
+        block: GEMMA,
+        extra: gemma2,
+    },
+    Architecture {
+        name: "gemma3",
+        model_type: "gemma3_text",
+        class: "Gemma3ForCausalLM",
+        paired: false,
+        plus_one: true,
+        block: GEMMA,
+        extra: gemma3,
+    },
+];
+
+const OUTSIDE: [(&str, &str); 3] =
+    [("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
+
+const BLOCK: &[(&str, &str)] = &[
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_qkv", "self_attn.qkv_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k_norm", "self_attn.k_norm"),
+    ("attn_output", "self_attn.o_proj"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+
+const GEMMA: &[(&str, &str)] = &[
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("ffn_norm", "pre_feedforward_layernorm"),
+    ("post_ffw_norm", "post_feedforward_layernorm"),
+];
+
+/// Tensors that say how the rope is stretched; they go into the config.
+const ROPE: [&str; 3] = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
+
+/// The config.json of a file, and its tensors by their names in transformers.
+///
+/// # Errors
+/// `Missing` for an architecture or a key that is not there, `Decode` for a key of a wrong type or a tensor that
+/// the architecture does not have.
+pub fn describe(file: &Gguf) -> Result<(Value, BTreeMap<String, Renamed>)> {
+    let name = file.text("general.architecture")?.ok_or_else(|| file.lacks("general.architecture"))?;
+    let Some(architecture) = ARCHITECTURES.iter().find(|known| known.name == name) else {
+        let known: Vec<_> = ARCHITECTURES.iter().map(|known| known.name).collect();
+        return Err(
+            Error::unknown("GGUF architecture", name, &known, "").context(format!("`{}`", file.path().display()))
+        );
+    };
+    let reader = Reader { file, architecture };
+    Ok((Value::Object(reader.config()?), reader.names()?))
+}
+
+struct Reader<'a> {
+    file: &'a Gguf,
+    architecture: &'a Architecture,
+}
+
+impl Reader<'_> {
+    /// `<architecture>.<key>`
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture.name)
+    }
+
+    fn whole(&self, key: &str) -> Result<Option<u64>> {
+        self.file.whole(&self.key(key))
+    }
+
+    fn required(&self, key: &str) -> Result<u64> {
+        self.whole(key)?.ok_or_else(|| self.file.lacks(&self.key(key)))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.file.number(&self.key(key))
+    }
+
+    fn config(&self) -> Result<Map<String, Value>> {
+        let [width, layers, heads] =
+            ["embedding_length", "block_count", "attention.head_count"].map(|key| self.required(key));
+        let (width, layers, heads, context) = (width?, layers?, heads?, self.required("context_length")?);
+        let eps = self.number("attention.layer_norm_rms_epsilon")?;
+        let head_dim = match (self.whole("attention.key_length")?, self.whole("rope.dimension_count")?) {
+            (Some(length), _) => length,
+            (None, Some(length)) if self.architecture.paired => length,
+            _ => width / heads.max(1),
+        };
+        let path = self.file.path().display();
+        let embedding = self.file.tensor("token_embd.weight").map(|tensor| tensor.shape.as_slice());
+        let Some(&[vocab, _]) = embedding else {
+            bail!(Weights, "`{path}` has no matrix `token_embd.weight`");
+        };
+        // A count that lies would cost memory before the first tensor is found missing.
+        let last = format!("blk.{}.", layers.saturating_sub(1));
+        if layers == 0 || !self.file.names().any(|name| name.starts_with(&last)) {
+            bail!(Weights, "`{path}`: `{}` is {layers}, but there is no tensor `{last}*`", self.key("block_count"));
+        }
+        if context > LONGEST_CONTEXT {
+            bail!(
+                Decode,
+                "`{path}`: `{}` is {context}; up to {LONGEST_CONTEXT} is believed",
+                self.key("context_length")
+            );
+        }
+        let mut config = Map::new();
+        let mut put = |key: &str, value: Value| config.insert(key.to_string(), value);
+        put("architectures", json!([self.architecture.class]));
+        put("model_type", json!(self.architecture.model_type));
+        put("hidden_size", json!(width));
+        put("num_hidden_layers", json!(layers));
+        put("intermediate_size", json!(self.required("feed_forward_length")?));
+        put("num_attention_heads", json!(heads));
+        put("num_key_value_heads", json!(self.whole("attention.head_count_kv")?.unwrap_or(heads)));
+        put("head_dim", json!(head_dim));
+        put("vocab_size", json!(vocab));
+        put("max_position_embeddings", json!(context));
+        let eps = eps.ok_or_else(|| self.file.lacks(&self.key("attention.layer_norm_rms_epsilon")))?;
+        put("rms_norm_eps", json!(eps));
+        put("rope_theta", json!(self.number("rope.freq_base")?.unwrap_or(10_000.0)));
+        put("tie_word_embeddings", json!(self.file.tensor("output.weight").is_none()));
+        put("bos_token_id", json!(self.file.whole("tokenizer.ggml.bos_token_id")?));
+        put("eos_token_id", self.ends()?);
+        put("torch_dtype", json!("float32"));
+        if let Some(factor) = self.linear_scaling()? {
+            put("rope_scaling", json!({ "rope_type": "linear", "factor": factor }));
+        }
+        (self.architecture.extra)(self, &mut config)?;
+        Ok(config)
+    }
+
+    /// The tokens that end a text: the end of a sequence, and the end of a turn where there is one.
+    fn ends(&self) -> Result<Value> {
+        let mut ids: Vec<u64> = Vec::new();
+        for key in ["eos", "eot"] {
+            let id = self.file.whole(&format!("tokenizer.ggml.{key}_token_id"))?;
+            ids.extend(id.filter(|id| !ids.contains(id)));
+        }
+        Ok(match ids.as_slice() {
+            [] => Value::Null,
+            [id] => json!(id),
+            ids => json!(ids),
+        })
+    }
+
+    fn linear_scaling(&self) -> Result<Option<f64>> {
+        let key = self.key("rope.scaling.type");
+        match self.file.text(&key)? {
+            Some("linear") => Ok(Some(
+                self.number("rope.scaling.factor")?.ok_or_else(|| self.file.lacks(&self.key("rope.scaling.factor")))?,
+            )),
+            None | Some("none" | "longrope") => Ok(None),
+            Some(other) => Err(error!(Decode, "`{}`: `{key}` is `{other}`", self.file.path().display())
+                .help("llmore knows none, linear and longrope")),
+        }
+    }
+
+    fn names(&self) -> Result<BTreeMap<String, Renamed>> {
+        let mut names = BTreeMap::new();
+        for stored in self.file.names().filter(|name| !ROPE.contains(name)) {
+            let Some(name) = self.rename(stored) else {
+                let (path, architecture) = (self.file.path().display(), self.architecture.name);
+                return Err(error!(Decode, "`{path}`: tensor `{stored}` is not one a {architecture} model has")
+                    .help("mixtures of experts and adapters are not supported"));
+            };
+            let change = self.change(stored, &name)?;
+            names.insert(name, Renamed { stored: stored.to_string(), change });
+        }
+        Ok(names)
+    }
+
+    /// `blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`
+    fn rename(&self, stored: &str) -> Option<String> {
+        let (module, kind) = stored.rsplit_once('.').filter(|(_, kind)| ["weight", "bias"].contains(kind))?;
+        let find = |table: &[(&str, &str)], name: &str| {
+            table.iter().find(|(stored, _)| *stored == name).map(|(_, name)| name.to_string())
+        };
+        let Some(block) = module.strip_prefix("blk.") else {
+            return Some(format!("{}.{kind}", find(&OUTSIDE, module)?));
+        };
+        let (layer, module) = block.split_once('.')?;
+        let name = find(self.architecture.block, module).or_else(|| find(BLOCK, module))?;
+        Some(format!("model.layers.{}.{name}.{kind}", layer.parse::<u32>().ok()?))
+    }
+
+    fn change(&self, stored: &str, name: &str) -> Result<Change> {
+        let kind = name.rsplit('.').nth(1).unwrap_or_default();
+        Ok(match kind {
+            "q_proj" if self.architecture.paired => Change::Unpair(self.required("attention.head_count")? as usize),
+            "k_proj" if self.architecture.paired => {
+                let heads = self.whole("attention.head_count_kv")?;
+                Change::Unpair(heads.map_or_else(|| self.required("attention.head_count"), Ok)? as usize)
+            }
+            _ if self.architecture.plus_one && stored.ends_with("norm.weight") => Change::MinusOne,
+            _ => Change::None,
+        })
+    }
+
+    /// A tensor of factors, in f32.
+    fn factors(&self, name: &str) -> Result<Option<Vec<f64>>> {
+        let Some(tensor) = self.file.tensor(name) else { return Ok(None) };
+        if tensor.dtype != candle_core::quantized::GgmlDType::F32 {
+            bail!(Decode, "`{}`: tensor `{name}` is not f32", self.file.path().display());
+        }
+        let (values, _) = self.file.data(tensor).as_chunks::<4>();
+        Ok(Some(values.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()))
+    }
+}
+
+/// Llama-3.1 stores what each frequency is divided by; config.json says where that comes from.
+fn llama(reader: &Reader, config: &mut Map<String, Value>) -> Result<()> {
+    if reader.file.names().any(|name| name == "blk.0.attn_q.bias") {
+        config.insert("attention_bias".to_string(), json!(true));
+    }
+    let Some(factors) = reader.factors("rope_freqs.weight")? else { return Ok(()) };
+    let base = config["rope_theta"].as_f64().unwrap_or_default();
+    let factor = factors.iter().copied().fold(1.0, f64::max);
+    let scaling = RopeScaling::Llama3 { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192.0 };
+    let dim = 2 * factors.len();
+    let expected = |scaling| crate::nn::rope::Rope { base, rotary_dim: dim, scaling }.frequencies();
+    let agree = expected(RopeScaling::None)
+        .iter()
+        .zip(expected(scaling))
+        .zip(&factors)
+        .all(|((plain, scaled), factor)| (plain / scaled / factor - 1.0).abs() < 1e-3);
+    if !agree {
+        let path = reader.file.path().display();
+        bail!(Decode, "`{path}`: `rope_freqs.weight` is not the scaling of Llama-3.1, the only one known");
+    }
+    let scaling = json!({
+        "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    });
+    config.insert("rope_scaling".to_string(), scaling);
+    Ok(())
+}
+
+fn phi3(reader: &Reader, config: &mut Map<String, Value>) -> Result<()> {
+    let head_dim = config["head_dim"].as_u64().unwrap_or_default();
+    if let Some(rotary) = reader.whole("rope.dimension_count")? {
+        config.insert("partial_rotary_factor".to_string(), json!(rotary as f64 / head_dim.max(1) as f64));
+    }
+    config.insert(
+        "sliding_window".to_string(),
+        json!(reader.whole("attention.sliding_window")?.filter(|size| *size > 0)),
+    );
+    let (short, long) = (reader.factors("rope_factors_short.weight")?, reader.factors("rope_factors_long.weight")?);
+    if let (Some(short), Some(long)) = (short, long) {
+        let original = reader.required("rope.scaling.original_context_length")?;
+        config.insert("original_max_position_embeddings".to_string(), json!(original));
+        let mut scaling = json!({ "type": "longrope", "short_factor": short, "long_factor": long });
+        if let Some(factor) = reader.number("rope.scaling.attn_factor")? {
+            scaling["attention_factor"] = json!(factor);
+        }
+        config.insert("rope_scaling".to_string(), scaling);
+    }
+    Ok(())
+}
+
+fn gemma2(reader: &Reader, config: &mut Map<String, Value>) -> Result<()> {
+    gemma(reader, config, 46)?;
+    config.insert("attn_logit_softcapping".to_string(), json!(reader.number("attn_logit_softcapping")?));
+    Ok(())
+}
+
+fn gemma3(reader: &Reader, config: &mut Map<String, Value>) -> Result<()> {
+    gemma(reader, config, 62)?;
+    config.insert("sliding_window_pattern".to_string(), json!(6));
+    config.insert("rope_local_base_freq".to_string(), json!(reader.number("rope.freq_base_swa")?.unwrap_or(10_000.0)));
+    Ok(())
+}
+
+/// Both Gemmas; the largest, of so many layers, scales scores by the width of a head as if heads shared the width.
+fn gemma(reader: &Reader, config: &mut Map<String, Value>, largest: u64) -> Result<()> {
+    let read = |key: &str| config[key].as_u64().unwrap_or_default();
+    let scalar = match read("num_hidden_layers") == largest {
+        true => read("hidden_size") / read("num_attention_heads").max(1),
+        false => read("head_dim"),
+    };
+    config.insert("query_pre_attn_scalar".to_string(), json!(scalar));
+    config.insert("hidden_activation".to_string(), json!("gelu_pytorch_tanh"));
+    config.insert("sliding_window".to_string(), json!(reader.required("attention.sliding_window")?));
+    config.insert("final_logit_softcapping".to_string(), json!(reader.number("final_logit_softcapping")?));
+    Ok(())
+}

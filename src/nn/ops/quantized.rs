@@ -1,0 +1,167 @@
+//! The linear layer over a quantized weight. Few rows go through candle's integer kernels, which round x to 8 bits
+//! as llama.cpp does; for many rows strips of the weight are widened in cache and multiplied in f32. The weight
+//! has no gradient, x has one.
+
+use std::sync::Arc;
+
+use candle_core::backend::BackendStorage;
+use candle_core::quantized::GgmlDType;
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+
+use super::matrix::{Product, View, project};
+use super::memory::{Source, floats, storage, tensor, width, with_floats};
+use super::rows::uninitialized;
+use crate::weights::Quantized;
+
+/// Rows of x up to which the integer kernels win over widening the weight.
+const FEW_ROWS: usize = 8;
+/// Rows of the weight that are widened at a time for the gradient.
+const STRIP: usize = 256;
+
+/// `x weight^T + bias`: x `(.., in)`, weight `(out, in)` in blocks, bias `(out)`, result `(.., out)`.
+///
+/// Errors if the shapes do not agree, or x is not on the CPU. Gradients go to x and bias if they are tracked.
+pub fn quantized_linear(x: &Tensor, weight: &Arc<Quantized>, bias: Option<&Tensor>) -> Result<Tensor> {
+    let inputs = width("quantized_linear", x)?;
+    let [out, expected] = weight.dims();
+    if expected != inputs {
+        bail!("quantized_linear: x {:?} does not fit a weight of [{out}, {expected}] (out, in)", x.shape());
+    }
+    let result = x.contiguous()?.apply_op1(QuantizedLinear(weight.clone()))?;
+    match bias {
+        Some(bias) => result.broadcast_add(bias),
+        None => Ok(result),
+    }
+}
+
+/// Rows of a quantized table `(vocab, width)` by id: f32 `(ids, width)`. Errors for an id the table does not have.
+pub fn quantized_embedding(table: &Quantized, ids: &[u32]) -> Result<Tensor> {
+    let [vocab, width] = table.dims();
+    if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+        bail!("quantized_embedding: id {id} is outside the table of {vocab} rows");
+    }
+    tensor(table.rows(ids)?, &(ids.len(), width).into(), DType::F32)
+}
+
+struct QuantizedLinear(Arc<Quantized>);
+
+/// The types candle has vector kernels for; the others are faster widened, and exact.
+fn has_kernel(dtype: GgmlDType) -> bool {
+    !matches!(dtype, GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1)
+}
+
+impl CustomOp1 for QuantizedLinear {
+    fn name(&self) -> &'static str {
+        "quantized_linear"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let [out, _] = self.0.dims();
+        let mut dims = layout.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = out;
+        }
+        let dtype = x.dtype();
+        let values = product(&self.0, &floats(x, layout)?)?;
+        Ok((storage(values, dtype)?, dims.into()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let values = with_floats(gradient, |gradient| x_gradient(&self.0, gradient))?;
+        Ok(Some(tensor(values, x.shape(), x.dtype())?))
+    }
+}
+
+/// `x weight^T`: (rows, in) to (rows, out).
+pub(super) fn product(weight: &Quantized, x: &[f32]) -> Result<Vec<f32>> {
+    let [out, inputs] = weight.dims();
+    let rows = x.len() / inputs;
+    if rows > FEW_ROWS || !has_kernel(weight.dtype()) {
+        return Ok(project(x, Source::Blocks(weight), (out, inputs), None));
+    }
+    let mut values = vec![0f32; rows * out];
+    weight.multiply(x, &mut values)?;
+    Ok(values)
+}
+
+/// `gradient weight`: (rows, out) to (rows, in).
+pub(super) fn x_gradient(weight: &Quantized, gradient: &[f32]) -> Result<Vec<f32>> {
+    let [out, inputs] = weight.dims();
+    let rows = gradient.len() / out;
+    let mut values = uninitialized(rows * inputs);
+    for first in (0..out).step_by(STRIP) {
+        let count = STRIP.min(out - first);
+        let ids: Vec<u32> = (first..first + count).map(|row| row as u32).collect();
+        let weight = weight.rows(&ids)?; // (count, inputs)
+        let product = Product { add: first > 0, ..Product::new(rows, count, inputs) };
+        let gradient = View { values: &gradient[first..], row_stride: out, column_stride: 1 };
+        product.write(&mut values, inputs, gradient, View::rows(&weight, inputs));
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::linear_reference;
+    use super::super::testing::values;
+    use super::*;
+    use candle_core::{Device, Var};
+
+    fn random(shape: &[usize], seed: u64) -> Tensor {
+        let values = values(shape.iter().product(), seed);
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap()
+    }
+
+    fn worst(a: &Tensor, b: &Tensor) -> f32 {
+        (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn many_rows_are_exact_and_few_are_within_8_bits() {
+        let (wide, bias) = (random(&[300, 512], 1), random(&[300], 2));
+        for dtype in [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q6K, GgmlDType::Q4_1, GgmlDType::Q5_0] {
+            let weight = Arc::new(Quantized::new(&wide, dtype).unwrap());
+            let widened = weight.tensor().unwrap();
+            for (rows, few) in [(1, true), (8, true), (9, false), (40, false), (130, false)] {
+                let x = random(&[rows, 512], 3);
+                let expected = linear_reference(&x, &widened, Some(&bias)).unwrap();
+                let difference = worst(&quantized_linear(&x, &weight, Some(&bias)).unwrap(), &expected);
+                // 512 products of values below 1, x rounded to 1/254 of its largest value: well below 0.3.
+                let limit = if few && has_kernel(dtype) { 0.3 } else { 1e-4 };
+                assert!(difference < limit, "{dtype:?}, {rows} rows: {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn x_has_the_gradient_of_finite_differences() {
+        let weight = Arc::new(Quantized::new(&random(&[270, 64], 1), GgmlDType::Q8_0).unwrap());
+        let widened = weight.tensor().unwrap().to_dtype(DType::F64).unwrap();
+        let x = Var::from_tensor(&random(&[2, 5, 64], 2)).unwrap();
+        let weights = random(&[2, 5, 270], 3);
+        let loss = (quantized_linear(&x, &weight, None).unwrap() * &weights).unwrap().sum_all().unwrap();
+        let gradient = loss.backward().unwrap().get(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let loss = |values: Vec<f64>| {
+            let x = Tensor::from_vec(values, (2, 5, 64), &Device::Cpu).unwrap();
+            let result = linear_reference(&x, &widened, None).unwrap() * weights.to_dtype(DType::F64).unwrap();
+            result.unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
+        };
+        let start: Vec<f64> = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        for place in (0..640).step_by(37) {
+            let (mut above, mut below) = (start.clone(), start.clone());
+            above[place] += 1e-4;
+            below[place] -= 1e-4;
+            let slope = (loss(above) - loss(below)) / 2e-4;
+            assert!((slope - f64::from(gradient[place])).abs() < 1e-4, "{place}: {slope} and {}", gradient[place]);
+        }
+    }
+
+    #[test]
+    fn narrow_rows_and_wrong_widths() {
+        let weight = Arc::new(Quantized::new(&random(&[32, 64], 1), GgmlDType::Q8_0).unwrap());
+        let x = random(&[20, 64], 2).to_dtype(DType::BF16).unwrap();
+        assert_eq!(quantized_linear(&x, &weight, None).unwrap().dtype(), DType::BF16);
+        let message = quantized_linear(&random(&[2, 32], 1), &weight, None).unwrap_err().to_string();
+        assert!(message.contains("x [2, 32] does not fit a weight of [32, 64]"), "{message}");
+    }
+}

@@ -1,0 +1,290 @@
+//! Results: scores, explanations, comparison with other and with published results.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rhai::plugin::*;
+use rhai::{Array, Map, NativeCallContext};
+
+use super::Fallible;
+use crate::error;
+use crate::error::Result;
+use crate::eval::compare::{self, shown as score_text};
+use crate::eval::stats::interval;
+use crate::eval::{Answers, Published, Results, Row, Rules};
+use crate::script::convert::{Options, from_json, shown};
+use crate::script::handles::{ResultsHandle, TableHandle};
+use crate::script::state::State;
+use crate::show::{Cell, Table, count, percent, seconds};
+
+/// Gold answers: a text, or an array of texts.
+pub(super) fn answers(answers: &Answers) -> Dynamic {
+    match answers {
+        Answers::One(answer) => answer.clone().into(),
+        Answers::Several(answers) => Dynamic::from_array(answers.iter().map(|answer| answer.clone().into()).collect()),
+    }
+}
+
+fn row_map(row: &Row) -> Map {
+    let mut map = Map::new();
+    for (key, value) in [
+        ("id", &row.id),
+        ("group", &row.group),
+        ("category", &row.category),
+        ("prompt", &row.prompt),
+        ("output", &row.output),
+        ("scorer", &row.scorer),
+    ] {
+        map.insert(key.into(), value.clone().into());
+    }
+    map.insert("extracted".into(), row.extracted.clone().map_or(Dynamic::UNIT, Dynamic::from));
+    map.insert("answer".into(), answers(&row.gold.answer));
+    map.insert("score".into(), Dynamic::from_float(row.score));
+    map
+}
+
+/// The score with its interval, categories, and what trivial answerers reach.
+fn table_of(results: &Results) -> Table {
+    let metric = results.scorer.metric();
+    let text = |value: f64| score_text(results, value);
+    let mut table = Table::new(format!("{} on {}", results.model, results.benchmark))
+        .column("answers by")
+        .number("questions")
+        .number("score")
+        .column("95 % interval");
+    let mut push = |name: Cell, questions: usize, groups: &crate::eval::stats::Groups, bold: bool| {
+        let value = groups.value();
+        let ends = interval(groups).map_or(String::new(), |ends| format!("{} to {}", text(ends.low), text(ends.high)));
+        table.push([name, questions.into(), Cell::of(text(value), value).bold_if(bold), ends.into()]);
+    };
+    if metric != crate::eval::Metric::None {
+        push(Cell::from("the model").bold(), results.rows.len(), &results.groups(), true);
+        for (category, questions, groups) in metric.by_category(&results.rows) {
+            push(Cell::from(format!("  {category}")), questions, &groups, false);
+        }
+    }
+    for (name, score) in &results.baselines {
+        let score = Cell::of(percent(*score), *score);
+        table.push([Cell::from(format!("{name} baseline")), Cell::from(""), score, Cell::from("")]);
+    }
+    let notes = notes(results);
+    if notes.is_empty() { table } else { table.note(notes.join("; ")) }
+}
+
+fn notes(results: &Results) -> Vec<String> {
+    let mut notes = Vec::new();
+    if results.scorer.metric() == crate::eval::Metric::None {
+        notes.push(format!("{} answers, nothing scores them automatically", results.rows.len()));
+    }
+    if results.rules != Rules::default() {
+        notes.push(format!("rules: {}", results.rules.name()));
+    }
+    let unparsed = results.rows.iter().filter(|row| row.extracted.is_none()).count();
+    if unparsed > 0 {
+        notes.push(format!("{unparsed} answers could not be read and count as wrong"));
+    }
+    if let Some(first) = results.left_out.first() {
+        notes.push(format!("{} questions left out, the first: {}", results.left_out.len(), first.message()));
+    }
+    if results.rows.iter().any(|row| row.category == "video" && row.scorer.starts_with("seed/")) {
+        notes.push("of a video the first frame is shown".to_string());
+    }
+    if results.seconds > 0.0 {
+        let speed = results.rows.len() as f64 / results.seconds;
+        notes.push(format!("{}, {} questions/s", seconds(results.seconds), count(speed as usize)));
+    }
+    notes
+}
+
+fn compare_with(list: &Array, map: Map) -> Result<TableHandle> {
+    let options = Options::new(map, "compare", &["published", "table"])?;
+    let results = list
+        .iter()
+        .map(|value| {
+            let found = value.read_lock::<ResultsHandle>().map(|handle| handle.0.clone());
+            found.ok_or_else(|| error!(Type, "expected results, got {}", shown(value)))
+        })
+        .collect::<Result<Vec<Arc<Results>>>>()?;
+    let references: Vec<&Results> = results.iter().map(Arc::as_ref).collect();
+    let table = options.string("table")?.unwrap_or("llava-more".to_string());
+    let published = match options.string("published")? {
+        Some(model) => Some(Published::open(&table)?.model(&model)?.clone()),
+        None => None,
+    };
+    Ok(TableHandle(compare::table(&compare::compare(&references)?, published.as_ref())))
+}
+
+#[export_module]
+pub mod results {
+    /// Opens a file that `res.save` wrote.
+    #[rhai_fn(name = "results", return_raw)]
+    pub fn results(path: &str) -> Fallible<ResultsHandle> {
+        Ok(ResultsHandle(Arc::new(Results::open(Path::new(path))?)))
+    }
+
+    /// Opens the files of a run in parts (`shard`) as one.
+    ///
+    /// ```rhai
+    /// let b = benchmark("tiny-vqa", #{ limit: 2 });
+    /// b.score(["yes", "no"]).save("target/example-part.jsonl");
+    /// print(results(["target/example-part.jsonl"]).score);
+    /// ```
+    #[rhai_fn(name = "results", return_raw)]
+    pub fn results_parts(paths: Array) -> Fallible<ResultsHandle> {
+        let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
+        let paths: Vec<&Path> = paths.iter().map(Path::new).collect();
+        Ok(ResultsHandle(Arc::new(Results::open_all(&paths)?)))
+    }
+
+    /// The headline score: a fraction from 0 to 1, for MME points; `()` where nothing scores automatically.
+    #[rhai_fn(get = "score", pure)]
+    pub fn score(res: &mut ResultsHandle) -> Dynamic {
+        let score = res.0.score();
+        if score.is_nan() { Dynamic::UNIT } else { Dynamic::from_float(score) }
+    }
+
+    /// The 95 % interval of the headline, `[low, high]`: questions that share an image count as one draw.
+    ///
+    /// ```rhai
+    /// print(benchmark("tiny-vqa", #{ limit: 4 }).score(["yes", "no", "yes", "circle"]).interval);
+    /// ```
+    #[rhai_fn(get = "interval", pure)]
+    pub fn interval_of(res: &mut ResultsHandle) -> Dynamic {
+        match res.0.interval() {
+            Some(interval) => Dynamic::from_array(vec![interval.low.into(), interval.high.into()]),
+            None => Dynamic::UNIT,
+        }
+    }
+
+    /// Every metric: the scorer's own, and those by category.
+    #[rhai_fn(get = "metrics", pure)]
+    pub fn metrics(res: &mut ResultsHandle) -> Map {
+        res.0.metrics().iter().map(|(name, value)| (name.as_str().into(), from_json(value))).collect()
+    }
+
+    /// A map per question: `id, group, category, prompt, output, extracted, answer, score, scorer`.
+    #[rhai_fn(get = "rows", pure)]
+    pub fn rows(res: &mut ResultsHandle) -> Array {
+        res.0.rows.iter().map(|row| Dynamic::from_map(row_map(row))).collect()
+    }
+
+    /// Questions that are not in the score, each with its reason.
+    ///
+    /// ```rhai
+    /// print(benchmark("tiny-vqa", #{ limit: 2 }).score(["yes", "no"]).left_out.len());
+    /// ```
+    #[rhai_fn(get = "left_out", pure)]
+    pub fn left_out(res: &mut ResultsHandle) -> Array {
+        res.0.left_out.iter().map(|error| error.message().into()).collect()
+    }
+
+    /// How the answer to question i was scored: output, extraction, comparison, score.
+    ///
+    /// ```rhai
+    /// print(benchmark("tiny-vqa", #{ limit: 2 }).score(["yes", "no"]).why(0));
+    /// ```
+    #[rhai_fn(name = "why", return_raw)]
+    pub fn why(res: ResultsHandle, index: i64) -> Fallible<String> {
+        Ok(res.0.why(usize::try_from(index).unwrap_or(usize::MAX))?)
+    }
+
+    /// The n rows with the lowest score.
+    #[rhai_fn(name = "worst")]
+    pub fn worst(res: ResultsHandle, n: i64) -> Array {
+        res.0.worst(n.max(0) as usize).into_iter().map(|i| Dynamic::from_map(row_map(&res.0.rows[i]))).collect()
+    }
+
+    /// Score with its interval, categories and baselines.
+    #[rhai_fn(name = "table")]
+    pub fn table(res: ResultsHandle) -> TableHandle {
+        TableHandle(table_of(&res.0))
+    }
+
+    /// Scores the same outputs by other `rules` and shows what changed. Nothing is asked again; works on opened files.
+    ///
+    /// ```rhai
+    /// let b = benchmark("tiny-pope", #{ limit: 3 });
+    /// let res = b.score(["Yes.", "no", "No, there is not."]);
+    /// print(res.rescore(#{ rules: "llava" }).score);
+    /// ```
+    #[rhai_fn(name = "rescore", return_raw)]
+    pub fn rescore(context: NativeCallContext, res: ResultsHandle, options: Map) -> Fallible<ResultsHandle> {
+        let state = State::of(&context)?;
+        let options = Options::new(options, "rescore", &["rules"])?;
+        let rules = options.string("rules")?.map_or(Ok(Rules::default()), |rules| Rules::parse(&rules))?;
+        let after = res.0.rescore(rules)?;
+        state.output().table(&compare::rescored(&res.0, &after));
+        Ok(ResultsHandle(Arc::new(after)))
+    }
+
+    /// Results side by side: intervals, the difference from the first result of each benchmark with its interval and p
+    /// (exact or by exchange, corrected by Holm for all comparisons of the table), the best in bold.
+    ///
+    /// ```rhai
+    /// let b = benchmark("tiny-vqa", #{ limit: 3 });
+    /// let first = b.score(["yes", "no", "circle"]);
+    /// let second = b.score(["yes", "yes", "yes"]);
+    /// show(compare([first, second]));
+    /// ```
+    #[rhai_fn(name = "compare", return_raw)]
+    pub fn compare_results(list: Array) -> Fallible<TableHandle> {
+        Ok(compare_with(&list, Map::new())?)
+    }
+
+    /// The same with `published: "model"`: that model's published numbers beside ours; `table` names the table they are
+    /// in (`"llava-more"`).
+    ///
+    /// ```rhai
+    /// let b = benchmark("pope", #{ data: "tests/fixtures/scorers/data/pope.jsonl", limit: 2 });
+    /// let res = b.score(["yes", "no"]);
+    /// show(compare([res], #{ published: "MORE LLaMA-3.1-8B CLIP" }));
+    /// ```
+    #[rhai_fn(name = "compare", return_raw)]
+    pub fn compare_options(list: Array, options: Map) -> Fallible<TableHandle> {
+        Ok(compare_with(&list, options)?)
+    }
+
+    /// A published table of results.
+    ///
+    /// ```rhai
+    /// show(published("llava-more"));
+    /// ```
+    #[rhai_fn(name = "published", return_raw)]
+    pub fn published(id: &str) -> Fallible<TableHandle> {
+        Ok(TableHandle(Published::open(id)?.table()))
+    }
+
+    /// The published numbers of one model: percent, points for MME.
+    ///
+    /// ```rhai
+    /// print(published("llava-more", "MORE LLaMA-3.1-8B CLIP").pope);
+    /// ```
+    #[rhai_fn(name = "published", return_raw)]
+    pub fn published_model(id: &str, model: &str) -> Fallible<Map> {
+        let published = Published::open(id)?;
+        let scores = published.model(model)?.scores.iter();
+        Ok(scores.map(|(name, score)| (name.as_str().into(), Dynamic::from_float(*score))).collect())
+    }
+
+    /// The rows of a table, a map each: what its cells hold, by the names of the columns.
+    ///
+    /// ```rhai
+    /// print(published("llava-more").rows[0].pope);
+    /// ```
+    #[rhai_fn(get = "rows", pure)]
+    pub fn table_rows(table: &mut TableHandle) -> Array {
+        let json = table.0.json();
+        json["rows"].as_array().map_or(Array::new(), |rows| rows.iter().map(from_json).collect())
+    }
+
+    /// Writes one JSON line per question.
+    ///
+    /// ```rhai
+    /// benchmark("tiny-vqa", #{ limit: 2 }).score(["yes", "no"]).save("target/example-results.jsonl");
+    /// print(results("target/example-results.jsonl").score);
+    /// ```
+    #[rhai_fn(name = "save", return_raw)]
+    pub fn save(res: ResultsHandle, path: &str) -> Fallible<()> {
+        Ok(res.0.save(Path::new(path))?)
+    }
+}

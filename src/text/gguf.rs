@@ -1,0 +1,141 @@
+//! The tokenizer and the template of a GGUF file: `tokenizer.ggml.*` as a tokenizer.json.
+//! Source: llama.cpp's `src/llama-vocab.cpp` for what absent keys mean.
+
+use serde_json::{Map, Value, json};
+
+use super::sentencepiece::{self, Kind, Model, Piece};
+use super::vocabulary::{Added, Cut, Ends, byte_level};
+use crate::error::{Context, Result};
+use crate::weights::Gguf;
+use crate::{bail, error};
+
+/// The bytes of a tokenizer.json.
+///
+/// # Errors
+/// `Missing` or `Decode`, with the file and the key.
+pub fn tokenizer_json(file: &Gguf) -> Result<Vec<u8>> {
+    let value = match required_text(file, "model")? {
+        "gpt2" => byte_pairs(file)?,
+        "llama" => pieces(file)?,
+        other => {
+            return Err(error!(Missing, "`{}`: `tokenizer.ggml.model` is `{other}`", file.path().display())
+                .help("llmore knows gpt2 (byte-level BPE) and llama (SentencePiece)"));
+        }
+    };
+    Ok(value.to_string().into_bytes())
+}
+
+/// The template whose markers the file's chat template has, if it is one of ours.
+pub fn template(file: &Gguf) -> Result<Option<&'static str>> {
+    let Some(text) = file.text("tokenizer.chat_template")? else { return Ok(None) };
+    let marks: [(&[&str], &str); 8] = [
+        (&["<|start_header_id|>", "Cutting Knowledge Date"], "llama_3_1"),
+        (&["<|start_header_id|>"], "llama_3"),
+        (&["<\u{ff5c}User\u{ff5c}>", "<\u{ff5c}Assistant\u{ff5c}>"], "deepseek_r1"),
+        (&["<|im_start|>", "<|im_end|>"], "chatml"),
+        (&["<start_of_turn>", "<end_of_turn>"], "gemma_2"),
+        (&["<|end|>", "<|assistant|>"], "phi_4"),
+        (&["[INST]", "[/INST]"], "mistral_instruct"),
+        (&["USER:", "ASSISTANT:"], "v1"),
+    ];
+    Ok(marks.iter().find(|(marks, _)| marks.iter().all(|mark| text.contains(mark))).map(|(_, name)| *name))
+}
+
+fn byte_pairs(file: &Gguf) -> Result<Value> {
+    let tokens = required(file, "tokens", file.texts("tokenizer.ggml.tokens")?)?;
+    let merges = required(file, "merges", file.texts("tokenizer.ggml.merges")?)?;
+    let kinds = kinds(file, tokens.len())?;
+    let pre = file.text("tokenizer.ggml.pre")?.unwrap_or("default");
+    let cut = Cut::named(pre).context(|| format!("`{}`: `tokenizer.ggml.pre`", file.path().display()))?;
+    let llama_3 = cut == Cut::Llama3;
+    let vocab: Map<String, Value> =
+        (0..).zip(&tokens).map(|(id, token): (usize, _)| (token.to_string(), json!(id))).collect();
+    if vocab.len() != tokens.len() {
+        bail!(Decode, "`{}`: `tokenizer.ggml.tokens` holds a token twice", file.path().display());
+    }
+    let pairs = merges.iter().enumerate().map(|(index, merge)| match merge.split_once(' ') {
+        Some((left, right)) => Ok(json!([left, right])),
+        None => Err(error!(Decode, "`{}`: `tokenizer.ggml.merges`[{index}] is not a pair", file.path().display())),
+    });
+    let added = (0..).zip(&tokens).zip(&kinds).filter_map(|((id, content), kind)| match kind {
+        Kind::Control | Kind::Unknown => Some(Added { id, content, special: true }),
+        Kind::UserDefined => Some(Added { id, content, special: false }),
+        _ => None,
+    });
+    let added: Vec<Added> = added.collect();
+    let (first, last) = adds(file, llama_3)?;
+    let end = |wanted: bool, key: &str| -> Result<Option<(usize, &str)>> {
+        let Some(id) = special(file, key)?.filter(|_| wanted) else { return Ok(None) };
+        let token = tokens.get(id).ok_or_else(|| outside(file, key, id, tokens.len()))?;
+        Ok(Some((id, token)))
+    };
+    let ends = Ends { first: end(first, "bos")?, last: end(last, "eos")? };
+    Ok(byte_level(Value::Object(vocab), pairs.collect::<Result<_>>()?, &added, &ends, cut, llama_3))
+}
+
+fn pieces(file: &Gguf) -> Result<Value> {
+    let tokens = required(file, "tokens", file.texts("tokenizer.ggml.tokens")?)?;
+    let scores = required(file, "scores", file.numbers("tokenizer.ggml.scores")?)?;
+    let mut kinds = kinds(file, tokens.len())?;
+    // Some converters call it a control token.
+    if let Some(kind) = special(file, "unknown")?.and_then(|id| kinds.get_mut(id)) {
+        *kind = Kind::Unknown;
+    }
+    if scores.len() != tokens.len() {
+        let path = file.path().display();
+        bail!(Decode, "`{path}`: `tokenizer.ggml.scores` has {} entries for {} tokens", scores.len(), tokens.len());
+    }
+    let pieces = tokens.iter().zip(&scores).zip(kinds);
+    let pieces = pieces.map(|((text, score), kind)| Piece { text: text.to_string(), score: *score, kind }).collect();
+    let model = Model {
+        pieces,
+        unigram: false,
+        prefix_space: file.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
+        trim: file.flag("tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false),
+        charsmap: Vec::new(),
+        bos: special(file, "bos")?,
+        eos: special(file, "eos")?,
+    };
+    for (key, id) in [("bos", model.bos), ("eos", model.eos)] {
+        if let Some(id) = id.filter(|id| *id >= tokens.len()) {
+            return Err(outside(file, key, id, tokens.len()));
+        }
+    }
+    sentencepiece::tokenizer_json(&model, adds(file, true)?).context(|| format!("`{}`", file.path().display()))
+}
+
+/// Whether BOS and EOS are added.
+fn adds(file: &Gguf, bos: bool) -> Result<(bool, bool)> {
+    let flag = |key: &str| file.flag(&format!("tokenizer.ggml.{key}"));
+    Ok((flag("add_bos_token")?.unwrap_or(bos), flag("add_eos_token")?.unwrap_or(false)))
+}
+
+fn special(file: &Gguf, name: &str) -> Result<Option<usize>> {
+    Ok(file.whole(&format!("tokenizer.ggml.{name}_token_id"))?.map(|id| id as usize))
+}
+
+fn outside(file: &Gguf, key: &str, id: usize, tokens: usize) -> crate::error::Error {
+    let path = file.path().display();
+    error!(Decode, "`{path}`: `tokenizer.ggml.{key}_token_id` is {id}, there are {tokens} tokens")
+}
+
+/// What every token is; without the list all are ordinary.
+fn kinds(file: &Gguf, count: usize) -> Result<Vec<Kind>> {
+    let key = "tokenizer.ggml.token_type";
+    let Some(numbers) = file.numbers(key)? else { return Ok(vec![Kind::Normal; count]) };
+    let path = file.path().display();
+    if numbers.len() != count {
+        bail!(Decode, "`{path}`: `{key}` has {} entries for {count} tokens", numbers.len());
+    }
+    let kind =
+        |number: f64| Kind::numbered(number as u64).ok_or_else(|| error!(Decode, "`{path}`: `{key}` has a {number}"));
+    numbers.into_iter().map(kind).collect()
+}
+
+fn required_text<'a>(file: &'a Gguf, key: &str) -> Result<&'a str> {
+    required(file, key, file.text(&format!("tokenizer.ggml.{key}"))?)
+}
+
+fn required<T>(file: &Gguf, key: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| file.lacks(&format!("tokenizer.ggml.{key}")))
+}

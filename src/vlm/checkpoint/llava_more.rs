@@ -1,0 +1,111 @@
+//! LLaVA-MORE checkpoint folders: one config.json with the keys of LLM and tower, all tensors in one set of files, the
+//! tower's own config in a sub-folder or beside it. A stage-1 folder holds the projector alone.
+//! Source: LLaVA-MORE 2460d39, `model/builder.py`, and the config of the released models.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{Parts, Place, folder_name};
+use crate::bail;
+use crate::error::Result;
+use crate::image::Aspect;
+use crate::models::config::Config;
+use crate::models::encoders::s2;
+use crate::models::projectors::pool::PoolKind;
+use crate::models::registry::{LLM_ALIASES, Target};
+use crate::vlm::{EncoderOptions, Origin, Part, ProjectorChoice, Select, Weights};
+use crate::weights::TensorFiles;
+
+/// Keys of config.json beyond the reference's: how visual tokens are reduced before the projector.
+pub(in crate::vlm) const POOL: &str = "mm_projector_pool";
+pub(in crate::vlm) const POOL_TOKENS: &str = "mm_projector_tokens";
+
+/// The `model_type` of the LLM in a LLaVA-MORE one: `llava_phi` is on `phi3`.
+pub(in crate::vlm) fn family(model_type: &str) -> &str {
+    let named = LLM_ALIASES.iter().find(|(name, _)| *name == model_type).map(|(_, family)| *family);
+    named.unwrap_or_else(|| model_type.strip_prefix("llava_").unwrap_or(model_type))
+}
+
+/// The `model_type` and the class that LLaVA-MORE gives a model with this LLM.
+pub(in crate::vlm) fn class(family: &str) -> (String, String) {
+    let named = LLM_ALIASES.iter().find(|(_, known)| *known == family).map(|(name, _)| name.to_string());
+    let model_type = named.unwrap_or_else(|| format!("llava_{family}"));
+    let word = model_type.trim_start_matches("llava_");
+    let capital: String = word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect();
+    (model_type, format!("Llava{capital}ForCausalLM"))
+}
+
+/// The parts of a folder.
+pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
+    let config = &origin.config;
+    let files = Arc::new(TensorFiles::open(path)?);
+    let aspect = match config.string("image_aspect_ratio", "square")?.as_str() {
+        "pad" => Aspect::Pad,
+        "square" => Aspect::Square,
+        other => return Err(config.unsupported("image_aspect_ratio", other, "square and pad")),
+    };
+    let pool = match config.string(POOL, "")?.as_str() {
+        "" => None,
+        kind => Some((PoolKind::parse(kind)?, config.required(POOL_TOKENS)?)),
+    };
+    let architecture = config.string("model_architecture", "")?;
+    Ok(Parts {
+        tower: tower(origin, &files)?,
+        encoder: encoder_options(config, target)?,
+        llm: llm(origin, path, &files)?,
+        projector: ProjectorChoice { name: config.string("mm_projector_type", "linear")?, pool },
+        template: Some(architecture).filter(|name| !name.is_empty()),
+        aspect,
+        files,
+    })
+}
+
+fn encoder_options(config: &Config, target: &Target) -> Result<EncoderOptions> {
+    let layer = config.value().get("mm_vision_select_layer").and_then(|layer| layer.as_i64());
+    Ok(EncoderOptions {
+        select_layer: layer.or(Some(-2)),
+        select: Some(Select::parse(&config.string("mm_vision_select_feature", "patch")?)?),
+        s2: s2::from_config(config)?,
+        weights: Weights::Stored,
+        seed: 0,
+        target: target.clone(),
+    })
+}
+
+/// The tower: a folder inside the checkpoint, or whatever the name stands for. Its tensors are those of the checkpoint
+/// where that has them: then config and processor are all that is needed of the other place.
+fn tower(origin: &Origin, files: &TensorFiles) -> Result<Place> {
+    let name = origin.config.string("mm_vision_tower", "")?;
+    if name.is_empty() {
+        bail!(Missing, "`{}` has no `mm_vision_tower`", origin.folder.locate("config.json"));
+    }
+    let inside = origin.folder.join(&name);
+    let stored = files.names().iter().any(|tensor| tensor.starts_with(Part::Encoder.prefix()));
+    Ok(match (inside.has("config.json"), stored) {
+        (true, true) => Place::Inside { id: name, origin: Origin::open(inside)? },
+        (true, false) => Place::Elsewhere(inside.locate("").trim_end_matches('/').to_string()),
+        (false, _) => Place::Elsewhere(name),
+    })
+}
+
+/// The LLM: in the checkpoint, or, where that holds a projector only, the one `_name_or_path` names.
+fn llm(origin: &Origin, path: &Path, files: &TensorFiles) -> Result<Place> {
+    let config = &origin.config;
+    if files.has("model.embed_tokens.weight") {
+        let family = family(&config.string("model_type", "")?).to_string();
+        let mut config = config.with("model_type", json!(family));
+        if !files.has("lm_head.weight") {
+            config = config.with("tie_word_embeddings", json!(true));
+        }
+        let origin = Origin::new(origin.folder.clone(), config);
+        return Ok(Place::Inside { id: folder_name(path), origin });
+    }
+    let base = config.string("_name_or_path", "")?;
+    if base.is_empty() {
+        bail!(Missing, "this folder holds a projector only, and config.json has no `_name_or_path` for its LLM");
+    }
+    let inside = origin.folder.join(&base);
+    Ok(Place::Elsewhere(if inside.has("config.json") { inside.locate("") } else { base }))
+}

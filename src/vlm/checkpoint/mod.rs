@@ -1,0 +1,173 @@
+//! Opening whole models. Each layout says where the parts are and shows the tensors under the names of layout
+//! llava-more (a view, nothing is copied); from there on there is one way. Everything that can be checked without the
+//! weights is checked before they are read.
+
+pub(super) mod llava_more;
+pub(super) mod transformers;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{
+    Encoder, EncoderOptions, Llm, LlmOptions, Origin, Part, ProjectorChoice, ProjectorPart, Vlm, Weights, origin,
+};
+use crate::assets::Folder;
+use crate::error::{Context, Result};
+use crate::image::Aspect;
+use crate::models::config::Config;
+use crate::models::registry::{self, Target};
+use crate::preset::Presets;
+use crate::text::Template;
+use crate::weights::{Source, TensorFiles};
+use crate::{bail, error};
+
+/// What a layout finds in a folder.
+struct Parts {
+    /// Tensors under the names of layout llava-more.
+    files: Arc<TensorFiles>,
+    tower: Place,
+    encoder: EncoderOptions,
+    llm: Place,
+    projector: ProjectorChoice,
+    template: Option<String>,
+    aspect: Aspect,
+}
+
+/// Where a part is.
+enum Place {
+    /// Its tensors are among those of the checkpoint.
+    Inside { id: String, origin: Origin },
+    /// Somewhere else: a folder, a preset, a hub id.
+    Elsewhere(String),
+}
+
+/// Opens a whole model by folder or hub id. `template` overrides what the checkpoint says.
+pub fn open(presets: &Presets, id: &str, template: Option<&str>, target: &Target) -> Result<Vlm> {
+    load(presets, &origin::locate(presets, id, "config.json", Weights::Stored)?, template, target)
+}
+
+/// Opens a whole model from a folder.
+pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Target) -> Result<Vlm> {
+    let open = || -> Result<Vlm> {
+        let origin = Origin::open(Folder::Disk(path.to_path_buf()))?;
+        let read = match layout(&origin.config)? {
+            Layout::LlavaMore => llava_more::parts,
+            Layout::Transformers => transformers::parts,
+        };
+        let parts = read(&origin, path, target)?;
+        let files = parts.files.clone();
+        let vlm = parts.build(presets, template, target)?;
+        if files.names().iter().any(|name| Vlm::is_adapter(name)) {
+            vlm.llm.adapt_from(&origin.folder, files)?;
+        }
+        Ok(vlm)
+    };
+    open().context(|| format!("loading `{}`", path.display()))
+}
+
+enum Layout {
+    LlavaMore,
+    Transformers,
+}
+
+/// The layout that a config.json belongs to.
+fn layout(config: &Config) -> Result<Layout> {
+    let model_type = config.string("model_type", "")?;
+    let known = |table: &[&str]| table.contains(&model_type.as_str());
+    let llms: Vec<&str> = registry::LLMS.iter().map(|(name, _)| *name).collect();
+    let encoders: Vec<&str> = registry::ENCODERS.iter().map(|(name, _)| *name).collect();
+    match model_type.as_str() {
+        "llava" => Ok(Layout::Transformers),
+        _ if model_type.starts_with("llava_") && llms.contains(&llava_more::family(&model_type)) => {
+            Ok(Layout::LlavaMore)
+        }
+        // Early uploads kept the LLM's own `model_type`.
+        _ if config.value().get("mm_vision_tower").is_some() => Ok(Layout::LlavaMore),
+        _ if known(&llms) => Err(error!(Weights, "this is an LLM alone (`model_type` is `{model_type}`)")
+            .help("open it with `llm(folder)` and join it with a tower: `vlm(encoder(..), projector(\"mlp2x_gelu\"), llm(..))`")),
+        _ if known(&encoders) => Err(error!(Weights, "this is a vision tower alone (`model_type` is `{model_type}`)")
+            .help("open it with `encoder(folder)` and join it with an LLM: `vlm(encoder(..), projector(\"mlp2x_gelu\"), llm(..))`")),
+        other => Err(config.unsupported("model_type", other, "`llava` of transformers and LLaVA-MORE's `llava_<LLM>`")),
+    }
+}
+
+impl Parts {
+    /// Joins the parts without weights, which finds what does not fit, then reads the weights.
+    fn build(self, presets: &Presets, template: Option<&str>, target: &Target) -> Result<Vlm> {
+        let hollow_encoder = Arc::new(self.encoder(presets, Weights::None)?);
+        let hollow_llm = self.hollow_llm(presets, target)?;
+        let Some(template) =
+            template.map(str::to_string).or_else(|| self.template.clone().or(hollow_llm.template.clone()))
+        else {
+            return Err(error!(Option, "config.json has no `model_architecture`, so the template is unknown")
+                .help("name it: `load(folder, #{ template: \"llama_3_1\" })`"));
+        };
+        let template = Template::load(presets, &template)?;
+        let projector = Source::Files { files: self.files.clone(), prefix: Part::Projector.prefix().to_string() };
+        let projector =
+            Arc::new(ProjectorPart::build(&self.projector, &hollow_encoder, hollow_llm.width(), projector, target)?);
+        let hollow_llm = Arc::new(hollow_llm);
+        Vlm::assemble(hollow_encoder, projector.clone(), hollow_llm.clone(), template.clone(), self.aspect)?;
+
+        let llm = match &self.llm {
+            Place::Inside { .. } => self.filled(hollow_llm)?,
+            Place::Elsewhere(id) => {
+                drop(hollow_llm);
+                base_llm(presets, id, options(Weights::Stored, target))?
+            }
+        };
+        let encoder = self.encoder(presets, Weights::Stored)?;
+        Vlm::assemble(Arc::new(encoder), projector, Arc::new(llm), template, self.aspect)
+    }
+
+    fn encoder(&self, presets: &Presets, weights: Weights) -> Result<Encoder> {
+        let mut options = self.encoder.clone();
+        options.weights = weights;
+        let stored = match self.files.names().iter().any(|tensor| tensor.starts_with(Part::Encoder.prefix())) {
+            _ if weights == Weights::None => Some(Source::Shapes),
+            true => Some(Source::Files { files: self.files.clone(), prefix: Part::Encoder.prefix().to_string() }),
+            false => None,
+        };
+        match (&self.tower, stored) {
+            (Place::Inside { id, origin }, Some(stored)) => Encoder::build(id, origin.clone(), stored, options),
+            (Place::Inside { id, .. }, None) => bail!(Weights, "{} holds no tensors of `{id}`", self.files.name()),
+            (Place::Elsewhere(id), stored) => Encoder::open_with(presets, id, options, stored),
+        }
+        .context(|| "vision tower")
+    }
+
+    fn hollow_llm(&self, presets: &Presets, target: &Target) -> Result<Llm> {
+        match &self.llm {
+            Place::Inside { id, origin } => {
+                if !origin.folder.has("tokenizer.json") && !origin.folder.has("tokenizer.model") {
+                    return Err(error!(Missing, "no `{}`", origin.folder.locate("tokenizer.json"))
+                        .help("llmore reads the tokenizer from that file; transformers writes it with `AutoTokenizer.from_pretrained(..).save_pretrained(..)`"));
+                }
+                Llm::build(id, origin.clone(), Source::Shapes, None, &options(Weights::None, target))
+            }
+            Place::Elsewhere(id) => base_llm(presets, id, options(Weights::None, target)),
+        }
+    }
+
+    /// The LLM inside the checkpoint with its weights; what belongs to the other parts is theirs to keep.
+    fn filled(&self, hollow: Arc<Llm>) -> Result<Llm> {
+        let Some(llm) = Arc::into_inner(hollow) else { bail!(Weights, "the LLM is in use already") };
+        let mut llm = llm.filled(Source::Files { files: self.files.clone(), prefix: String::new() })?;
+        let others = [Part::Encoder.prefix(), Part::Projector.prefix()];
+        llm.unused.retain(|(name, _)| !others.iter().any(|prefix| name.starts_with(prefix)));
+        Ok(llm)
+    }
+}
+
+fn options(weights: Weights, target: &Target) -> LlmOptions {
+    LlmOptions { weights, seed: 0, target: target.clone() }
+}
+
+fn base_llm(presets: &Presets, id: &str, options: LlmOptions) -> Result<Llm> {
+    Llm::open(presets, id, options).context(|| format!("this folder holds a projector only; its base LLM `{id}`"))
+}
+
+/// What to call a part: the name of its folder.
+fn folder_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| "llm".into(), |name| name.to_string_lossy().into_owned())
+}
