@@ -1,7 +1,9 @@
 //! Devices and dtypes by name, threads, memory, and the only reading of the environment below `cli`: what
 //! other layers need of it travels in a [`Settings`] value.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device};
 
@@ -16,6 +18,8 @@ pub struct Settings {
     pub preset_folders: Vec<PathBuf>,
     /// Where the REPL keeps its history: `$XDG_STATE_HOME/llmore`.
     pub state_folder: PathBuf,
+    /// Where features of frozen encoders are kept between runs: `$XDG_CACHE_HOME/llmore`.
+    pub cache_folder: PathBuf,
     /// Worker threads (`LLMORE_THREADS`, else all cores).
     pub threads: usize,
     /// The Hugging Face hub (`HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`).
@@ -33,6 +37,7 @@ impl Settings {
         Settings {
             preset_folders: vec![folder("XDG_CONFIG_HOME", ".config").join("presets")],
             state_folder: folder("XDG_STATE_HOME", ".local/state"),
+            cache_folder: folder("XDG_CACHE_HOME", ".cache"),
             hub: hub(&home),
             threads: variable("LLMORE_THREADS").and_then(|n| n.parse().ok()).filter(|&n| n > 0).unwrap_or(cores),
         }
@@ -122,12 +127,139 @@ pub fn dtype(name: &str) -> Result<DType> {
 
 /// Peak resident memory of this process in bytes, where the system says so.
 pub fn peak_memory() -> Option<u64> {
-    status("VmHWM:")
+    kib("/proc/self/status", "VmHWM:")
 }
 
-fn status(key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+/// Resident memory of this process in bytes, where the system says so.
+pub fn resident_memory() -> Option<u64> {
+    kib("/proc/self/status", "VmRSS:")
+}
+
+/// How much memory this process may come to in bytes: what it has and what is free, within the limits of its control
+/// group and its own; `None` where the system does not say.
+pub fn memory_limit() -> Option<u64> {
+    let resident = resident_memory()?;
+    let free = kib("/proc/meminfo", "MemAvailable:").map(|free| free + resident);
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let group = |limit: &str, used: &str| {
+        let (limit, used) = (number(limit)?, number(used)?);
+        // Others of the group use it too.
+        Some(limit.saturating_sub(used.saturating_sub(resident)))
+    };
+    let limits = [
+        free,
+        group("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        group("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ];
+    limits.into_iter().flatten().min()
+}
+
+/// Free space in bytes on the disk of a folder, which need not exist yet.
+pub fn free_disk(folder: &Path) -> Option<u64> {
+    let mut existing = if folder.is_absolute() { folder.to_path_buf() } else { Path::new(".").join(folder) };
+    while !existing.exists() && existing.pop() {}
+    let path = std::ffi::CString::new(existing.into_os_string().into_encoded_bytes()).ok()?;
+    // SAFETY: all fields of statvfs are integers, for which zero is a value.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends in zero, and `found` is writable for the call.
+    let failed = unsafe { libc::statvfs(path.as_ptr(), &mut found) } != 0;
+    (!failed).then(|| found.f_bavail as u64 * found.f_frsize as u64)
+}
+
+fn kib(file: &str, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Counts the larger pieces of memory that are held: what tensors take, whatever the process took before and kept.
+struct Counting;
+
+/// Pieces from this size on are counted.
+const COUNTED: usize = 4096;
+static LIVE: AtomicU64 = AtomicU64::new(0);
+static PEAK: AtomicU64 = AtomicU64::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+impl Counting {
+    fn grow(size: usize) {
+        if size >= COUNTED {
+            let live = LIVE.fetch_add(size as u64, Ordering::Relaxed) + size as u64;
+            PEAK.fetch_max(live, Ordering::Relaxed);
+        }
+    }
+
+    fn shrink(size: usize) {
+        if size >= COUNTED {
+            LIVE.fetch_sub(size as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+// SAFETY: every call goes to the system's allocator as it is; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Counting::grow(layout.size());
+        // SAFETY: guaranteed by the caller, here and below.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Counting::grow(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        Counting::shrink(layout.size());
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Counting::shrink(layout.size());
+        Counting::grow(size);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+/// Bytes in larger pieces of memory that are held now.
+pub fn live_memory() -> u64 {
+    LIVE.load(Ordering::Relaxed)
+}
+
+/// Begins to look for the most that [`live_memory`] comes to.
+pub fn watch_live_memory() {
+    PEAK.store(live_memory(), Ordering::Relaxed);
+}
+
+/// The most that [`live_memory`] came to since it is watched.
+pub fn peak_live_memory() -> u64 {
+    PEAK.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_was_held_for_a_moment_is_seen() {
+        // Other tests hold some, too.
+        const SIZE: u64 = 1 << 30;
+        let before = live_memory();
+        watch_live_memory();
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(SIZE as usize)));
+        assert!(peak_live_memory() >= before.min(live_memory()) / 2 + SIZE / 2);
+    }
+
+    #[test]
+    fn a_folder_that_does_not_exist_yet_is_on_a_disk() {
+        let known = free_disk(Path::new(".")).unwrap();
+        assert!(known > 0);
+        assert!(free_disk(Path::new("does/not/exist")).is_some());
+    }
 }

@@ -25,9 +25,15 @@ pub enum Event {
     Progress { task: String, done: u64, total: u64 },
     /// Samples (by id) of `total` that training leaves out.
     Skipped { samples: Vec<String>, total: u64, why: String },
+    /// A step's loss stands far above the median of those before it; `samples` (by id) are what it was made of.
+    Spike { step: u64, loss: f64, median: f64, samples: Vec<String> },
+    /// Something that people should know and that does not end the task.
+    Warning { text: String },
+    /// What a plan said before and what the run took: bytes of memory at the peak, where the system tells, and seconds.
+    Took { planned_bytes: u64, peak_bytes: u64, planned_seconds: f64, seconds: f64 },
     /// A checkpoint is complete on disk.
     Checkpoint { step: u64, path: PathBuf },
-    /// The task ended (`done`, `paused`) after this many seconds.
+    /// The task ended (`done`, `paused`, `failed`) after this many seconds.
     End { task: String, done: u64, total: u64, unit: String, status: String, seconds: f64 },
 }
 
@@ -50,6 +56,9 @@ pub struct Step {
     pub positions: u64,
     /// Samples in the step.
     pub samples: u64,
+    /// Of these, samples whose answers do not end within `max_length`.
+    #[serde(default)]
+    pub cut: u64,
     /// Wall-clock time.
     pub seconds: f64,
 }
@@ -103,7 +112,19 @@ impl Listeners {
 
 /// Appends events to a JSON-lines file.
 pub struct EventFile {
+    path: PathBuf,
     file: Mutex<File>,
+    fault: Mutex<Fault>,
+}
+
+/// What became of writing.
+#[derive(Default)]
+enum Fault {
+    #[default]
+    None,
+    /// Nobody was told yet.
+    New(Error),
+    Told,
 }
 
 impl EventFile {
@@ -122,7 +143,19 @@ impl EventFile {
             Ok(file)
         };
         let file = open().map_err(|error| Error::file(path, error))?;
-        Ok(EventFile { file: Mutex::new(file) })
+        Ok(EventFile { path: path.to_path_buf(), file: Mutex::new(file), fault: Mutex::default() })
+    }
+
+    /// The first error of writing, once: the run goes on, with events missing from the file.
+    pub fn fault(&self) -> Option<Error> {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *fault, Fault::Told) {
+            Fault::New(error) => Some(error),
+            other => {
+                *fault = other;
+                None
+            }
+        }
     }
 }
 
@@ -130,8 +163,16 @@ impl Listener for EventFile {
     fn hear(&self, event: &Event) {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
-        // A full disk must not end the run: the checkpoint that follows reports it.
-        let _ = self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
+        // A full disk must not end the run.
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*fault, Fault::None) {
+            // The line before may be torn.
+            line.insert(0, b'\n');
+        }
+        let written = self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
+        if let (Err(error), Fault::None) = (written, &*fault) {
+            *fault = Fault::New(Error::file(&self.path, error));
+        }
     }
 }
 
@@ -167,6 +208,7 @@ mod tests {
             tokens: 2,
             positions: 3,
             samples: 1,
+            cut: 0,
             seconds: 0.5,
         })
     }
@@ -176,6 +218,19 @@ mod tests {
         let events = [step(1, 3.0), step(2, 2.0), step(3, 1.5), step(2, 1.9)];
         let losses: Vec<f64> = steps(&events).iter().map(|s| s.loss).collect();
         assert_eq!(losses, [3.0, 1.9]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_told_once() {
+        let file = EventFile::open(Path::new("/dev/full")).unwrap();
+        assert!(file.fault().is_none());
+        file.hear(&step(1, 3.0));
+        file.hear(&step(2, 3.0));
+        let error = file.fault().unwrap().to_string();
+        assert!(error.contains("no space left on the disk of `/dev/full`"), "{error}");
+        file.hear(&step(3, 3.0));
+        assert!(file.fault().is_none());
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn adapters_learn_and_the_weights_beside_them_stay() {
     let mut trainer = trainer(&vlm, &OPTIONS.replace("steps = 6", "steps = 20"), &scratch("lora-moves"));
     // 4 blocks, q and v of width 128 and 64: 4 * 4 * ((128 + 128) + (128 + 64)); mlp2x_gelu: 128 -> 128 -> 128.
     let projector: usize = vlm.projector.params.count();
-    let plan = trainer.plan().unwrap();
+    let plan = trainer.plan(llmore::train::Limits::default()).unwrap();
     assert_eq!(plan.trained, 4 * 4 * (256 + 192) + projector);
     assert_eq!(plan.trained + plan.frozen, vlm.params());
     assert_eq!(difference(&plain, &logits(&vlm)), 0.0, "a fresh adapter adds nothing");

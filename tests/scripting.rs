@@ -58,6 +58,7 @@ pub fn session(name: &str) -> (Session, Arc<Captured>) {
         args: vec!["first".to_string()],
         repeats: None,
         runs: scratch(name),
+        cache: scratch(name),
     });
     (session, output)
 }

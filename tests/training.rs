@@ -32,6 +32,7 @@ pub fn setup(template: &str, aspect: Aspect, folder: &Path) -> TrainerSetup {
         interrupt: Interrupt::default(),
         lock: Lock::default(),
         folder: folder.to_path_buf(),
+        cache: folder.join("cache"),
         repeats: None,
     }
 }

@@ -66,6 +66,7 @@ pub fn step(name: &str, options: &Options) -> Result<()> {
         interrupt: Interrupt::default(),
         lock: Lock::default(),
         folder: options.inputs.join("runs"),
+        cache: options.inputs.join("cache"),
         repeats: None,
     };
     let mut trainer = Trainer::new(Arc::new(vlm), stage.dataset()?, stage.options()?, setup)?;

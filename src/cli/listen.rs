@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::progress::{Progress, Update};
 use crate::device::peak_memory;
 use crate::events::{Event, Listener};
-use crate::show::{bytes, count, number, percent};
+use crate::show::{bytes, count, number, percent, seconds};
 
 /// Turns a session's events into updates of the progress display.
 pub(super) struct ProgressListener {
@@ -22,6 +22,8 @@ struct Current {
     /// Supervised positions and seconds, for the mean speed.
     tokens: u64,
     seconds: f64,
+    /// Samples whose answers were cut.
+    cut: u64,
 }
 
 impl ProgressListener {
@@ -41,6 +43,7 @@ impl Listener for ProgressListener {
             Event::Step(step) => {
                 current.tokens += step.positions;
                 current.seconds += step.seconds;
+                current.cut += step.cut;
                 let speed = (current.tokens as f64 / current.seconds.max(1e-9)) as usize;
                 current.facts = vec![("loss", number(step.loss)), ("", format!("{} tokens/s", count(speed))), memory()];
                 (step.step, step.steps, false)
@@ -57,8 +60,34 @@ impl Listener for ProgressListener {
                 self.progress.note(&format!("skipped {skipped} of {total} samples with {why}: {ids}{more}"));
                 return;
             }
+            Event::Spike { step, loss, median, samples } => {
+                let ids: Vec<String> = samples.iter().take(8).map(|id| format!("`{id}`")).collect();
+                let more = if samples.len() > ids.len() { ", ..." } else { "" };
+                let (loss, median, ids) = (number(*loss), number(*median), ids.join(", "));
+                self.progress
+                    .note(&format!("step {step}: loss {loss}, the median before is {median}: samples {ids}{more}"));
+                return;
+            }
+            Event::Warning { text } => {
+                self.progress.note(&format!("warning: {text}"));
+                return;
+            }
+            Event::Took { planned_bytes, peak_bytes, planned_seconds, seconds: took } => {
+                let (bytes_planned, bytes_taken) = (bytes(*planned_bytes), bytes(*peak_bytes));
+                let (planned, taken) = (seconds(*planned_seconds), seconds(*took));
+                self.progress.note(&format!(
+                    "plan: peak memory {bytes_planned}, was {bytes_taken}; time {planned}, was {taken}"
+                ));
+                return;
+            }
             Event::Checkpoint { .. } => return,
-            Event::End { done, total, .. } => (*done, *total, true),
+            Event::End { done, total, .. } => {
+                if current.cut > 0 {
+                    let cut = count(current.cut as usize);
+                    self.progress.note(&format!("{cut} samples had answers that end beyond `max_length` and were cut"));
+                }
+                (*done, *total, true)
+            }
         };
         let (task, unit, facts) = (&current.task, &current.unit, &current.facts);
         self.progress.update(&Update { task, done, total, unit, facts, finished });

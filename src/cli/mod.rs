@@ -23,7 +23,7 @@ use clap::Parser;
 use sha2::{Digest, Sha256};
 
 use crate::device::{Settings, keep_freed_memory, set_threads};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::events::{Interrupt, Listeners};
 use crate::hub::Hub;
 use crate::preset::Presets;
@@ -37,6 +37,8 @@ use runs::Folders;
 
 /// Exit code of a wrong command line.
 const USAGE: i32 = 2;
+/// Exit code of a run that does not fit.
+const DOES_NOT_FIT: i32 = 3;
 /// Exit code after Ctrl-C, with everything saved.
 const INTERRUPTED: i32 = 130;
 
@@ -53,7 +55,11 @@ pub fn main() -> ExitCode {
             if let Some(help) = error.help_text() {
                 eprintln!("  = help: {help}");
             }
-            if error.kind() == crate::error::Kind::Usage { USAGE } else { 1 }
+            match error.kind() {
+                Kind::Usage => USAGE,
+                Kind::DoesNotFit => DOES_NOT_FIT,
+                _ => 1,
+            }
         }
     };
     ExitCode::from(code as u8)
@@ -174,6 +180,7 @@ fn session_repeating(
     let presets = Presets::new(settings.preset_folders.clone()).with_hub(hub);
     let shown = output.clone();
     let stop = interrupt.clone();
+    let cache = settings.cache_folder.clone();
     let fresh = move || {
         Session::new(SessionOptions {
             presets: presets.clone(),
@@ -183,6 +190,7 @@ fn session_repeating(
             overrides: overrides.clone(),
             args: script_args.clone(),
             runs: runs.clone(),
+            cache: cache.clone(),
             repeats: repeats.clone(),
         })
     };

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::archive::Archive;
 use super::pack::Pack;
 use super::table::Rows;
@@ -57,6 +59,22 @@ impl ImageSource {
             ImageSource::Decoded { image, .. } => Ok(image.clone()),
             _ => Image::decode(&self.bytes()?, &self.key()),
         }
+    }
+
+    /// A hash over what is in the picture, wherever it lies.
+    ///
+    /// # Errors
+    /// `Missing`, `File` or `Decode` when it cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        Ok(match self {
+            ImageSource::Decoded { image, .. } => {
+                let mut hasher = Sha256::new();
+                hasher.update(format!("{} {} ", image.width, image.height));
+                hasher.update(&image.pixels);
+                format!("{:x}", hasher.finalize())
+            }
+            _ => format!("{:x}", Sha256::digest(self.bytes()?)),
+        })
     }
 
     /// The bytes it is decoded from.

@@ -2,7 +2,7 @@
 //! engine's tag, so there is no global state.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,6 +54,8 @@ pub struct SessionOptions {
     pub args: Vec<String>,
     /// Where run folders go.
     pub runs: PathBuf,
+    /// Where features are kept between runs.
+    pub cache: PathBuf,
     /// The run that the script is to repeat, where it is not run for its own sake.
     pub repeats: Option<Lock>,
 }
@@ -122,6 +124,10 @@ impl State {
 
     pub(super) fn set_script(&self, text: &str) {
         *self.0.script.lock().unwrap_or_else(PoisonError::into_inner) = text.to_string();
+    }
+
+    pub(super) fn cache(&self) -> &Path {
+        &self.0.options.cache
     }
 
     /// The number of the next trainer, from 0.

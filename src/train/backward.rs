@@ -16,6 +16,8 @@ pub(super) struct MicroLoss {
     pub sum: Tensor,
     pub tokens: usize,
     pub positions: usize,
+    /// Samples whose answers do not end within the limit.
+    pub cut: usize,
     kept: Option<Kept>,
 }
 
@@ -34,9 +36,9 @@ struct Kept {
 
 impl MicroLoss {
     pub(super) fn new(vlm: &Vlm, batch: &Batch, checkpointing: bool) -> Result<Self> {
-        let (tokens, positions) = (batch.targets.len(), batch.positions());
+        let (tokens, positions, cut) = (batch.targets.len(), batch.positions(), batch.cut);
         if !checkpointing {
-            return Ok(MicroLoss { sum: batch.loss_sum(vlm)?, tokens, positions, kept: None });
+            return Ok(MicroLoss { sum: batch.loss_sum(vlm)?, tokens, positions, cut, kept: None });
         }
         let packing = batch.packing();
         let model = &vlm.llm.model;
@@ -46,7 +48,7 @@ impl MicroLoss {
         let top = Var::from_tensor(&output)?;
         let sum = model.loss_sum(&forward.leave(&top)?, &batch.targets)?;
         drop(forward);
-        Ok(MicroLoss { sum, tokens, positions, kept: Some(Kept { packing, entered, lowest, inputs, top }) })
+        Ok(MicroLoss { sum, tokens, positions, cut, kept: Some(Kept { packing, entered, lowest, inputs, top }) })
     }
 
     /// Gradients of the sum times `weight`: `each` sees every store of them, block by block with checkpointing.

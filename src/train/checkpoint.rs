@@ -29,12 +29,22 @@ impl Trainer {
         let path = run.dir().join(format!("checkpoint-{}", self.step));
         if !path.is_dir() {
             let part = run.dir().join(format!(".checkpoint-{}.part", self.step));
-            self.write_checkpoint(&part, &path).inspect_err(|_| {
+            if let Err(error) = self.write_checkpoint(&part, &path) {
                 let _ = std::fs::remove_dir_all(&part);
-            })?;
-            for (_, old) in checkpoints(run.dir())?.iter().rev().skip(self.options.keep) {
-                std::fs::remove_dir_all(old).map_err(|error| Error::file(old, error))?;
+                let last = match checkpoints(run.dir())?.pop() {
+                    Some((_, path)) => format!("`{}` is whole", path.display()),
+                    None => "there is none before it".to_string(),
+                };
+                return Err(error
+                    .context(format!("the checkpoint of step {} could not be written", self.step))
+                    .help(format!("{last}; make room, and `t.fit()` goes on from step {}", self.step)));
             }
+            for (step, old) in checkpoints(run.dir())?.iter().rev().skip(self.options.keep) {
+                // By one rename as well: a kill in the middle must not leave half of it under its name.
+                let gone = run.dir().join(format!(".checkpoint-{step}.part"));
+                std::fs::rename(old, &gone).map_err(|error| Error::file(old, error))?;
+            }
+            sweep(run.dir())?;
         }
         listeners.tell(&Event::Checkpoint { step: self.step, path: path.clone() });
         Ok(path)
@@ -61,7 +71,11 @@ impl Trainer {
         } else {
             self.vlm().save_projector(part)?;
         }
-        save_tensors(&self.optimizer.moments(), &part.join("optimizer.safetensors"))?;
+        save_tensors(&self.optimizer.moments()?, &part.join("optimizer.safetensors"))?;
+        let masters = self.optimizer.masters();
+        if !masters.is_empty() {
+            save_tensors(&masters, &part.join("masters.safetensors"))?;
+        }
         let state = State { step: self.step, steps: self.steps(), losses: self.history.clone() };
         let text = serde_json::to_vec(&state).map_err(|error| error!(File, "trainer.json: {error}"))?;
         crate::weights::write_atomically(&part.join("trainer.json"), |file| {
@@ -87,7 +101,9 @@ impl Trainer {
             let tensor = files.load(&trained.name, trained.param.tensor().device())?;
             trained.param.assign(&tensor)?;
         }
-        self.optimizer.restore(&TensorFiles::open(&path.join("optimizer.safetensors"))?)?;
+        let masters = path.join("masters.safetensors");
+        let masters = if masters.is_file() { Some(TensorFiles::open(&masters)?) } else { None };
+        self.optimizer.restore(&TensorFiles::open(&path.join("optimizer.safetensors"))?, masters.as_ref())?;
         self.step = step;
         self.history = state.losses;
         self.run = Some(run);
@@ -115,6 +131,18 @@ impl Trainer {
         lock.device = crate::device::device_name(&self.vlm().target().device);
         Ok(lock)
     }
+}
+
+/// Removes what is no checkpoint yet, or none any more.
+fn sweep(run: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(run).map_err(|error| Error::file(run, error))?.flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        if name.starts_with(".checkpoint-") && name.ends_with(".part") && path.is_dir() {
+            std::fs::remove_dir_all(&path).map_err(|error| Error::file(&path, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// The complete checkpoints of a run, oldest first.

@@ -2,9 +2,9 @@
 //! before them runs. At most `AHEAD` micro-batches wait, whatever the size of the data set; their order is the order in
 //! which they are asked for.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -42,9 +42,41 @@ pub(super) struct Loader {
     pub aspect: Aspect,
     /// Of a frozen encoder; a trained one has new features every time.
     pub features: Option<FeatureCache>,
+    /// What is in the pictures seen so far, by where they are; for features that outlive the run.
+    contents: Mutex<HashMap<String, String>>,
 }
 
 impl Loader {
+    pub(super) fn new(
+        vlm: Arc<Vlm>,
+        dataset: Dataset,
+        template: Template,
+        aspect: Aspect,
+        features: Option<FeatureCache>,
+    ) -> Self {
+        Loader { vlm, dataset, template, aspect, features, contents: Mutex::default() }
+    }
+
+    /// The same without kept features, for what must leave no trace.
+    pub(super) fn without_features(&self) -> Self {
+        Loader::new(self.vlm.clone(), self.dataset.clone(), self.template.clone(), self.aspect, None)
+    }
+
+    /// What identifies a picture where its features are kept.
+    fn key(&self, id: &str, source: &ImageSource) -> Result<String> {
+        let place = source.key();
+        if !self.features.as_ref().is_some_and(FeatureCache::wants_contents) {
+            return Ok(place);
+        }
+        let known = self.contents.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+        if let Some(key) = known {
+            return Ok(key);
+        }
+        let key = source.sha256().map_err(|error| self.of_sample(id, error))?;
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner).insert(place, key.clone());
+        Ok(key)
+    }
+
     /// Reads and renders samples; pictures are not opened.
     pub(super) fn render(&self, positions: &[usize]) -> Result<Vec<(Sample, Rendered)>> {
         positions.par_iter().map(|&position| self.render_one(position)).collect()
@@ -69,11 +101,14 @@ impl Loader {
     /// A micro-batch up to the pixels its encoder takes.
     pub(super) fn prepare(&self, positions: &[usize]) -> Result<Vec<Ready>> {
         let mut seen = HashSet::new();
-        let plan: Vec<(Sample, Rendered, Option<String>, bool)> = self
-            .render(positions)?
+        let keyed = |(sample, rendered): (Sample, Rendered)| {
+            let key = sample.image.as_ref().map(|image| self.key(&sample.id, image)).transpose()?;
+            Ok((sample, rendered, key))
+        };
+        let keyed = self.render(positions)?.into_par_iter().map(keyed).collect::<Result<Vec<_>>>()?;
+        let plan: Vec<(Sample, Rendered, Option<String>, bool)> = keyed
             .into_iter()
-            .map(|(sample, rendered)| {
-                let key = sample.image.as_ref().map(ImageSource::key);
+            .map(|(sample, rendered, key)| {
                 let wanted = key.as_ref().is_some_and(|key| match &self.features {
                     Some(features) => !features.has(key) && seen.insert(key.clone()),
                     None => true,
@@ -121,12 +156,14 @@ impl Loader {
     /// Decodes and preprocesses a picture.
     fn open(&self, image: &Pixels) -> Result<Tensor> {
         let opened = image.source.open().and_then(|decoded| self.vlm.encoder.pixels(&decoded, self.aspect));
-        opened.map_err(|error| {
-            let id = &image.id;
-            error
-                .context(format!("sample `{id}` of `{}`", self.dataset.name()))
-                .help(format!("`d.show({id:?}, m)` shows the sample, `d.verify()` lists all pictures like this one"))
-        })
+        opened.map_err(|error| self.of_sample(&image.id, error))
+    }
+
+    /// An error about a sample's picture.
+    fn of_sample(&self, id: &str, error: Error) -> Error {
+        error
+            .context(format!("sample `{id}` of `{}`", self.dataset.name()))
+            .help(format!("`d.show({id:?}, m)` shows the sample, `d.verify()` lists all pictures like this one"))
     }
 }
 

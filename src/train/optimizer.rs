@@ -1,4 +1,4 @@
-//! AdamW over the trained parameters, with a rate per part and moments in f32 that can be saved.
+//! AdamW over the trained parameters, with a rate per part and a state that can be saved.
 //! Source: torch 2.15 `AdamW` (decoupled weight decay; none on norms and biases, as transformers groups them).
 
 use std::sync::Arc;
@@ -6,19 +6,23 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 
 use super::gradients::Gradients;
+use super::moments::{Master, MomentKind, Moments, full};
+use super::options::TrainOptions;
 use crate::error::Result;
 use crate::nn::ops;
 use crate::vlm::{Part, Vlm};
 use crate::weights::{Param, TensorFiles};
 
-/// One trained tensor and its moments.
+/// One trained tensor and what the optimizer knows of it.
 pub struct Trained {
     pub name: String,
     pub part: Part,
     pub param: Arc<Param>,
-    first: Tensor,
-    second: Tensor,
     decays: bool,
+    /// Made at the first update.
+    moments: Option<Moments>,
+    /// Made at the first update, where the parameter is narrower than f32.
+    master: Option<Master>,
 }
 
 /// The optimizer's state.
@@ -27,39 +31,34 @@ pub struct Optimizer {
     betas: [f64; 2],
     eps: f64,
     weight_decay: f64,
+    kind: MomentKind,
+    masters: bool,
 }
 
 impl Optimizer {
-    /// Zero moments for the parameters of every part that `is_trained`; with `adapters`, for those of the LLM instead of
-    /// its weights.
-    pub fn new(
-        vlm: &Vlm,
-        is_trained: impl Fn(Part) -> bool,
-        adapters: bool,
-        betas: [f64; 2],
-        eps: f64,
-        weight_decay: f64,
-    ) -> Result<Self> {
+    /// An optimizer at step 0 for the parameters of every part with a rate; with `adapters`, for those of the LLM instead
+    /// of its weights.
+    pub fn new(vlm: &Vlm, options: &TrainOptions, adapters: bool) -> Self {
         let mut trained = Vec::new();
         for (name, part, param) in vlm.named_params() {
             let chosen = part != Part::Llm || Vlm::is_adapter(&name) == adapters;
-            if chosen && is_trained(part) && vlm.is_used(part, param.name()) {
-                let tensor = param.tensor();
-                let zeros = || Tensor::zeros(tensor.shape(), DType::F32, tensor.device());
-                let decays = tensor.rank() > 1;
-                trained.push(Trained { name, part, first: zeros()?, second: zeros()?, decays, param });
+            if chosen && options.rate(part) > 0.0 && vlm.is_used(part, param.name()) {
+                let decays = param.tensor().rank() > 1;
+                trained.push(Trained { name, part, param, decays, moments: None, master: None });
             }
         }
-        Ok(Optimizer { trained, betas, eps, weight_decay })
+        let TrainOptions { betas, eps, weight_decay, moments: kind, masters, .. } = *options;
+        Optimizer { trained, betas, eps, weight_decay, kind, masters }
     }
 
     /// Updates every parameter. `step` counts from 1; `rate` gives the rate of a part; `scale` goes on gradients.
-    pub fn update(&self, gradients: &Gradients, step: u64, rate: impl Fn(Part) -> f64, scale: f64) -> Result<()> {
-        for trained in &self.trained {
+    pub fn update(&mut self, gradients: &Gradients, step: u64, rate: impl Fn(Part) -> f64, scale: f64) -> Result<()> {
+        for trained in &mut self.trained {
+            let values = trained.param.tensor();
             // A part that this step did not reach (text-only samples) has gradient zero, and its moments decay.
             let gradient = match gradients.get(&trained.name) {
                 Some(gradient) => gradient.clone(),
-                None => trained.param.tensor().zeros_like()?.detach(),
+                None => values.zeros_like()?.detach(),
             };
             let hyper = ops::AdamW {
                 beta1: self.betas[0],
@@ -70,43 +69,66 @@ impl Optimizer {
                 step,
                 gradient_scale: scale,
             };
-            ops::adamw(&trained.param.tensor(), &gradient, &trained.first, &trained.second, &hyper)?;
+            let moments = match &mut trained.moments {
+                Some(moments) => moments,
+                none => none.insert(Moments::zeros(self.kind, &values)?),
+            };
+            if !self.masters || values.dtype() == DType::F32 {
+                moments.update(&values, &gradient, &hyper)?;
+                continue;
+            }
+            let master = match &mut trained.master {
+                Some(master) => master,
+                none => none.insert(Master::of(&trained.param)?),
+            };
+            moments.update(&master.0, &gradient, &hyper)?;
+            master.publish(&trained.param)?;
         }
         Ok(())
     }
 
-    /// Values in the moments of all trained parameters.
-    pub fn count(&self) -> usize {
-        self.trained.iter().map(|trained| 2 * trained.first.elem_count()).sum()
+    /// Bytes of the moments of all trained parameters, made yet or not.
+    pub fn moment_bytes(&self, kind: MomentKind) -> u64 {
+        self.trained.iter().map(|trained| kind.bytes(trained.param.count()) as u64).sum()
+    }
+
+    /// Bytes of the masters, made yet or not.
+    pub fn master_bytes(&self) -> u64 {
+        let narrow = |trained: &&Trained| self.masters && trained.param.tensor().dtype() != DType::F32;
+        self.trained.iter().filter(narrow).map(|trained| 4 * trained.param.count() as u64).sum()
+    }
+
+    /// Whether moments and masters exist already.
+    pub fn is_allocated(&self) -> bool {
+        self.trained.iter().all(|trained| trained.moments.is_some())
     }
 
     /// The moments by name, for a checkpoint.
-    pub fn moments(&self) -> Vec<(String, Tensor)> {
-        let both = |t: &Trained| {
-            [(format!("first.{}", t.name), t.first.clone()), (format!("second.{}", t.name), t.second.clone())]
-        };
-        self.trained.iter().flat_map(both).collect()
+    pub fn moments(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut tensors = Vec::new();
+        for trained in &self.trained {
+            if let Some(moments) = &trained.moments {
+                tensors.extend(moments.tensors(&trained.name)?);
+            }
+        }
+        Ok(tensors)
     }
 
-    /// Takes the moments of a checkpoint.
-    pub fn restore(&mut self, files: &TensorFiles) -> Result<()> {
+    /// The f32 masters by tensor name, for a checkpoint; none where everything trained is f32.
+    pub fn masters(&self) -> Vec<(String, Tensor)> {
+        let master = |t: &Trained| t.master.as_ref().map(|master| (t.name.clone(), master.0.clone()));
+        self.trained.iter().filter_map(master).collect()
+    }
+
+    /// Takes the moments of a checkpoint, and its masters where there are any.
+    pub fn restore(&mut self, moments: &TensorFiles, masters: Option<&TensorFiles>) -> Result<()> {
         for trained in &mut self.trained {
-            let device = trained.first.device().clone();
-            for (moment, tensor) in [("first", &mut trained.first), ("second", &mut trained.second)] {
-                let loaded = files.load(&format!("{moment}.{}", trained.name), &device)?;
-                if loaded.shape() != tensor.shape() || loaded.dtype() != DType::F32 {
-                    crate::bail!(
-                        Shape,
-                        "moment `{moment}.{}` of {} is {:?} {:?}, the model needs f32 {:?}",
-                        trained.name,
-                        files.name(),
-                        loaded.dtype(),
-                        loaded.dims(),
-                        tensor.dims()
-                    );
-                }
-                *tensor = loaded;
-            }
+            let values = trained.param.tensor().detach();
+            trained.moments = Some(Moments::load(self.kind, moments, &trained.name, &values)?);
+            trained.master = match masters {
+                Some(files) if values.dtype() != DType::F32 => Some(Master(full(files, &trained.name, &values)?)),
+                _ => None,
+            };
         }
         Ok(())
     }

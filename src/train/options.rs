@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::moments::MomentKind;
 use super::schedule::Schedule;
 use crate::data::order::{Order, Sampling};
 use crate::error::{Context, Error, Result};
@@ -19,6 +20,18 @@ pub enum LossKind {
     Token,
     /// Mean over micro-batches of each one's mean, as the reference does.
     MicroBatch,
+}
+
+/// Where features of a frozen encoder are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Features {
+    #[default]
+    Memory,
+    /// In a file of the cache folder that runs with the same encoder share.
+    Disk,
+    /// Nowhere: the encoder sees every picture every time.
+    Off,
 }
 
 /// All options of a trainer; the fields are the keys scripts use.
@@ -78,6 +91,21 @@ pub struct TrainOptions {
     /// The dtype the model has to have (default: whatever it has).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
+    /// AdamW's moments in f32, or in 8 bits a value, which is a quarter of the memory.
+    #[serde(default)]
+    pub moments: MomentKind,
+    /// Weights of a bf16 or f16 model that are trained have f32 copies, in which small updates add up.
+    #[serde(default = "yes")]
+    pub masters: bool,
+    /// Where features of a frozen encoder are kept.
+    #[serde(default)]
+    pub features: Features,
+    /// How many bytes of them (default: 1 GiB in memory, 64 GiB on disk).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features_bytes: Option<u64>,
+    /// A loss this many times the median of the steps before it is told, with its samples; 0 is never.
+    #[serde(default)]
+    pub spike: f64,
     /// Keep only what enters each block of the LLM, and compute the rest again in the backward.
     #[serde(default)]
     pub checkpointing: bool,
@@ -128,6 +156,10 @@ fn order() -> Order {
     Order::Shuffle
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn keep() -> usize {
     2
 }
@@ -165,11 +197,12 @@ impl TrainOptions {
             ("save_every_steps", self.save_every_steps.unwrap_or(1) as f64),
             ("save_every_minutes", self.save_every_minutes.unwrap_or(1.0)),
             ("max_length", self.max_length.unwrap_or(1) as f64),
+            ("features_bytes", self.features_bytes.unwrap_or(1) as f64),
         ];
         if let Some((key, value)) = positive.iter().find(|(_, value)| !value.is_finite() || *value <= 0.0) {
             bail!(Option, "option `{key}` is {value}, it must be above 0");
         }
-        let not_negative = [("weight_decay", self.weight_decay), ("clip", self.clip)];
+        let not_negative = [("weight_decay", self.weight_decay), ("clip", self.clip), ("spike", self.spike)];
         if let Some((key, value)) = not_negative.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
             bail!(Option, "option `{key}` is {value}, it must not be below 0");
         }
@@ -194,6 +227,15 @@ impl TrainOptions {
     /// The peak rate of a part; 0 is frozen.
     pub fn rate(&self, part: Part) -> f64 {
         self.train.get(part.name()).copied().unwrap_or(0.0)
+    }
+
+    /// How many bytes of features may be kept.
+    pub fn features_limit(&self) -> u64 {
+        self.features_bytes.unwrap_or(match self.features {
+            Features::Memory => 1 << 30,
+            Features::Disk => 64 << 30,
+            Features::Off => 0,
+        })
     }
 
     /// What the order of samples depends on.

@@ -66,7 +66,17 @@ impl Lock {
             }
         }
         // Where a run is saved and how often does not change what it computes.
-        let harmless = ["out", "save_every_steps", "save_every_minutes", "keep", "name", "data"];
+        let harmless = [
+            "out",
+            "save_every_steps",
+            "save_every_minutes",
+            "keep",
+            "name",
+            "data",
+            "features",
+            "features_bytes",
+            "spike",
+        ];
         let keys: std::collections::BTreeSet<&String> = self.options.keys().chain(other.options.keys()).collect();
         for key in keys.into_iter().filter(|key| !harmless.contains(&key.as_str())) {
             let (then, now) = (self.options.get(key), other.options.get(key));
@@ -92,7 +102,9 @@ impl Run {
             return Err(error!(File, "`{}` holds a run already", dir.display())
                 .help("go on with it by `t.resume(dir)`, or choose another `out`"));
         }
-        std::fs::create_dir_all(dir).map_err(|error| Error::file(dir, error))?;
+        std::fs::create_dir_all(dir).map_err(|error| {
+            Error::file(dir, error).context("the run folder cannot be made").help("choose another `out`")
+        })?;
         let text = toml::to_string(lock).map_err(|error| error!(File, "run.lock: {error}"))?;
         write_atomically(&dir.join("run.lock"), |file| {
             std::fs::write(file, &text).map_err(|error| Error::file(file, error))

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use candle_core::Tensor;
 
@@ -11,22 +11,19 @@ use super::backward::MicroLoss;
 use super::feed::{Feed, Loader, Ready};
 use super::gradients::Gradients;
 use super::optimizer::{Optimizer, Trained};
-use super::options::{LossKind, TrainOptions};
+use super::options::{Features, LossKind, TrainOptions};
+use super::plan::Plan;
 use super::run::{Lock, Run};
-use super::tensorboard::TensorBoard;
 use crate::data::Dataset;
 use crate::data::order::Sampler;
 use crate::error::{Context, Kind, Result};
-use crate::events::{Event, Interrupt, Listeners, Step};
+use crate::events::{Interrupt, Listeners, Step};
 use crate::image::Aspect;
 use crate::rng::Rng;
 use crate::text::Template;
 use crate::vlm::{self, FeatureCache, Lora, Part, Sequence, Vlm};
 use crate::weights::{Dropping, Source};
 use crate::{bail, error};
-
-/// Features of a frozen encoder are kept up to this many bytes.
-const FEATURE_BYTES: usize = 1 << 30;
 
 /// What a trainer needs beside its options.
 pub struct TrainerSetup {
@@ -38,57 +35,45 @@ pub struct TrainerSetup {
     pub lock: Lock,
     /// Where the run goes unless `out` says.
     pub folder: PathBuf,
+    /// Where features are kept between runs.
+    pub cache: PathBuf,
     /// The run that this one repeats: `fit` refuses to start when they would differ.
     pub repeats: Option<Lock>,
 }
 
-/// How `fit` ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    Done,
-    /// Ctrl-C, or the callback said so; the last whole step is on disk.
-    Paused,
-}
-
-impl Status {
-    /// The word in `run.status`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Status::Done => "done",
-            Status::Paused => "paused",
-        }
-    }
-}
-
 /// Trains parts of a model on a data set.
 pub struct Trainer {
-    vlm: Arc<Vlm>,
-    loader: Arc<Loader>,
-    sampler: Sampler,
-    feed: Feed,
+    pub(super) vlm: Arc<Vlm>,
+    pub(super) loader: Arc<Loader>,
+    pub(super) sampler: Sampler,
+    pub(super) feed: Feed,
     /// Ids of samples that cannot be trained on and are left out.
-    skipped: Vec<String>,
+    pub(super) skipped: Vec<String>,
     pub options: TrainOptions,
     pub(super) setup: TrainerSetup,
     pub(super) optimizer: Optimizer,
     /// The adapters in training.
     lora: Option<Arc<Lora>>,
     pub(super) step: u64,
-    steps: u64,
-    limit: usize,
+    pub(super) steps: u64,
+    pub(super) limit: usize,
     gradients: Gradients,
     pub(super) history: Vec<Step>,
     pub(super) run: Option<Run>,
-    audited: bool,
+    pub(super) audited: bool,
+    /// What was said before the start, to be held against what it took.
+    pub(super) planned: Option<Plan>,
     /// Hash of all weights when the trainer was made.
     pub(super) start_hash: String,
 }
 
-/// A `fit` under way.
-pub struct Fit {
-    listeners: Listeners,
-    start: Instant,
-    saved: Instant,
+/// What a forward and backward pass was about.
+pub(super) struct Counted {
+    /// Summed cross-entropy.
+    pub sum: f64,
+    pub tokens: usize,
+    pub positions: usize,
+    pub cut: usize,
 }
 
 impl Trainer {
@@ -110,17 +95,25 @@ impl Trainer {
             bail!(Option, "option `max_length` is {limit}, the context of LLM `{}` is {context}", vlm.llm.id);
         }
         let lora = adapters(&vlm, &options)?;
-        let (is_trained, adapted) = (|part| options.rate(part) > 0.0, lora.is_some());
-        let optimizer = Optimizer::new(&vlm, is_trained, adapted, options.betas, options.eps, options.weight_decay)?;
+        let optimizer = Optimizer::new(&vlm, &options, lora.is_some());
         if optimizer.trained.is_empty() {
             bail!(Option, "the parts named in `train` have no tensors to train");
         }
         let steps = options.total_steps(dataset.len());
         let start_hash = vlm.weights_sha256()?;
         let sampler = Sampler::new(&dataset, options.sampling())?;
-        let features = (options.rate(Part::Encoder) <= 0.0).then(|| FeatureCache::new(FEATURE_BYTES));
-        let (template, aspect) = (setup.template.clone(), setup.aspect);
-        let loader = Arc::new(Loader { vlm: vlm.clone(), dataset, template, aspect, features });
+        let features = match options.features {
+            _ if options.rate(Part::Encoder) > 0.0 => None,
+            Features::Off => None,
+            Features::Memory => Some(FeatureCache::in_memory(options.features_limit())),
+            Features::Disk => {
+                let (folder, limit) = (setup.cache.join("features"), options.features_limit());
+                let opened = FeatureCache::on_disk(&folder, &vlm.encoder, setup.aspect, limit);
+                Some(opened.context(|| "option `features: \"disk\"`")?)
+            }
+        };
+        let loader = Loader::new(vlm.clone(), dataset, setup.template.clone(), setup.aspect, features);
+        let loader = Arc::new(loader);
         Ok(Trainer {
             vlm,
             loader,
@@ -138,6 +131,7 @@ impl Trainer {
             history: Vec::new(),
             run: None,
             audited: false,
+            planned: None,
             start_hash,
         })
     }
@@ -224,13 +218,13 @@ impl Trainer {
     }
 
     /// One step, or `None` when it was interrupted before the update.
-    fn try_step(&mut self) -> Result<Option<Step>> {
+    pub(super) fn try_step(&mut self) -> Result<Option<Step>> {
         let start = Instant::now();
         self.activate()?;
         self.gradients = Gradients::default();
         let micros = self.sampler.micro_batches(self.step);
         let mut losses = Vec::with_capacity(micros.len());
-        let mut positions = 0;
+        let (mut positions, mut cut, mut broken) = (0, 0, None);
         for number in 0..micros.len() {
             if self.setup.interrupt.is_set() {
                 return Ok(None);
@@ -239,23 +233,25 @@ impl Trainer {
             let prepared = self.feed.take(&self.loader, micros[number..].iter().cloned().chain(later))?;
             // Until the backward is done: it may compute parts of the forward again.
             let _dropping = self.dropping(number);
-            let Some(loss) = self.micro_loss(&prepared)? else { continue };
-            losses.push((f64::from(loss.sum.to_scalar::<f32>()?), loss.tokens));
+            let mut gradients = std::mem::take(&mut self.gradients);
+            let encoded = self.loader.encode(&prepared);
+            let loss = encoded.and_then(|features| self.accumulate(&prepared, features.as_ref(), &mut gradients));
+            self.gradients = gradients;
+            let Some(loss) = loss.map_err(|error| self.about_samples(&micros[number], error))? else { continue };
+            if !loss.sum.is_finite() {
+                broken.get_or_insert(number);
+            }
+            losses.push((loss.sum, loss.tokens));
             positions += loss.positions;
-            let weight = match self.options.loss {
-                LossKind::Token => 1.0,
-                LossKind::MicroBatch => 1.0 / loss.tokens as f64,
-            };
-            let (gradients, trained) = (&mut self.gradients, &self.optimizer.trained);
-            loss.backward(&self.vlm, weight, &mut |store| gradients.add(store, trained))?;
+            cut += loss.cut;
         }
-        let (loss, scale) = self.combine(&losses).context(|| self.culprits(&micros))?;
+        let (loss, scale) = self.combine(&losses).map_err(|error| self.about_samples(&micros.concat(), error))?;
         self.gradients.scale = scale;
         let norm = self.gradients.norm(self.trained())?;
         if !loss.is_finite() || !norm.is_finite() {
-            return Err(error!(Train, "step {}: loss {loss}, grad_norm {norm}", self.step + 1)
-                .help("`d.show(id, m)` shows a sample; a lower learning rate or `clip: 1.0` may help")
-                .context(self.culprits(&micros)));
+            let samples = broken.map_or_else(|| micros.concat(), |number| micros[number].clone());
+            let error = error!(Train, "step {}: loss {loss}, grad_norm {norm}", self.step + 1);
+            return Err(self.about_samples(&samples, error.help("a lower learning rate or `clip: 1.0` may help")));
         }
         let factor = self.options.schedule.factor(self.step, self.steps, self.options.warmup_ratio);
         let clip = match self.options.clip {
@@ -274,79 +270,15 @@ impl Trainer {
             tokens: losses.iter().map(|(_, tokens)| *tokens as u64).sum(),
             positions: positions as u64,
             samples: micros.iter().map(|micro| micro.len() as u64).sum(),
+            cut: cut as u64,
             seconds: start.elapsed().as_secs_f64(),
         };
         self.history.push(step.clone());
         Ok(Some(step))
     }
 
-    /// Runs to the end: audit, run folder, steps, checkpoints. `each` sees every step; `false` stops.
-    pub fn fit(&mut self, each: &mut dyn FnMut(&Step) -> Result<bool>) -> Result<Status> {
-        let mut fit = self.begin()?;
-        while let Some(step) = self.advance(&mut fit)? {
-            if !each(&step)? {
-                break;
-            }
-        }
-        self.finish(fit)
-    }
-
-    /// The first third of `fit`: audit and run folder. Apart, so that a script's callback can use the trainer.
-    pub fn begin(&mut self) -> Result<Fit> {
-        if !self.audited {
-            if let Some(error) = self.audit()?.error() {
-                return Err(error);
-            }
-            self.audited = true;
-        }
-        let listeners = self.open_run()?;
-        let (task, unit) = (self.options.name.clone(), "steps".to_string());
-        listeners.tell(&Event::Start { task, done: self.step, total: self.steps, unit });
-        if !self.skipped.is_empty() {
-            let (samples, total) = (self.skipped.clone(), self.dataset().len() + self.skipped.len());
-            listeners.tell(&Event::Skipped { samples, total: total as u64, why: "an empty answer".to_string() });
-        }
-        Ok(Fit { listeners, start: Instant::now(), saved: Instant::now() })
-    }
-
-    /// The next step with its event and, when it is time, its checkpoint; `None` at the end or when interrupted.
-    pub fn advance(&mut self, fit: &mut Fit) -> Result<Option<Step>> {
-        if self.step >= self.steps || self.setup.interrupt.is_set() {
-            return Ok(None);
-        }
-        let Some(step) = self.try_step()? else { return Ok(None) };
-        fit.listeners.tell(&Event::Step(step.clone()));
-        let by_steps = self.options.save_every_steps.is_some_and(|every| self.step.is_multiple_of(every));
-        let minutes = self.options.save_every_minutes;
-        let by_time = minutes.is_some_and(|m| fit.saved.elapsed() >= Duration::from_secs_f64(60.0 * m));
-        if by_steps || by_time {
-            self.checkpoint(&fit.listeners)?;
-            fit.saved = Instant::now();
-        }
-        Ok(Some(step))
-    }
-
-    /// The last third of `fit`: the checkpoint of the last whole step, and how it ended.
-    pub fn finish(&mut self, fit: Fit) -> Result<Status> {
-        let status = if self.step < self.steps { Status::Paused } else { Status::Done };
-        if self.step > 0 {
-            self.checkpoint(&fit.listeners)?;
-        }
-        self.vlm.freeze()?;
-        self.feed.clear();
-        fit.listeners.tell(&Event::End {
-            task: self.options.name.clone(),
-            done: self.step,
-            total: self.steps,
-            unit: "steps".to_string(),
-            status: status.name().to_string(),
-            seconds: fit.start.elapsed().as_secs_f64(),
-        });
-        Ok(status)
-    }
-
     /// Drops inputs of adapters until the guard goes: a function of the seed, the step and the micro-batch.
-    fn dropping(&self, micro_batch: usize) -> Option<Dropping> {
+    pub(super) fn dropping(&self, micro_batch: usize) -> Option<Dropping> {
         let (lora, options) = (self.lora.as_ref()?, self.options.lora.as_ref()?);
         let numbers = Rng::new(self.options.seed, "dropout").split(self.step).split(micro_batch as u64);
         Some(lora.dropping(options.dropout, numbers))
@@ -373,9 +305,33 @@ impl Trainer {
         micros.map(|micro| self.loader.prepare(&micro))
     }
 
+    /// Forward and backward pass of some samples; `None` as in `micro_loss`.
+    pub(super) fn accumulate(
+        &self,
+        samples: &[Ready],
+        features: Option<&Tensor>,
+        gradients: &mut Gradients,
+    ) -> Result<Option<Counted>> {
+        let Some(loss) = self.loss_of(samples, features)? else { return Ok(None) };
+        let weight = match self.options.loss {
+            LossKind::Token => 1.0,
+            LossKind::MicroBatch => 1.0 / loss.tokens as f64,
+        };
+        let sum = f64::from(loss.sum.to_scalar::<f32>()?);
+        let counted = Counted { sum, tokens: loss.tokens, positions: loss.positions, cut: loss.cut };
+        let trained = &self.optimizer.trained;
+        loss.backward(&self.vlm, weight, &mut |store| gradients.add(store, trained))?;
+        Ok(Some(counted))
+    }
+
     /// Forward pass of some samples; `None` when none of them has a supervised position.
     pub(super) fn micro_loss(&self, samples: &[Ready]) -> Result<Option<MicroLoss>> {
         let features = self.loader.encode(samples)?;
+        self.loss_of(samples, features.as_ref())
+    }
+
+    /// The forward pass after the encoder.
+    pub(super) fn loss_of(&self, samples: &[Ready], features: Option<&Tensor>) -> Result<Option<MicroLoss>> {
         let mut next_image = 0..;
         let sequences: Vec<Sequence> = samples
             .iter()
@@ -384,24 +340,11 @@ impl Trainer {
                 images: image.as_ref().and_then(|_| next_image.next()).into_iter().collect(),
             })
             .collect();
-        let batch = vlm::batch(&self.vlm, &sequences, features.as_ref(), self.limit)?;
+        let batch = vlm::batch(&self.vlm, &sequences, features, self.limit)?;
         if batch.targets.is_empty() {
             return Ok(None);
         }
         MicroLoss::new(&self.vlm, &batch, self.options.checkpointing).map(Some)
-    }
-
-    /// Samples, positions and supervised positions of the first step.
-    pub(super) fn lengths_of_first_step(&self) -> Result<(usize, usize, usize)> {
-        let chosen: Vec<usize> = self.sampler.positions(0);
-        let per_image = self.vlm.image_tokens() - 1;
-        let (mut positions, mut tokens) = (0, 0);
-        for (sample, rendered) in self.loader.render(&chosen)? {
-            let image = if sample.image.is_some() { per_image } else { 0 };
-            positions += (rendered.ids.len() + image).min(self.limit);
-            tokens += rendered.labels.iter().filter(|&&label| label != crate::text::IGNORE).count();
-        }
-        Ok((chosen.len(), positions, tokens))
     }
 
     /// The step's loss and the scale that turns summed gradients into its gradient.
@@ -421,35 +364,6 @@ impl Trainer {
                 (losses.iter().map(|(sum, tokens)| sum / *tokens as f64).sum::<f64>() * scale, scale)
             }
         })
-    }
-
-    /// The ids of a step's samples, for errors.
-    fn culprits(&self, micros: &[Vec<usize>]) -> String {
-        let ids: Vec<String> = micros
-            .iter()
-            .flatten()
-            .take(8)
-            .filter_map(|&position| self.dataset().get(position).ok())
-            .map(|sample| format!("`{}`", sample.id))
-            .collect();
-        format!("samples {}", ids.join(", "))
-    }
-
-    /// Opens (or goes on in) the run folder and gives the listeners with its event file.
-    fn open_run(&mut self) -> Result<Listeners> {
-        let folder = self.options.out.clone().unwrap_or_else(|| self.setup.folder.clone());
-        let run = match self.run.take() {
-            Some(run) => run,
-            None => {
-                if let Some(repeated) = &self.setup.repeats {
-                    self.refuse_drift(repeated).context(|| "this would not be the same run".to_string())?;
-                }
-                Run::create(&folder, &self.lock()?)?
-            }
-        };
-        let (events, board) = (run.event_file()?, TensorBoard::create(run.dir())?);
-        self.run = Some(run);
-        Ok(self.setup.listeners.with(Arc::new(events)).with(Arc::new(board)))
     }
 
     /// Loads the newest complete checkpoint of a run into this trainer, which must have been made alike.

@@ -310,6 +310,34 @@ impl Encoder {
         }
     }
 
+    /// What features of a picture depend on, beside the picture: weights, sizes, processor, selection, dtype, device
+    /// and the version of this program.
+    ///
+    /// # Errors
+    /// What reading weights from their device gives.
+    pub fn features_sha256(&self, aspect: Aspect) -> Result<String> {
+        use sha2::{Digest, Sha256};
+        let mut hasher = Sha256::new();
+        let scales = self.scales.as_ref().map(Scales::sides);
+        hasher.update(format!(
+            "{} {:?} {:?} {aspect:?} {} {:?} {scales:?} {:?} {:?} {}",
+            env!("CARGO_PKG_VERSION"),
+            self.tower.spec(),
+            self.processor,
+            self.select_layer,
+            self.select,
+            self.input,
+            self.target.dtype,
+            crate::device::device_name(&self.target.device),
+        ));
+        for param in self.params.iter() {
+            hasher.update(param.name());
+            let values = param.tensor().detach().to_device(&Device::Cpu)?.flatten_all()?;
+            hasher.update(super::as_bytes(&values.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()?));
+        }
+        Ok(format!("{:x}", hasher.finalize()))
+    }
+
     /// Refuses to compute without weights.
     fn ready(&self) -> Result<()> {
         self.weights.ready(|| format!("encoder `{}`", self.id))

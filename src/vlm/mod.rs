@@ -4,6 +4,7 @@
 mod check;
 pub mod checkpoint;
 mod encoder;
+mod feature_file;
 mod features;
 pub mod generate;
 mod llm;

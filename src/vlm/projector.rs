@@ -49,8 +49,13 @@ impl ProjectorPart {
         Ok(ProjectorPart { name: choice.name.clone(), pool, tokens, input, output, model, params })
     }
 
-    /// (images, encoder tokens, encoder width) -> (images * tokens, LLM width)
+    /// (images, encoder tokens, encoder width) -> (images * tokens, LLM width), in the dtype of the projector.
     pub fn project(&self, features: &Tensor) -> Result<Tensor> {
+        // The tower may compute in another dtype than the LLM.
+        let features = match self.params.iter().next() {
+            Some(param) => &features.to_dtype(param.tensor().dtype())?,
+            None => features,
+        };
         let pooled = match &self.pool {
             Some(pool) => pool.forward(features)?,
             None => features.clone(),

@@ -30,6 +30,8 @@ pub struct Batch {
     pub rows: Vec<u32>,
     /// What the next position is, per row.
     pub targets: Arc<[u32]>,
+    /// Sequences of which supervised positions were cut off.
+    pub cut: usize,
 }
 
 impl Batch {
@@ -60,9 +62,11 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
     let mut lengths = Vec::with_capacity(sequences.len());
     let mut label_rows = Vec::new();
     let mut targets = Vec::new();
+    let mut cut = 0;
     for sequence in sequences {
         let start = rows.order.len();
         let Rendered { ids, labels, .. } = sequence.rendered;
+        let mut is_cut = false;
         check_marks(ids, sequence.images.len())?;
         let mut images = sequence.images.iter();
         for (&id, &label) in ids.iter().zip(labels) {
@@ -75,8 +79,10 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
                 label_rows.push((start + position - 1) as u32);
                 targets.push(label as u32);
             }
+            is_cut |= label != IGNORE && position >= limit;
             rows.text(id)?;
         }
+        cut += usize::from(is_cut);
         rows.order.truncate(start + limit);
         lengths.push(rows.order.len() - start);
     }
@@ -85,7 +91,7 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
         None => None,
     };
     let embeds = rows.embed(&vlm.llm, projected.as_slice())?;
-    Ok(Batch { embeds, lengths, rows: label_rows, targets: targets.into() })
+    Ok(Batch { embeds, lengths, rows: label_rows, targets: targets.into(), cut })
 }
 
 /// Embeds prompts one after the other, (rows of all, width).

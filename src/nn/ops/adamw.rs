@@ -102,7 +102,7 @@ fn f32_values(storage: &mut CpuStorage, (start, end): (usize, usize)) -> Result<
 
 /// The step's constants, rounded to f32 once.
 #[derive(Clone, Copy)]
-struct Factors {
+pub(super) struct Factors {
     gradient_scale: f32,
     keep: f32,
     first_rate: f32,
@@ -114,7 +114,7 @@ struct Factors {
 }
 
 impl Factors {
-    fn new(hyper: &AdamW) -> Self {
+    pub(super) fn new(hyper: &AdamW) -> Self {
         let power = hyper.step as f64;
         let (bias1, bias2) = (1.0 - hyper.beta1.powf(power), 1.0 - hyper.beta2.powf(power));
         Self {
@@ -143,7 +143,7 @@ fn step(parameter: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut
 }
 
 kernel! {
-    fn update<const FMA: bool>(parameter: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], factors: Factors) {
+    pub(super) fn update<const FMA: bool>(parameter: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], factors: Factors) {
         let moments = first.iter_mut().zip(second);
         for ((parameter, (first, second)), gradient) in parameter.iter_mut().zip(moments).zip(gradient) {
             let gradient = gradient * factors.gradient_scale;

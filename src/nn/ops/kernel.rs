@@ -4,9 +4,9 @@
 
 /// Defines `fn name(..)` from `fn name<const FMA: bool>(..)`.
 macro_rules! kernel {
-    ($(#[$meta:meta])* fn $name:ident<const $fma:ident: bool>($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<const $fma:ident: bool>($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$meta])*
-        fn $name($($argument: $kind),*) $(-> $result)? {
+        $vis fn $name($($argument: $kind),*) $(-> $result)? {
             #[inline(always)]
             fn body<const $fma: bool>($($argument: $kind),*) $(-> $result)? $body
             #[cfg(target_arch = "x86_64")]

@@ -6,10 +6,12 @@
 
 mod accumulate;
 mod adamw;
+mod adamw_8bit;
 mod adapted;
 mod attention;
 mod cross_entropy;
 mod dropout;
+mod eight_bit;
 mod embedding;
 mod gated;
 mod gelu;
@@ -30,10 +32,12 @@ mod testing;
 
 pub use accumulate::accumulate;
 pub use adamw::{AdamW, adamw};
+pub use adamw_8bit::adamw_8bit;
 pub use adapted::{Beside, adapted_linear, adapted_linear_reference};
 pub use attention::{Attention, Segment, attention, attention_reference};
 pub use cross_entropy::{cross_entropy, cross_entropy_reference};
 pub use dropout::{dropout, dropout_reference};
+pub use eight_bit::{Moment8, Sign};
 pub use embedding::{embedding, embedding_reference};
 pub use gated::{Gate, gated, gated_reference};
 pub use gelu::{Gelu, gelu, gelu_reference};

@@ -21,7 +21,7 @@ pub(in crate::script) fn show_value(state: &State, value: &Dynamic) {
     } else if let Some(figure) = value.read_lock::<FigureHandle>() {
         output.figure(&figure.0, &figure.to_string());
     } else if let Some(plan) = value.read_lock::<PlanHandle>() {
-        output.table(&super::train::plan_table(&plan.0));
+        output.table(&super::plan::plan_table(&plan.0));
     } else if let Some(image) = value.read_lock::<ImageHandle>() {
         let picture = image.get().and_then(|image| Picture::new(image.width, image.height, image.pixels.to_vec()));
         match picture.and_then(|picture| Figure::gallery(&[picture], &[Caption::from("")], "")) {

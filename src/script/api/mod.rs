@@ -12,6 +12,7 @@ mod inspect;
 mod llm;
 mod look;
 mod model;
+mod plan;
 mod results;
 mod run;
 mod sampling;
@@ -39,6 +40,7 @@ pub(super) fn register(engine: &mut Engine) {
         exported_module!(data::data),
         exported_module!(inspect::inspect),
         exported_module!(train::train),
+        exported_module!(plan::planning),
         exported_module!(run::runs),
         exported_module!(eval::evaluation),
         exported_module!(results::results),

@@ -15,12 +15,12 @@ use crate::events::Step;
 use crate::preset::PresetKind;
 use crate::script::convert::{map_of, table, typed};
 use crate::script::handles::{
-    DatasetHandle, PlanHandle, RecipeHandle, RunHandle, TableHandle, TensorHandle, TrainerHandle, VlmHandle,
+    DatasetHandle, RecipeHandle, RunHandle, TableHandle, TensorHandle, TrainerHandle, VlmHandle,
 };
 use crate::script::state::State;
-use crate::show::{self, Cell, Table};
+use crate::show::{Cell, Table};
 use crate::text::Template;
-use crate::train::{Audit, Plan, Recipe, TrainOptions, Trainer, TrainerSetup};
+use crate::train::{Audit, Recipe, TrainOptions, Trainer, TrainerSetup};
 
 fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<TrainerHandle> {
     let mut options = options;
@@ -45,6 +45,7 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
         interrupt: state.interrupt().clone(),
         lock: state.lock(number),
         folder: state.run_folder(&options.name),
+        cache: state.cache().to_path_buf(),
         repeats,
     };
     let trainer = Trainer::new(m.0, d.0, options, setup)?;
@@ -52,15 +53,20 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
 }
 
 /// The trainer, or an error when it is in the middle of a step.
-fn lock(t: &TrainerHandle) -> Result<MutexGuard<'_, Trainer>> {
+pub(super) fn lock(t: &TrainerHandle) -> Result<MutexGuard<'_, Trainer>> {
     t.0.try_lock().map_err(|_| error!(Train, "this trainer is in the middle of a step"))
 }
 
 /// A step as scripts see it.
 pub(super) fn step_map(step: &Step) -> Map {
     let mut map = Map::new();
-    let whole =
-        [("step", step.step), ("tokens", step.tokens), ("positions", step.positions), ("samples", step.samples)];
+    let whole = [
+        ("step", step.step),
+        ("tokens", step.tokens),
+        ("positions", step.positions),
+        ("samples", step.samples),
+        ("cut", step.cut),
+    ];
     for (key, value) in whole {
         map.insert(key.into(), Dynamic::from_int(value as i64));
     }
@@ -92,28 +98,6 @@ fn fit_with(context: &NativeCallContext, t: &TrainerHandle, each: Option<&FnPtr>
     }
     lock(t)?.finish(fit)?;
     Ok(run_of(t)?)
-}
-
-pub(super) fn plan_table(plan: &Plan) -> Table {
-    let bytes = |n: u64| Cell::of(show::bytes(n), n);
-    let count = |n: usize| Cell::of(show::count(n), n as u64);
-    let micro = if plan.micro_batch < plan.batch {
-        format!(" in micro-batches of {}", plan.micro_batch)
-    } else {
-        String::new()
-    };
-    Table::new(format!("plan of {}", plan.name))
-        .column("what")
-        .number("")
-        .row([Cell::from("samples"), count(plan.samples)])
-        .row([Cell::from(format!("steps of {} samples{micro}", plan.batch)), count(plan.steps as usize)])
-        .row([Cell::from("positions per sample"), plan.positions.into()])
-        .row([Cell::from("supervised per sample"), plan.tokens.into()])
-        .row([Cell::from("weights trained"), count(plan.trained)])
-        .row([Cell::from("weights frozen"), count(plan.frozen)])
-        .row([Cell::from("weights, gradients, moments"), bytes(plan.state_bytes)])
-        .row([Cell::from("checkpoints on disk"), bytes(plan.disk_bytes)])
-        .note("activations come on top of the memory named here")
 }
 
 fn audit_table(audit: &Audit) -> Table {
@@ -192,7 +176,11 @@ pub mod train {
     /// `image` and `template` the model's, `loss` "token" ("micro_batch"), `order` "shuffle" ("sequential"),
     /// `group_by_modality` false, `dtype` the model's, `save_every_steps`, `save_every_minutes`, `keep` 2, `out`, `name`.
     ///
-    /// Two options save memory. `checkpointing: true` keeps only what enters each block of the LLM and computes the rest a
+    /// Four options save memory. `moments: "8bit"` holds AdamW's moments in a quarter of the bytes; `features: "disk"` keeps
+    /// those of a frozen encoder in a file that runs share, "off" nowhere, and `features_bytes` limits them; weights of a bf16
+    /// model that are trained have f32 copies unless `masters` is false. `spike: 3.0` tells of losses three times the median
+    /// before them, with the samples.
+    /// `checkpointing: true` keeps only what enters each block of the LLM and computes the rest a
     /// second time in the backward: the same gradients for about a third more time. `lora: #{ r: 16, alpha: 32, dropout:
     /// 0.05, targets: "all-linear" }` (these are its defaults) trains matrices of rank `r` beside the linear layers of the
     /// LLM, at the rate of `llm`, and leaves its weights alone; `targets` may list layers, as in `["q_proj", "v_proj"]`.
@@ -226,24 +214,6 @@ pub mod train {
         Ok(make(&State::of(&context)?, m, d, options)?)
     }
 
-    /// What the run will take; `show(t.plan())` shows it as a table.
-    #[rhai_fn(name = "plan", return_raw)]
-    pub fn plan(t: TrainerHandle) -> Fallible<PlanHandle> {
-        Ok(PlanHandle(lock(&t)?.plan()?))
-    }
-
-    /// The plan as a table.
-    #[rhai_fn(name = "table")]
-    pub fn table_of_plan(p: PlanHandle) -> TableHandle {
-        TableHandle(plan_table(&p.0))
-    }
-
-    /// Number of optimizer steps.
-    #[rhai_fn(get = "steps", pure)]
-    pub fn steps(p: &mut PlanHandle) -> i64 {
-        p.0.steps as i64
-    }
-
     /// Whether every tensor that is to be trained receives a gradient; `fit` looks, too.
     ///
     /// ```rhai
@@ -268,7 +238,25 @@ pub mod train {
         fit_with(&context, &t, None)
     }
 
-    /// The same with a function that sees every step map; `false` stops and saves.
+    /// The same with a function that sees every step map; `false` stops and saves. It may evaluate the model, too, which is
+    /// how a run stops early:
+    ///
+    /// ```rhai
+    /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
+    /// let t = trainer(m, dataset("tiny-instruct"), #{ train: #{ llm: 1e-3 }, batch: 4, steps: 8 });
+    /// let b = benchmark("tiny-vqa", #{ limit: 4 });
+    /// let best = -1.0;
+    /// let bad = 0;
+    /// let run = t.fit(|s| {
+    ///     if s.step % 2 == 0 {
+    ///         let score = b.run(m).score;
+    ///         bad = if score > best { 0 } else { bad + 1 };
+    ///         best = max(best, score);
+    ///     }
+    ///     bad < 2
+    /// });
+    /// print(`${run.status} after ${t.losses.len()} steps, best ${best}`);
+    /// ```
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
@@ -280,7 +268,8 @@ pub mod train {
         fit_with(&context, &t, Some(&each))
     }
 
-    /// One optimizer step, without a run folder: `#{ step, loss, lr, grad_norm, tokens, positions, seconds }`.
+    /// One optimizer step, without a run folder: `#{ step, loss, lr, grad_norm, tokens, positions, samples,
+    /// cut, seconds }`; `cut` counts samples with answers beyond `max_length`.
     #[rhai_fn(name = "step", return_raw)]
     pub fn step(t: TrainerHandle) -> Fallible<Map> {
         Ok(step_map(&lock(&t)?.step()?))

@@ -1,0 +1,86 @@
+//! What goes wrong in a step is told with the samples it happened to: errors, memory that runs out, losses that jump.
+
+use super::trainer::Trainer;
+use crate::error::{Error, Kind};
+use crate::events::Event;
+
+/// Losses before a step that it is compared with, at most and at least.
+const WINDOW: usize = 64;
+const ENOUGH: usize = 8;
+/// Samples that an error names.
+const NAMED: usize = 8;
+
+impl Trainer {
+    /// The ids of samples by position.
+    fn ids(&self, positions: &[usize], count: usize) -> Vec<String> {
+        let id = |position: &usize| self.dataset().get(*position).ok().map(|sample| sample.id);
+        positions.iter().take(count).filter_map(id).collect()
+    }
+
+    /// An error with the samples it happened to and how to look at one.
+    pub(super) fn about_samples(&self, positions: &[usize], error: Error) -> Error {
+        if error.kind() == Kind::Interrupted {
+            return error;
+        }
+        let ids = self.ids(positions, NAMED);
+        let names: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
+        let more = if positions.len() > names.len() { ", ..." } else { "" };
+        let error = out_of_memory(error, positions.len());
+        let show = ids.first().map(|id| format!("`d.show({id:?}, m)` shows the first one"));
+        let help: Vec<String> = error.help_text().map(str::to_string).into_iter().chain(show).collect();
+        error.context(format!("samples {}{more}", names.join(", "))).help(help.join("; "))
+    }
+
+    /// The event of a step whose loss is `spike` times the median of those before it.
+    pub(super) fn spike(&self) -> Option<Event> {
+        let (last, before) = self.history.split_last()?;
+        let losses: Vec<f64> = before.iter().rev().take(WINDOW).map(|step| step.loss).collect();
+        let median = jump(last.loss, losses, self.options.spike)?;
+        let samples = self.ids(&self.sampler.positions(last.step - 1), usize::MAX);
+        Some(Event::Spike { step: last.step, loss: last.loss, median, samples })
+    }
+}
+
+/// The median of the losses before, when this one is more than `factor` times as large.
+fn jump(loss: f64, mut before: Vec<f64>, factor: f64) -> Option<f64> {
+    if factor <= 0.0 || before.len() < ENOUGH {
+        return None;
+    }
+    before.sort_by(f64::total_cmp);
+    let median = before[before.len() / 2];
+    (loss > factor * median).then_some(median)
+}
+
+/// A device without memory says so in words only.
+fn out_of_memory(error: Error, samples: usize) -> Error {
+    let text = error.message().to_lowercase();
+    if !["out of memory", "out_of_memory", "alloc_failed"].iter().any(|sign| text.contains(sign)) {
+        return error;
+    }
+    let help = format!("a `micro_batch` below {samples} takes less memory; `t.plan()` tells what would fit");
+    error.with_kind(Kind::DoesNotFit).help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error;
+
+    #[test]
+    fn a_loss_is_a_spike_against_the_median() {
+        let calm = vec![1.0, 1.2, 0.9, 1.1, 1.0, 5.0, 1.0, 0.8, 1.0];
+        assert_eq!(jump(3.5, calm.clone(), 3.0), Some(1.0));
+        assert_eq!(jump(2.9, calm.clone(), 3.0), None);
+        assert_eq!(jump(99.0, calm.clone(), 0.0), None);
+        assert_eq!(jump(99.0, calm[..4].to_vec(), 3.0), None);
+    }
+
+    #[test]
+    fn running_out_of_memory_is_of_its_own_kind() {
+        let error = error!(Tensor, "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+        let told = out_of_memory(error, 8);
+        assert_eq!(told.kind(), Kind::DoesNotFit);
+        assert!(told.help_text().is_some_and(|help| help.contains("`micro_batch` below 8")));
+        assert_eq!(out_of_memory(error!(Tensor, "shape mismatch"), 8).kind(), Kind::Tensor);
+    }
+}
