@@ -181,7 +181,7 @@ pub mod train {
     /// model that are trained have f32 copies unless `masters` is false. `spike: 3.0` tells of losses three times the median
     /// before them, with the samples.
     /// `checkpointing: true` keeps only what enters each block of the LLM and computes the rest a
-    /// second time in the backward: the same gradients for about a third more time. `lora: #{ r: 16, alpha: 32, dropout:
+    /// second time in the backward: the same gradients for about half more time. `lora: #{ r: 16, alpha: 32, dropout:
     /// 0.05, targets: "all-linear" }` (these are its defaults) trains matrices of rank `r` beside the linear layers of the
     /// LLM, at the rate of `llm`, and leaves its weights alone; `targets` may list layers, as in `["q_proj", "v_proj"]`.
     ///
