@@ -13,7 +13,7 @@ use super::resume::{llm, model, trainer};
 use super::scripting::scratch;
 
 /// A Gemma-2 with soft-caps that bite, windows, scaled embeddings and biases of none; tiny-llama's tokenizer.
-fn gemma() -> Llm {
+pub fn gemma() -> Llm {
     let folder = scratch("checkpointing-gemma");
     let config = json!({
         "model_type": "gemma2", "model_architecture": "tiny", "vocab_size": 1024, "hidden_size": 64, "head_dim": 16,

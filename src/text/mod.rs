@@ -1,6 +1,7 @@
 //! Text: the tokenizer and the chat templates. Conversations are turns of `human` and `gpt`, as LLaVA's data
 //! sets write them; `<image>` in a turn is where the visual tokens go, id -200 in what comes out.
 
+mod apart;
 pub mod gguf;
 mod pieces;
 mod sentencepiece;

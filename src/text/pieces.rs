@@ -86,7 +86,7 @@ impl<'a> Builder<'a> {
             self.ids.insert(0, bos);
             self.labels.insert(0, IGNORE);
         }
-        Ok(Rendered { text: self.text, ids: self.ids, labels: self.labels })
+        Ok(Rendered { text: self.text, ids: self.ids, labels: self.labels, branches: Vec::new() })
     }
 
     fn push(&mut self, id: i64, supervised: bool) {

@@ -25,6 +25,8 @@ pub struct Rendered {
     pub ids: Vec<i64>,
     /// The id where it is supervised, [`super::IGNORE`] elsewhere; not shifted.
     pub labels: Vec<i64>,
+    /// Where branches begin: each sees what is before the first one, and itself. Empty: one sequence.
+    pub branches: Vec<usize>,
 }
 
 /// What ends a supervised answer: special tokens in order, and plain text.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::options::Turns;
 use crate::data::{Dataset, ImageSource, Sample};
 use crate::error::{Context, Error, Result};
 use crate::image::Aspect;
@@ -39,6 +40,7 @@ pub(super) struct Loader {
     pub vlm: Arc<Vlm>,
     pub dataset: Dataset,
     pub template: Template,
+    pub turns: Turns,
     pub aspect: Aspect,
     /// Of a frozen encoder; a trained one has new features every time.
     pub features: Option<FeatureCache>,
@@ -51,15 +53,16 @@ impl Loader {
         vlm: Arc<Vlm>,
         dataset: Dataset,
         template: Template,
+        turns: Turns,
         aspect: Aspect,
         features: Option<FeatureCache>,
     ) -> Self {
-        Loader { vlm, dataset, template, aspect, features, contents: Mutex::default() }
+        Loader { vlm, dataset, template, turns, aspect, features, contents: Mutex::default() }
     }
 
     /// The same without kept features, for what must leave no trace.
     pub(super) fn without_features(&self) -> Self {
-        Loader::new(self.vlm.clone(), self.dataset.clone(), self.template.clone(), self.aspect, None)
+        Loader::new(self.vlm.clone(), self.dataset.clone(), self.template.clone(), self.turns, self.aspect, None)
     }
 
     /// What identifies a picture where its features are kept.
@@ -84,9 +87,11 @@ impl Loader {
 
     fn render_one(&self, position: usize) -> Result<(Sample, Rendered)> {
         let sample = self.dataset.get(position)?;
-        let rendered = self
-            .template
-            .render(self.vlm.tokenizer()?, &sample.turns)
+        let render = match self.turns {
+            Turns::Together => Template::render,
+            Turns::Apart => Template::render_apart,
+        };
+        let rendered = render(&self.template, self.vlm.tokenizer()?, &sample.turns)
             .context(|| format!("sample `{}` of `{}`", sample.id, self.dataset.name()))?;
         let marks = rendered.ids.iter().filter(|&&id| id == IMAGE_ID).count();
         if marks != usize::from(sample.image.is_some()) {

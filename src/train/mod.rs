@@ -26,7 +26,7 @@ pub use diff::{Difference, LossDifference, RunDiff};
 pub use fit::{Fit, Status};
 pub use fits::{Alternatives, Saving};
 pub use moments::MomentKind;
-pub use options::{Features, LossKind, TrainOptions};
+pub use options::{Features, LossKind, TrainOptions, Turns};
 pub use plan::{DiskPlan, FeaturePlan, Limits, MemoryPlan, Plan, TimePlan};
 pub use recipe::{Recipe, Stage};
 pub use run::{Lock, Run};

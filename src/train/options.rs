@@ -34,6 +34,17 @@ pub enum Features {
     Off,
 }
 
+/// What a round of a conversation sees of those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Turns {
+    /// All of them, as in a conversation.
+    #[default]
+    Together,
+    /// Nothing but the picture: each question is asked as if it were the first, the picture is computed once.
+    Apart,
+}
+
 /// All options of a trainer; the fields are the keys scripts use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,6 +94,9 @@ pub struct TrainOptions {
     pub template: Option<String>,
     #[serde(default = "loss")]
     pub loss: LossKind,
+    /// What a round of a conversation sees of those before it.
+    #[serde(default)]
+    pub turns: Turns,
     #[serde(default = "order")]
     pub order: Order,
     /// Micro-batches of one modality and similar lengths, in the reference's order; for `order: "shuffle"`.

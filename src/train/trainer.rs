@@ -112,7 +112,7 @@ impl Trainer {
                 Some(opened.context(|| "option `features: \"disk\"`")?)
             }
         };
-        let loader = Loader::new(vlm.clone(), dataset, setup.template.clone(), setup.aspect, features);
+        let loader = Loader::new(vlm.clone(), dataset, setup.template.clone(), options.turns, setup.aspect, features);
         let loader = Arc::new(loader);
         Ok(Trainer {
             vlm,

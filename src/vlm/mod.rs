@@ -221,7 +221,7 @@ impl Vlm {
     /// `Data` when there are not as many images as marks, naming both numbers.
     pub fn logits(&self, images: &[Image], turns: &[Turn]) -> Result<Tensor> {
         let batch = self.single(images, turns)?;
-        let packing = crate::nn::packing::Packing::whole(&batch.lengths);
+        let packing = crate::nn::packing::Packing::trees(&batch.trees);
         Ok(self.llm.model.logits(&self.llm.model.hidden(&batch.embeds, &packing, None)?)?)
     }
 

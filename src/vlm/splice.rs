@@ -11,7 +11,7 @@ use super::{Llm, Vlm};
 use crate::bail;
 use crate::error::Result;
 use crate::nn::ops;
-use crate::nn::packing::Packing;
+use crate::nn::packing::{Packing, Tree};
 use crate::text::{IGNORE, IMAGE_ID, Rendered};
 
 /// One conversation and which of the batch's images its marks take, in order.
@@ -24,8 +24,8 @@ pub struct Sequence<'a> {
 pub struct Batch {
     /// (positions, LLM width)
     pub embeds: Tensor,
-    /// Positions of each sequence.
-    pub lengths: Vec<usize>,
+    /// The layout of each sequence.
+    pub trees: Vec<Tree>,
     /// Rows whose next position is supervised, ascending.
     pub rows: Vec<u32>,
     /// What the next position is, per row.
@@ -43,12 +43,12 @@ impl Batch {
 
     /// Its layout for a forward pass that gives the supervised rows.
     pub fn packing(&self) -> Packing {
-        Packing::whole(&self.lengths).with_rows(self.rows.clone())
+        Packing::trees(&self.trees).with_rows(self.rows.clone())
     }
 
     /// Positions of all sequences.
     pub fn positions(&self) -> usize {
-        self.lengths.iter().sum()
+        self.trees.iter().map(Tree::rows).sum()
     }
 }
 
@@ -59,22 +59,31 @@ impl Batch {
 pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit: usize) -> Result<Batch> {
     let tokens = vlm.image_tokens();
     let mut rows = Rows::default();
-    let mut lengths = Vec::with_capacity(sequences.len());
+    let mut trees = Vec::with_capacity(sequences.len());
     let mut label_rows = Vec::new();
     let mut targets = Vec::new();
     let mut cut = 0;
     for sequence in sequences {
         let start = rows.order.len();
-        let Rendered { ids, labels, .. } = sequence.rendered;
+        let Rendered { ids, labels, branches, .. } = sequence.rendered;
         let mut is_cut = false;
         check_marks(ids, sequence.images.len())?;
         let mut images = sequence.images.iter();
-        for (&id, &label) in ids.iter().zip(labels) {
+        // Rows before each branch, and at the end.
+        let mut bounds = Vec::with_capacity(branches.len() + 1);
+        let mut coming = branches.iter().peekable();
+        for (index, (&id, &label)) in ids.iter().zip(labels).enumerate() {
+            if coming.next_if(|start| **start == index).is_some() {
+                bounds.push((rows.order.len() - start).min(limit));
+            }
             if id == IMAGE_ID {
                 rows.extend(images.next().map_or(0..0, |image| image * tokens..(image + 1) * tokens));
                 continue;
             }
             let position = rows.order.len() - start;
+            if label != IGNORE && position > 0 && bounds.last() == Some(&position) {
+                bail!(Data, "a branch begins with the supervised id {id}, which nothing before it can predict");
+            }
             if label != IGNORE && position > 0 && position < limit {
                 label_rows.push((start + position - 1) as u32);
                 targets.push(label as u32);
@@ -84,14 +93,19 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
         }
         cut += usize::from(is_cut);
         rows.order.truncate(start + limit);
-        lengths.push(rows.order.len() - start);
+        bounds.push(rows.order.len() - start);
+        trees.push(match bounds.as_slice() {
+            [length] => Tree::sequence(*length),
+            [stem, ..] => Tree { stem: *stem, branches: bounds.windows(2).map(|ends| ends[1] - ends[0]).collect() },
+            [] => Tree::sequence(0),
+        });
     }
     let projected = match features {
         Some(features) => Some(vlm.projector.project(features)?),
         None => None,
     };
     let embeds = rows.embed(&vlm.llm, projected.as_slice())?;
-    Ok(Batch { embeds, lengths, rows: label_rows, targets: targets.into(), cut })
+    Ok(Batch { embeds, trees, rows: label_rows, targets: targets.into(), cut })
 }
 
 /// Embeds prompts one after the other, (rows of all, width).

@@ -21,7 +21,7 @@ fn marked(ids: &[i64], labels: &[i64], tokens: usize) -> Rendered {
     let start = ids.iter().position(|id| *id == image).unwrap();
     assert!(ids[start..start + tokens].iter().all(|id| *id == image));
     let cut = |values: &[i64], mark: i64| [&values[..start], &[mark], &values[start + tokens..]].concat();
-    Rendered { text: String::new(), ids: cut(ids, IMAGE_ID), labels: cut(labels, -100) }
+    Rendered { text: String::new(), ids: cut(ids, IMAGE_ID), labels: cut(labels, -100), branches: Vec::new() }
 }
 
 fn spliced(vlm: &Vlm, expected: &Expected) -> Batch {
@@ -35,7 +35,7 @@ fn check(name: &str, folder: &Path) {
     let vlm = checkpoint::load(&Presets::default(), folder, Some("llama_3_1"), &Target::cpu()).unwrap();
     vlm.freeze().unwrap();
     let batch = spliced(&vlm, &expected);
-    let packing = Packing::whole(&batch.lengths);
+    let packing = Packing::trees(&batch.trees);
     let logits = vlm.llm.model.logits(&vlm.llm.model.hidden(&batch.embeds, &packing, None).unwrap()).unwrap();
     let reference = expected.tensor("logits").squeeze(0).unwrap();
     let (max, mean) = assert_close(name, &logits, &reference);

@@ -32,7 +32,7 @@ pub fn spec(config: &Config) -> Result<VitSpec> {
         qkv_bias: true,
         layer_scale: 1.0,
         names: NAMES,
-        initializer_range: 0.02,
+        initializer_range: config.f64("initializer_range", 0.02)?,
     })
 }
 

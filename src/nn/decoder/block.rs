@@ -128,7 +128,10 @@ impl SelfAttention {
         let (q, k) = (angles.rotate(&q, spec.head_dim)?, angles.rotate(&k, spec.head_dim)?);
         let (k, v) = match pass.cache {
             Some(cache) => cache.write(self.layer, &k, &v, pass.packing)?,
-            None => (k, v),
+            None => match &pass.packing.keys {
+                Some(rows) => (ops::embedding(&k, rows)?, ops::embedding(&v, rows)?),
+                None => (k, v),
+            },
         };
         ops::attention(&q, &k, &v, spec, &pass.packing.segments)
     }

@@ -7,7 +7,7 @@ use super::Fallible;
 use crate::error;
 use crate::error::{Error, Result};
 use crate::preset::PresetKind;
-use crate::script::convert::{from_json, map_of};
+use crate::script::convert::{from_json, map_of, number, shown};
 use crate::script::docs::functions;
 use crate::script::error::{Exit, ScriptError};
 use crate::script::handles::TableHandle;
@@ -41,6 +41,19 @@ pub mod session {
     #[rhai_fn(name = "device")]
     pub fn device() -> String {
         "cpu".to_string()
+    }
+
+    /// Seconds as people read them.
+    ///
+    /// ```rhai
+    /// print(duration(754.2));  // 12 min 34 s
+    /// ```
+    #[rhai_fn(name = "duration", return_raw)]
+    pub fn duration(seconds: Dynamic) -> Fallible<String> {
+        match number(&seconds) {
+            Some(seconds) => Ok(crate::show::seconds(seconds)),
+            None => Err(error!(Type, "expected seconds, got {}", shown(&seconds)).into()),
+        }
     }
 
     /// Sets the default of every later `seed` option.

@@ -176,6 +176,9 @@ pub mod train {
     /// `image` and `template` the model's, `loss` "token" ("micro_batch"), `order` "shuffle" ("sequential"),
     /// `group_by_modality` false, `dtype` the model's, `save_every_steps`, `save_every_minutes`, `keep` 2, `out`, `name`.
     ///
+    /// `turns: "apart"` trains every question of a conversation as if it were the only one about its picture, which is how
+    /// evaluations ask; the picture's own rows are computed once for all of them. "together" is the conversation as it stands.
+    ///
     /// Four options save memory. `moments: "8bit"` holds AdamW's moments in a quarter of the bytes; `features: "disk"` keeps
     /// those of a frozen encoder in a file that runs share, "off" nowhere, and `features_bytes` limits them; weights of a bf16
     /// model that are trained have f32 copies unless `masters` is false. `spike: 3.0` tells of losses three times the median

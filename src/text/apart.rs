@@ -1,0 +1,42 @@
+//! Rounds of a conversation apart: each question stands alone behind the picture, as an evaluation asks it. What stands
+//! up to the picture is there once; the rounds behind it are branches that do not see each other.
+
+use super::{IMAGE_ID, IMAGE_MARKER, Rendered, Role, Template, Tokenizer, Turn};
+use crate::error;
+use crate::error::Result;
+
+impl Template {
+    /// A conversation for training whose rounds are conversations of their own, all about the pictures of the first: what
+    /// [`render`](Template::render) makes of each, with their common beginning once.
+    ///
+    /// # Errors
+    /// As `render`; `Data` when a round brings a picture of its own.
+    pub fn render_apart(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Rendered> {
+        let whole = self.render(tokenizer, turns)?;
+        let opening = usize::from(turns.first().is_some_and(|turn| turn.role == Role::Gpt));
+        let rounds: Vec<&[Turn]> = turns[opening..].chunks_exact(2).collect();
+        let [first, later @ ..] = rounds.as_slice() else { return Ok(whole) };
+        if later.is_empty() {
+            return Ok(whole);
+        }
+        let mut all = self.render(tokenizer, first)?;
+        let common = all.ids.iter().rposition(|&id| id == IMAGE_ID).map_or(0, |position| position + 1);
+        all.branches.push(common);
+        for (number, round) in later.iter().enumerate() {
+            if round[0].value.contains(IMAGE_MARKER) {
+                return Err(error!(Data, "round {} has a picture of its own", number + 2)
+                    .help("`turns: \"apart\"` is for questions about the picture of the first round"));
+            }
+            let mut round = round.to_vec();
+            if common > 0 {
+                round[0].value = format!("{IMAGE_MARKER}\n{}", round[0].value);
+            }
+            let next = self.render(tokenizer, &round)?;
+            all.branches.push(all.ids.len());
+            all.text.push_str(&next.text);
+            all.ids.extend_from_slice(&next.ids[common..]);
+            all.labels.extend_from_slice(&next.labels[common..]);
+        }
+        Ok(all)
+    }
+}
