@@ -10,7 +10,7 @@ use super::benchmark::{Benchmark, Item};
 use super::runner::{Choices, Control, RunOptions};
 use crate::data::ImageSource;
 use crate::error;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::events::Event;
 use crate::image::Image;
 use crate::text::{IMAGE_MARKER, Turn, with_image_marks};
