@@ -348,7 +348,8 @@ mod tests {
     use super::*;
     use crate::models::registry::Target;
     use crate::preset::Presets;
-    use crate::vlm::{LlmOptions, Weights};
+    use crate::vlm::{LlmOptions, LoraOptions, Targets, Weights};
+    use crate::weights::Source;
     use candle_core::{Device, Tensor};
 
     /// Logits of prompts over five steps, admitted and decoded together or one by one.
@@ -386,14 +387,29 @@ mod tests {
     #[test]
     fn the_batch_changes_no_bit_of_the_logits() {
         let q8 = Some(crate::weights::Quantize::To(candle_core::quantized::GgmlDType::Q8_0));
-        for (dtype, quantize) in [(DType::F32, None), (DType::BF16, None), (DType::F32, q8)] {
+        for (dtype, quantize, adapted) in
+            [(DType::F32, None, false), (DType::BF16, None, false), (DType::F32, q8, false), (DType::F32, None, true)]
+        {
             let target = Target { dtype, device: Device::Cpu, quantize };
             let options = LlmOptions { weights: Weights::Random, seed: 0, target };
             let llm = Arc::new(Llm::open(&Presets::default(), "tiny-llama", options).unwrap());
+            if adapted {
+                adapt(&llm);
+            }
             let prompts = prompts(&llm);
             let sizes = Generator::new(llm.clone()).unwrap().passes.split(&mut prompts.clone(), |prompt| rows(prompt));
             assert!(sizes.len() < 24, "{sizes:?}");
-            assert!(logits(&llm, &prompts, true) == logits(&llm, &prompts, false), "{dtype:?} {quantize:?}");
+            assert!(logits(&llm, &prompts, true) == logits(&llm, &prompts, false), "{dtype:?} {quantize:?} {adapted}");
+        }
+    }
+
+    /// Hangs adapters on every layer that add something.
+    fn adapt(llm: &Llm) {
+        let options = LoraOptions { r: 4, alpha: 8.0, dropout: 0.0, targets: Targets::default() };
+        let lora = llm.adapt(&options, Source::Random { seed: 1 }).unwrap();
+        for param in lora.params.iter() {
+            let shape = param.tensor().shape().clone();
+            param.assign(&Tensor::randn(0f32, 0.1, shape, &Device::Cpu).unwrap()).unwrap();
         }
     }
 
