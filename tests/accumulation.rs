@@ -36,7 +36,9 @@ fn eight_micro_batches_of_four_and_samples_alone_equal_one_batch() {
         let (same, parts) = first_step(micro_batch);
         assert!((loss - same).abs() <= 1e-5 * loss, "micro-batches of {micro_batch}: loss {loss} and {same}");
         let mut worst = 0.0f64;
-        for ((name, whole), (_, parts)) in whole.iter().zip(&parts) {
+        // A bias of keys shifts all scores of a query alike: its gradient is nothing but rounding.
+        let pairs = whole.iter().zip(&parts).filter(|((name, _), _)| !name.ends_with("k_proj.bias"));
+        for ((name, whole), (_, parts)) in pairs {
             let relative = largest(&(whole - parts).unwrap()) / largest(whole).max(1e-6);
             assert!(relative <= 1e-5, "micro-batches of {micro_batch}: gradient of {name} differs by {relative:.1e}");
             worst = worst.max(relative);
