@@ -19,8 +19,15 @@ pub enum Event {
     Start { task: String, done: u64, total: u64, unit: String },
     /// One optimizer step.
     Step(Step),
-    /// An evaluation has answered this many questions; `score` is the mean so far.
-    Scored { task: String, done: u64, total: u64, score: f64 },
+    /// An evaluation has answered this many questions, `cached` of them without asking; `score` is the mean so far.
+    Scored {
+        task: String,
+        done: u64,
+        total: u64,
+        score: f64,
+        #[serde(default)]
+        cached: u64,
+    },
     /// A walk over a data set or a download has come this far, in the unit of its start.
     Progress { task: String, done: u64, total: u64 },
     /// Samples (by id) of `total` that training leaves out.

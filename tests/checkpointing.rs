@@ -38,7 +38,7 @@ fn first_step(vlm: &Arc<Vlm>, table: &str) -> (f64, Vec<(String, Tensor)>) {
     (loss, names.into_iter().map(gradient).collect())
 }
 
-fn largest(tensor: &Tensor) -> f64 {
+pub fn largest(tensor: &Tensor) -> f64 {
     f64::from(tensor.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap())
 }
 

@@ -214,3 +214,19 @@ fn the_folder_of_a_stage_1_run_loads() {
     let run = Run::open(&folder).unwrap().checkpoint().unwrap().unwrap();
     assert_eq!(difference(&logits(&load(&run)), &logits(&vlm)), 0.0);
 }
+
+#[test]
+fn an_adapter_is_not_put_on_other_weights() {
+    let folder = scratch("lora-other-base").join("adapter");
+    // `load` opens the base with seed 0.
+    let vlm = model(super::resume::llm());
+    let trainer = trainer(&vlm, OPTIONS, &folder);
+    drop(trainer);
+    vlm.save_adapter(&folder, false).unwrap();
+    let open = || llmore::vlm::checkpoint::load(&Presets::default(), &folder, None, &Target::cpu());
+    let error = open().err().unwrap().to_string();
+    assert!(error.contains("the adapter was trained on other weights than LLM `tiny-llama` has: "), "{error}");
+    // A folder of PEFT's says nothing about its base.
+    std::fs::remove_file(folder.join("adapter_base.json")).unwrap();
+    assert!(open().is_ok());
+}

@@ -2,6 +2,8 @@
 // clippy.toml allows these in test functions; their helpers are tests as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod accumulation;
+mod answers;
 mod apart;
 mod architecture;
 mod checkpointing;

@@ -48,8 +48,11 @@ impl Listener for ProgressListener {
                 current.facts = vec![("loss", number(step.loss)), ("", format!("{} tokens/s", count(speed))), memory()];
                 (step.step, step.steps, false)
             }
-            Event::Scored { done, total, score, .. } => {
+            Event::Scored { done, total, score, cached, .. } => {
                 current.facts = vec![("score", percent(*score)), memory()];
+                if *cached > 0 {
+                    current.facts.push(("", format!("{} from the cache", count(*cached as usize))));
+                }
                 (*done, *total, false)
             }
             Event::Progress { done, total, .. } => (*done, *total, false),

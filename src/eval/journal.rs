@@ -1,13 +1,15 @@
 //! A results file that grows while questions are answered, and from which a run that was stopped goes on. A line that was
 //! cut off in the middle is taken away; everything before it counts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::answers::Answer;
 use super::benchmark::Benchmark;
-use super::results::Row;
+use super::result_file::{Facts, LeftOut, parse, push};
+use super::results::{Results, Row};
 use crate::error::{Error, Result};
 use crate::{bail, error};
 
@@ -15,16 +17,20 @@ use crate::{bail, error};
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
-    /// Outputs by id.
-    pub(super) done: HashMap<String, String>,
+    /// Answers by id.
+    pub(super) done: HashMap<String, Answer>,
+    left_out: HashSet<LeftOut>,
+    /// For the first line, until it is written.
+    facts: Option<Facts>,
 }
 
 impl Journal {
     /// Opens or makes the file.
     ///
     /// # Errors
-    /// `Data` when it holds another benchmark's or model's answers, or another prompt under the same id.
-    pub(super) fn open(path: &Path, benchmark: &Benchmark, model: &str) -> Result<Self> {
+    /// `Data` when it holds answers to another benchmark, of another model or of other weights, or another prompt under
+    /// the same id.
+    pub(super) fn open(path: &Path, benchmark: &Benchmark, model: &str, facts: &Facts) -> Result<Self> {
         let failed = |error| Error::file(path, error);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
@@ -38,11 +44,9 @@ impl Journal {
         file.seek(SeekFrom::End(0)).map_err(failed)?;
         let prompts: HashMap<&str, &str> =
             benchmark.items.iter().map(|item| (item.id.as_str(), item.prompt.as_str())).collect();
+        let lines = parse(path, &bytes[..whole])?;
         let mut done = HashMap::new();
-        for (line, text) in bytes[..whole].split(|byte| *byte == b'\n').enumerate().filter(|(_, text)| !text.is_empty())
-        {
-            let row: Row = serde_json::from_slice(text)
-                .map_err(|error| error!(Decode, "`{}`, line {}: {error}", path.display(), line + 1))?;
+        for row in lines.rows {
             if row.benchmark != benchmark.id || row.model != model {
                 return Err(error!(
                     Data,
@@ -58,20 +62,52 @@ impl Journal {
                 Some(prompt) if *prompt != row.prompt => {
                     bail!(Data, "`{}`: the prompt of question `{}` is another one now", path.display(), row.id)
                 }
-                _ => done.insert(row.id, row.output),
+                _ => done.insert(row.id, Answer { output: row.output, likelihoods: row.likelihoods }),
             };
         }
-        Ok(Journal { path: path.to_path_buf(), file, done })
+        check_facts(path, &lines.facts, facts)?;
+        let facts = (whole == 0).then(|| facts.clone());
+        let left_out = lines.left_out.into_iter().collect();
+        Ok(Journal { path: path.to_path_buf(), file, done, left_out, facts })
     }
 
     /// Adds lines, in one write.
     pub(super) fn add(&mut self, rows: &[Row]) -> Result<()> {
         let mut text = Vec::new();
         for row in rows {
-            serde_json::to_writer(&mut text, row)
-                .map_err(|error| error!(File, "`{}`: {error}", self.path.display()))?;
-            text.push(b'\n');
+            push(&mut text, row, self.facts.take().as_ref())?;
         }
-        self.file.write_all(&text).and_then(|()| self.file.flush()).map_err(|error| Error::file(&self.path, error))
+        self.write(&text)
     }
+
+    /// Adds the questions that results leave out, those that the file does not name yet.
+    pub(super) fn leave_out(&mut self, results: &Results) -> Result<()> {
+        let mut text = Vec::new();
+        for left_out in results.left_out.iter().filter(|left_out| !self.left_out.contains(left_out)) {
+            push(&mut text, left_out, self.facts.take().as_ref())?;
+        }
+        self.write(&text)
+    }
+
+    fn write(&mut self, text: &[u8]) -> Result<()> {
+        self.file.write_all(text).and_then(|()| self.file.flush()).map_err(|error| Error::file(&self.path, error))
+    }
+}
+
+/// Refuses to go on with answers of another state of the model. A file of an older version does not say.
+fn check_facts(path: &Path, file: &Facts, now: &Facts) -> Result<()> {
+    let path = path.display();
+    if file.answers_sha256.is_empty() {
+        return Ok(());
+    }
+    let error = if file.choices != now.choices {
+        error!(Data, "`{path}` holds answers with `choices` {:?}, not {:?}", file.choices, now.choices)
+    } else if file.answers_sha256 != now.answers_sha256 {
+        let short = |hash: &str| hash.chars().take(12).collect::<String>();
+        let (file, now) = (short(&file.answers_sha256), short(&now.answers_sha256));
+        error!(Data, "`{path}` holds answers of other weights or settings of this model: {file}, now {now}")
+    } else {
+        return Ok(());
+    };
+    Err(error.help("choose another `out`, or remove the file"))
 }

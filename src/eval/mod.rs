@@ -1,6 +1,8 @@
 //! Evaluation: benchmarks as data, a runner that prefills an image once for all its questions, scorers that can say why,
 //! statistics over groups of questions that share an image, comparison with other and with published results.
 
+mod answers;
+mod asker;
 mod benchmark;
 pub mod compare;
 mod embedded;
@@ -10,6 +12,7 @@ mod metrics;
 mod prompt;
 mod published;
 mod python;
+mod result_file;
 mod results;
 mod runner;
 pub mod scorers;
@@ -17,10 +20,12 @@ mod source;
 pub mod stats;
 mod table_items;
 
+pub use answers::{Answer, AnswerCache, Likelihood};
 pub use benchmark::{Benchmark, BenchmarkOptions, Item};
 pub use gold::{Answers, Choice, Gold};
 pub use metrics::Metric;
 pub use published::{Published, PublishedModel};
+pub use result_file::{Facts, LeftOut};
 pub use results::{Results, Row};
-pub use runner::{Control, RunOptions, run};
+pub use runner::{Choices, Control, RunOptions, run};
 pub use scorers::{Rules, Scorer};

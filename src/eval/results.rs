@@ -1,14 +1,15 @@
 //! Results: one row per question, scores and metrics derived from the rows, a JSON-lines file that opens again. A row
 //! holds all that scoring needs, so a file explains and re-scores itself.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::answers::{Answer, Likelihood};
 use super::benchmark::{Benchmark, Item};
 use super::gold::Gold;
+use super::result_file::{Facts, LeftOut, push, read};
 use super::scorers::{Rules, Scorer};
 use super::stats::{Groups, Interval, interval};
 use crate::error::{Error, Result};
@@ -31,6 +32,9 @@ pub struct Row {
     pub section: String,
     pub prompt: String,
     pub output: String,
+    /// Of the choices, where the output is the likeliest of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub likelihoods: Vec<Likelihood>,
     /// What was read out of the output; `None` when no answer could be.
     pub extracted: Option<String>,
     #[serde(flatten)]
@@ -50,17 +54,15 @@ pub struct Results {
     pub rows: Vec<Row>,
     pub scorer: Scorer,
     pub rules: Rules,
-    pub baselines: BTreeMap<String, f64>,
-    /// Why questions were left out; one error a question.
-    pub left_out: Vec<Error>,
-    /// Wall-clock time of inference; 0 when nothing was run.
-    pub seconds: f64,
+    /// Questions that are not in the score.
+    pub left_out: Vec<LeftOut>,
+    pub facts: Facts,
 }
 
 impl Row {
     /// Scores an output.
-    pub(super) fn new(benchmark: &Benchmark, model: &str, item: &Item, output: &str) -> Self {
-        let output = super::python::strip(output);
+    pub(super) fn new(benchmark: &Benchmark, model: &str, item: &Item, answer: &Answer) -> Self {
+        let output = super::python::strip(&answer.output);
         let verdict = benchmark.scorer.score(benchmark.rules, output, &item.gold);
         Row {
             benchmark: benchmark.id.clone(),
@@ -71,6 +73,7 @@ impl Row {
             section: item.section.clone(),
             prompt: item.prompt.clone(),
             output: output.to_string(),
+            likelihoods: answer.likelihoods.clone(),
             extracted: verdict.extracted,
             gold: item.gold.clone(),
             score: verdict.score,
@@ -92,22 +95,25 @@ impl Results {
                 outputs.len()
             );
         }
-        let answered = benchmark.items.iter().zip(outputs.iter().map(|output| Ok(output.clone())));
-        Ok(Self::of_answers(benchmark, model, answered, seconds))
+        let answer = |output: &String| Ok(Answer { output: output.clone(), likelihoods: Vec::new() });
+        let facts = Facts { baselines: benchmark.baselines.clone(), seconds, ..Facts::default() };
+        Ok(Self::of_answers(benchmark, model, benchmark.items.iter().zip(outputs.iter().map(answer)), facts))
     }
 
     /// Scores the questions that were answered and keeps the errors of the others.
     pub(super) fn of_answers<'a>(
         benchmark: &Benchmark,
         model: &str,
-        answers: impl Iterator<Item = (&'a Item, Result<String>)>,
-        seconds: f64,
+        answers: impl Iterator<Item = (&'a Item, Result<Answer>)>,
+        facts: Facts,
     ) -> Self {
-        let (mut rows, mut left_out) = (Vec::new(), benchmark.left_out.clone());
+        let reason = |id: &str, error: &Error| LeftOut { id: id.to_string(), why: error.message() };
+        let mut left_out: Vec<LeftOut> = benchmark.left_out.iter().map(|error| reason("", error)).collect();
+        let mut rows = Vec::new();
         for (item, answer) in answers {
             match answer {
-                Ok(output) => rows.push(Row::new(benchmark, model, item, &output)),
-                Err(error) => left_out.push(error),
+                Ok(answer) => rows.push(Row::new(benchmark, model, item, &answer)),
+                Err(error) => left_out.push(reason(&item.id, &error)),
             }
         }
         Results {
@@ -116,9 +122,8 @@ impl Results {
             rows,
             scorer: benchmark.scorer,
             rules: benchmark.rules,
-            baselines: benchmark.baselines.clone(),
             left_out,
-            seconds,
+            facts,
         }
     }
 
@@ -150,7 +155,15 @@ impl Results {
     pub fn why(&self, index: usize) -> Result<String> {
         let row = self.row(index)?;
         let verdict = self.scorer.score(row.rules, &row.output, &row.gold);
-        let mut text = format!("{} `{}`\n  {:?}\n  output {:?}", row.benchmark, row.id, row.prompt, row.output);
+        let mut text = format!("{} `{}`\n  {:?}\n", row.benchmark, row.id, row.prompt);
+        if !row.likelihoods.is_empty() {
+            let likelihood = |one: &Likelihood| {
+                format!("{} {:.4} ({:.2} %)", one.letter, one.log_probability, 100.0 * one.log_probability.exp())
+            };
+            let list: Vec<String> = row.likelihoods.iter().map(likelihood).collect();
+            text += &format!("  log-probabilities after the prompt: {}\n", list.join(", "));
+        }
+        text += &format!("  output {:?}", row.output);
         text += &format!(" -> {} ({}, rules {})", verdict.why, self.scorer.version(), row.rules.name());
         if let Some(context) = self.scorer.metric().context(&self.rows, index) {
             text += &format!("\n  {context}");
@@ -187,12 +200,14 @@ impl Results {
         order
     }
 
-    /// Writes one JSON line per row.
+    /// Writes a JSON line for every question, also for those that are left out.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut text = Vec::new();
+        let (mut text, mut facts) = (Vec::new(), Some(&self.facts));
         for row in &self.rows {
-            serde_json::to_writer(&mut text, row).map_err(|error| error!(File, "`{}`: {error}", path.display()))?;
-            text.push(b'\n');
+            push(&mut text, row, facts.take())?;
+        }
+        for left_out in &self.left_out {
+            push(&mut text, left_out, facts.take())?;
         }
         write_atomically(path, |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
     }
@@ -205,12 +220,23 @@ impl Results {
     /// Opens the files of a run in parts (`shard`) as one.
     pub fn open_all(paths: &[&Path]) -> Result<Self> {
         let (mut rows, mut ids) = (Vec::new(), std::collections::HashSet::new());
+        let (mut left_out, mut facts): (Vec<LeftOut>, Option<Facts>) = (Vec::new(), None);
         for path in paths {
-            for row in read_rows(path)? {
+            let lines = read(path)?;
+            for row in lines.rows {
                 if !ids.insert(row.id.clone()) {
                     bail!(Data, "`{}`: question `{}` is answered twice", path.display(), row.id);
                 }
                 rows.push(row);
+            }
+            for one in lines.left_out {
+                if !left_out.contains(&one) {
+                    left_out.push(one);
+                }
+            }
+            match &mut facts {
+                None => facts = Some(lines.facts),
+                Some(known) => known.join(path, lines.facts)?,
             }
         }
         let path = paths.first().map_or(String::new(), |path| path.display().to_string());
@@ -232,18 +258,9 @@ impl Results {
             model: if first.model.is_empty() { path } else { first.model.clone() },
             scorer: Scorer::of_version(&first.scorer)?,
             rules: first.rules,
-            baselines: BTreeMap::new(),
-            left_out: Vec::new(),
-            seconds: 0.0,
+            left_out,
+            facts: facts.unwrap_or_default(),
             rows,
         })
     }
-}
-
-fn read_rows(path: &Path) -> Result<Vec<Row>> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
-    let row = |(line, text): (usize, &str)| {
-        serde_json::from_str(text).map_err(|error| error!(Decode, "`{}`, line {}: {error}", path.display(), line + 1))
-    };
-    text.lines().enumerate().map(row).collect()
 }

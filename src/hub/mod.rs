@@ -114,7 +114,7 @@ impl Hub {
         match snapshot {
             Some(path) if lacking.is_empty() => Ok(path),
             _ if inner.settings.offline => Err(inner.offline(&wanted, &lacking)),
-            _ => inner.fetch(&wanted).context(|| format!("`{id}` from {}", inner.settings.endpoint)),
+            _ => inner.fetch(&wanted).context(|| format!("`{id}` is no folder here; from {}", inner.settings.endpoint)),
         }
     }
 }

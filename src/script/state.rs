@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use crate::error::{Error, Result};
+use crate::eval::AnswerCache;
 use crate::events::{Interrupt, Listeners};
 use crate::preset::{PresetKind, Presets};
 use crate::show::{Figure, Painted, Table as ShownTable};
@@ -54,7 +55,7 @@ pub struct SessionOptions {
     pub args: Vec<String>,
     /// Where run folders go.
     pub runs: PathBuf,
-    /// Where features are kept between runs.
+    /// Where features and answers are kept between runs.
     pub cache: PathBuf,
     /// The run that the script is to repeat, where it is not run for its own sake.
     pub repeats: Option<Lock>,
@@ -72,6 +73,8 @@ struct Shared {
     /// Trainers of this session so far.
     trainers: AtomicU64,
     script: Mutex<String>,
+    /// Answers of this session's evaluations.
+    answers: AnswerCache,
 }
 
 impl State {
@@ -80,7 +83,8 @@ impl State {
         let seed = options.overrides.train.get("seed").and_then(Value::as_integer).unwrap_or(0);
         let seed = AtomicU64::new(seed as u64);
         let (runs, trainers) = (AtomicU64::default(), AtomicU64::default());
-        State(Arc::new(Shared { options, seed, runs, trainers, script: Mutex::default() }))
+        let answers = AnswerCache::in_memory();
+        State(Arc::new(Shared { options, seed, runs, trainers, script: Mutex::default(), answers }))
     }
 
     /// The state of the session a native function was called in.
@@ -128,6 +132,11 @@ impl State {
 
     pub(super) fn cache(&self) -> &Path {
         &self.0.options.cache
+    }
+
+    /// The answers that evaluations of this session gave.
+    pub(super) fn answers(&self) -> &AnswerCache {
+        &self.0.answers
     }
 
     /// The number of the next trainer, from 0.

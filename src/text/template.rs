@@ -205,6 +205,30 @@ impl Template {
         Ok(builder.finish()?.ids)
     }
 
+    /// The ids of an answer as they stand after the prompt of its question, without what ends it: those that training
+    /// would put there.
+    ///
+    /// # Errors
+    /// As [`prompt`](Self::prompt), and `Data` for an answer without text.
+    pub fn answer_ids(&self, tokenizer: &Tokenizer, question: &Turn, answer: &str) -> Result<Vec<u32>> {
+        let prompt = self.prompt(tokenizer, std::slice::from_ref(question))?;
+        let after = |answer: &str| -> Result<Vec<i64>> {
+            let turn = |role, value: &str| Turn { role, value: value.to_string() };
+            let turns = [question.clone(), turn(Role::Gpt, answer), turn(Role::Human, "")];
+            let ids = self.prompt(tokenizer, &turns)?;
+            let known = ids.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
+            Ok(ids[known..].to_vec())
+        };
+        // What follows any answer is what two answers that end differently have in common at their ends.
+        let (ids, other) = (after(answer)?, after(if answer.ends_with('A') { "B" } else { "A" })?);
+        let end = ids.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
+        let ids: Vec<u32> = ids[..ids.len() - end].iter().filter_map(|id| u32::try_from(*id).ok()).collect();
+        if ids.is_empty() {
+            bail!(Data, "template `{}`: the answer {answer:?} has no tokens", self.name());
+        }
+        Ok(ids)
+    }
+
     /// The special tokens that end an answer, those of them the tokenizer has.
     pub fn stop_ids(&self, tokenizer: &Tokenizer) -> Vec<u32> {
         self.0.preset.stop_tokens.iter().filter_map(|token| tokenizer.token_id(token)).collect()

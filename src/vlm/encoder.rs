@@ -330,10 +330,9 @@ impl Encoder {
             self.target.dtype,
             crate::device::device_name(&self.target.device),
         ));
-        for param in self.params.iter() {
-            hasher.update(param.name());
-            let values = param.tensor().detach().to_device(&Device::Cpu)?.flatten_all()?;
-            hasher.update(super::as_bytes(&values.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()?));
+        for (name, hash) in self.params.hashes()? {
+            hasher.update(name);
+            hasher.update(hash);
         }
         Ok(format!("{:x}", hasher.finalize()))
     }

@@ -23,6 +23,8 @@ use crate::weights::{
 pub const PREFIX: &str = "base_model.model.";
 /// What says that a folder holds an adapter.
 pub const CONFIG: &str = "adapter_config.json";
+/// What the adapter's base is known by; PEFT does not read it.
+pub const BASE: &str = "adapter_base.json";
 /// Every linear layer of the blocks.
 const ALL: &str = "all-linear";
 /// No matrix of an LLM has a larger rank that would still be low.
@@ -243,7 +245,7 @@ impl Lora {
     }
 
     /// Rank, alpha and targets on one line.
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let LoraOptions { r, alpha, targets, .. } = &self.options;
         let targets = match targets {
             Targets::One(name) => name.clone(),
@@ -303,6 +305,9 @@ impl Llm {
     /// Hangs the adapter of a folder on it.
     pub(super) fn adapt_from(&self, folder: &crate::assets::Folder, files: Arc<TensorFiles>) -> Result<()> {
         let config = Config::new(folder.json(CONFIG)?, format!("`{}`", folder.locate(CONFIG)));
+        if folder.has(BASE) {
+            self.check_base(&folder.json(BASE)?)?;
+        }
         let source = Source::Files { files, prefix: PREFIX.to_string() };
         self.adapt(&LoraOptions::from_config(&config)?, source).map(|_| ())
     }

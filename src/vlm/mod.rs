@@ -6,6 +6,7 @@ pub mod checkpoint;
 mod encoder;
 mod feature_file;
 mod features;
+mod fingerprint;
 pub mod generate;
 mod llm;
 mod lora;
@@ -177,18 +178,6 @@ impl Vlm {
     /// Whether a parameter takes part in the forward pass: blocks after the selected layer of the encoder do not.
     pub fn is_used(&self, part: Part, name: &str) -> bool {
         part != Part::Encoder || self.encoder.is_used(name)
-    }
-
-    /// A hash over all weights, for run.lock and result files.
-    pub fn weights_sha256(&self) -> Result<String> {
-        use sha2::{Digest, Sha256};
-        let mut hasher = Sha256::new();
-        for (name, _, param) in self.named_params() {
-            let values = param.tensor().detach().to_device(&candle_core::Device::Cpu)?.flatten_all()?;
-            hasher.update(&name);
-            hasher.update(as_bytes(&values.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()?));
-        }
-        Ok(format!("{:x}", hasher.finalize()))
     }
 
     /// Freezes everything, so that inference builds no graph.

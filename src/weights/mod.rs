@@ -5,6 +5,7 @@ mod adapter;
 mod files;
 mod gguf;
 mod gguf_view;
+mod hashing;
 mod param;
 mod pickle;
 mod quantized;

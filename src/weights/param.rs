@@ -2,11 +2,12 @@
 //! storage, so every holder sees an update, and a frozen parameter starts no autograd graph. A quantized
 //! parameter is frozen for good.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::Adapter;
+use super::hashing::Known;
 use super::quantized::{Quantized, not_trainable};
 
 /// One named weight.
@@ -14,6 +15,7 @@ pub struct Param {
     name: String,
     values: Values,
     adapter: RwLock<Option<Arc<Adapter>>>,
+    pub(super) known: Mutex<Known>,
 }
 
 enum Values {
@@ -38,12 +40,16 @@ struct Cell {
 impl Param {
     /// A frozen parameter.
     pub fn new(name: String, tensor: Tensor) -> Self {
-        Param { name, values: Values::Plain(RwLock::new(Cell { tensor, var: None })), adapter: RwLock::default() }
+        Param::of(name, Values::Plain(RwLock::new(Cell { tensor, var: None })))
     }
 
     /// A parameter in blocks; `dtype` is that of the model around it.
     pub fn quantized(name: String, blocks: Quantized, dtype: DType) -> Self {
-        Param { name, values: Values::Quantized(Arc::new(blocks), dtype), adapter: RwLock::default() }
+        Param::of(name, Values::Quantized(Arc::new(blocks), dtype))
+    }
+
+    fn of(name: String, values: Values) -> Self {
+        Param { name, values, adapter: RwLock::default(), known: Mutex::default() }
     }
 
     /// The name in the checkpoint, below the prefix of its part.

@@ -128,6 +128,11 @@ impl Quantized {
         self.blocks.storage_size_in_bytes()
     }
 
+    /// The blocks as they lie in memory.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        bytes(self.blocks.as_ref())
+    }
+
     /// The values of some rows, by number, one row after the other.
     pub fn rows(&self, rows: &[u32]) -> candle_core::Result<Vec<f32>> {
         match self.blocks.embedding(rows, self.rows, self.inputs)? {

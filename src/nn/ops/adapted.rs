@@ -5,7 +5,7 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
-use super::matrix::{Product, View, project, weight_gradient};
+use super::matrix::{FEW_ROWS, Product, View, project, weight_gradient};
 use super::memory::{Source, floats, fused, storage, tensor, width, with_floats};
 use super::rows::uninitialized;
 use super::{dropout, linear, quantized};
@@ -145,8 +145,15 @@ impl CustomOp3 for AdaptedLinear {
         let (x, down, up) = (floats(x, x_layout)?, floats(down, down_layout)?, floats(up, up_layout)?);
         let mut values = self.base(&x)?;
         let low = self.low(&self.dropped(&x), &down, rank);
-        let product = Product { add: true, ..Product::new(low.len() / rank, rank, out) };
-        product.write(&mut values, out, View::rows(&low, rank), View::rows(&up, rank).t());
+        let rows = low.len() / rank;
+        if rows <= FEW_ROWS {
+            // `gemm` adds up one row in another order than several.
+            let delta = project(&low, Source::F32(&up), (out, rank), None);
+            values.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
+        } else {
+            let product = Product { add: true, ..Product::new(rows, rank, out) };
+            product.write(&mut values, out, View::rows(&low, rank), View::rows(&up, rank).t());
+        }
         Ok((storage(values, dtype)?, dims.into()))
     }
 

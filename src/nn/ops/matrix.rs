@@ -1,5 +1,6 @@
 //! Matrix products on strided slices through the `gemm` crate. Results do not depend on the threads: the
-//! crate splits the result, never the inner dimension.
+//! crate splits the result, never the inner dimension. A projected row does not depend on the rows beside it, as long as
+//! their number stays on the same side of `FEW_ROWS` and within `PASS_ROWS`.
 
 use super::kernel::kernel;
 use super::math::fma;
@@ -7,7 +8,9 @@ use super::memory::Source;
 use super::rows::{Rows, Shared, for_each, map_rows, reduce_rows, uninitialized};
 
 /// Rows up to which the weight is read row by row instead of through a blocked matrix product.
-const FEW_ROWS: usize = 16;
+pub const FEW_ROWS: usize = 16;
+/// Rows of several sequences that may go through one pass: up to here a row's sums do not depend on the other rows.
+pub const PASS_ROWS: usize = 128;
 /// Rows up to which strips of the weight go to the threads, as `gemm` would pack too much for too little.
 const SOME_ROWS: usize = 64;
 /// Multiplications below which one thread does everything.
@@ -102,8 +105,9 @@ impl Product {
 /// `x weight^T + bias`: x (rows, inputs), weight (out, inputs), bias (out), result (rows, out).
 pub(super) fn project(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
     let rows = x.len() / inputs;
+    let few = rows <= FEW_ROWS || rows <= PASS_ROWS && depends_on_rows(out, inputs);
     match weight {
-        _ if (1..=FEW_ROWS).contains(&rows) => few_rows(x, weight, (out, inputs), bias),
+        _ if rows > 0 && few => few_rows(x, weight, (out, inputs), bias),
         Source::F32(weight) if rows > SOME_ROWS => {
             let mut values = start_values(rows, out, bias);
             let product = Product { add: bias.is_some(), ..Product::new(rows, inputs, out) };
@@ -114,6 +118,12 @@ pub(super) fn project(x: &[f32], weight: Source, (out, inputs): (usize, usize), 
     }
 }
 
+/// Whether `gemm` adds up the inner dimension in another order for few rows than for many: it has a kernel of its own
+/// for up to 16 x 16 results, and up to 64 x 64 it takes an inner dimension above 512 in other blocks.
+fn depends_on_rows(out: usize, inputs: usize) -> bool {
+    out < 16 || out <= 64 && inputs > 512
+}
+
 /// A (rows, out) result that a product is added to: the bias in every row, or values nobody reads.
 fn start_values(rows: usize, out: usize, bias: Option<&[f32]>) -> Vec<f32> {
     match bias {
@@ -122,7 +132,7 @@ fn start_values(rows: usize, out: usize, bias: Option<&[f32]>) -> Vec<f32> {
     }
 }
 
-/// The product for up to `FEW_ROWS` rows: every weight row is read (and widened) once, for all rows of x.
+/// The product for few rows: every weight row is read (and widened) once, for all rows of x.
 fn few_rows(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
     let rows = x.len() / inputs;
     // (out, rows)
@@ -144,12 +154,14 @@ fn few_rows(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Opti
 
 /// The product by strips of weight rows, side by side; a strip of a narrow weight is widened in cache.
 fn strips(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
-    const STRIP: usize = 64;
+    // Whole tiles of gemm's kernels, and above 64, so that a strip sums as the whole product does.
+    const STRIP: usize = 96;
+    let count = (out / STRIP).max(1);
     let rows = x.len() / inputs;
     let mut values = start_values(rows, out, bias);
     let base = Shared::new(&mut values);
-    for_each(out.div_ceil(STRIP), rows * inputs * out <= SERIAL_PRODUCT, |strip| {
-        let (first, last) = (strip * STRIP, out.min((strip + 1) * STRIP));
+    for_each(count, rows * inputs * out <= SERIAL_PRODUCT, |strip| {
+        let (first, last) = (strip * STRIP, if strip + 1 == count { out } else { (strip + 1) * STRIP });
         let mut scratch = Vec::new();
         let weight = weight.part(first * inputs..last * inputs, &mut scratch);
         let product = Product { add: bias.is_some(), parallel: false, ..Product::new(rows, inputs, last - first) };
@@ -241,4 +253,39 @@ pub(super) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
         }
     })
     .1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::values;
+    use super::*;
+    use crate::weights::Quantized;
+    use candle_core::quantized::GgmlDType;
+    use candle_core::{Device, Tensor};
+
+    #[test]
+    fn a_row_does_not_depend_on_the_rows_beside_it() {
+        let floats =
+            |count: usize, seed| values(count, seed).into_iter().map(|value| value as f32).collect::<Vec<f32>>();
+        let shapes =
+            [(64, 64), (96, 64), (64, 192), (576, 192), (1536, 576), (1024, 64), (1000, 8), (4160, 130), (96, 290)];
+        for (inputs, out) in shapes {
+            let (x, weight) = (floats(PASS_ROWS * inputs, 1), floats(out * inputs, 2));
+            let narrow: Vec<half::bf16> = weight.iter().map(|value| half::bf16::from_f32(*value)).collect();
+            let matrix = Tensor::from_slice(&weight, (out, inputs), &Device::Cpu).unwrap();
+            let blocks = inputs.is_multiple_of(32).then(|| Quantized::new(&matrix, GgmlDType::Q8_0).unwrap());
+            let sources =
+                [Some(Source::F32(&weight)), Some(Source::BF16(&narrow)), blocks.as_ref().map(Source::Blocks)];
+            for source in sources.into_iter().flatten() {
+                let whole = project(&x, source, (out, inputs), None);
+                for rows in (FEW_ROWS + 1..40).chain([63, 64, 65, 66, 100]) {
+                    let first = (rows * 7) % (PASS_ROWS - rows);
+                    let part = project(&x[first * inputs..(first + rows) * inputs], source, (out, inputs), None);
+                    assert!(part == whole[first * out..(first + rows) * out], "{inputs} -> {out}, {rows} rows");
+                }
+                let few = project(&x[..FEW_ROWS * inputs], source, (out, inputs), None);
+                assert!(project(&x[..inputs], source, (out, inputs), None) == few[..out], "{inputs} -> {out}, one row");
+            }
+        }
+    }
 }

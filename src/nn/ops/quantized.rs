@@ -14,7 +14,7 @@ use super::rows::uninitialized;
 use crate::weights::Quantized;
 
 /// Rows of x up to which the integer kernels win over widening the weight.
-const FEW_ROWS: usize = 8;
+pub const FEW_QUANTIZED_ROWS: usize = 8;
 /// Rows of the weight that are widened at a time for the gradient.
 const STRIP: usize = 256;
 
@@ -76,7 +76,7 @@ impl CustomOp1 for QuantizedLinear {
 pub(super) fn product(weight: &Quantized, x: &[f32]) -> Result<Vec<f32>> {
     let [out, inputs] = weight.dims();
     let rows = x.len() / inputs;
-    if rows > FEW_ROWS || !has_kernel(weight.dtype()) {
+    if rows > FEW_QUANTIZED_ROWS || !has_kernel(weight.dtype()) {
         return Ok(project(x, Source::Blocks(weight), (out, inputs), None));
     }
     let mut values = vec![0f32; rows * out];

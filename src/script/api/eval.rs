@@ -8,7 +8,7 @@ use rhai::{Array, Map, NativeCallContext};
 
 use super::Fallible;
 use crate::error::{Error, Result};
-use crate::eval::{Benchmark, BenchmarkOptions, Control, Item, Results, Rules, RunOptions};
+use crate::eval::{AnswerCache, Benchmark, BenchmarkOptions, Choices, Control, Item, Results, Rules, RunOptions};
 use crate::preset::PresetKind;
 use crate::script::convert::{Options, shown};
 use crate::script::handles::{BenchmarkHandle, FigureHandle, ImageHandle, ResultsHandle, VlmHandle};
@@ -44,21 +44,42 @@ fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
 }
 
 fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Result<ResultsHandle> {
-    let options = Options::new(map, "run", &["batch", "image", "out", "shard"])?;
+    let options = Options::new(map, "run", &["batch", "image", "out", "shard", "cache", "choices"])?;
     let control = match options.string("image")?.as_deref() {
         None => Control::Off,
         Some("gray") => Control::Gray,
         Some(other) => return Err(Error::unknown("stand-in for the pictures", other, &["gray"], "")),
     };
+    let choices = match options.string("choices")?.as_deref() {
+        None | Some("generate") => Choices::Generate,
+        Some("likelihood") => Choices::Likelihood,
+        Some(other) => return Err(Error::unknown("way to choose", other, &["generate", "likelihood"], "")),
+    };
     let options = RunOptions {
         batch: options.count("batch")?.unwrap_or(BATCH),
         control,
+        choices,
+        cache: cache(state, options.string("cache")?.as_deref())?,
         out: options.string("out")?.map(PathBuf::from),
         shard: options.value("shard").map(|shard| part(&shard)).transpose()?,
         listeners: state.listeners().clone(),
         interrupt: state.interrupt().clone(),
     };
     Ok(ResultsHandle(Arc::new(eval::run(&m.0, &b.0, &options)?)))
+}
+
+/// Where answers are kept.
+fn cache(state: &State, place: Option<&str>) -> Result<Option<AnswerCache>> {
+    match place {
+        None | Some("memory") => Ok(Some(state.answers().clone())),
+        Some("disk") => Ok(Some(AnswerCache::Folder(state.cache().join("answers")))),
+        Some("off") => Ok(None),
+        Some(folder) if folder.contains(['/', '\\']) => Ok(Some(AnswerCache::Folder(PathBuf::from(folder)))),
+        Some(other) => {
+            let help = "a folder is written with a slash, as in `cache: \"./answers\"`";
+            Err(Error::unknown("place for answers", other, &["memory", "disk", "off"], help))
+        }
+    }
 }
 
 /// `[k, n]`, k from 0.
@@ -203,10 +224,20 @@ pub mod evaluation {
     /// left of the score did not need the pictures), `out` (a results file that grows as questions are answered; a run that was
     /// stopped goes on from it), `shard: [k, n]` (part k of n, from 0; `results` opens the parts as one).
     ///
+    /// `cache`: an answer that is known for the same weights, prompt, pictures and options is not computed again, and equal
+    /// questions about one picture are asked once. `"memory"` (as long as the session, the default), `"disk"` (in the cache
+    /// folder, for all sessions), a folder, or `"off"`.
+    ///
+    /// `choices: "likelihood"`: where a question has lettered choices, the answer is the letter with the highest
+    /// log-probability right after the prompt (its tokens as training has them, the mean where there are several), and
+    /// questions without choices are answered as always. `"generate"`, the default, reads the letter out of what the model writes.
+    ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
     /// let b = benchmark("tiny-vqa", #{ limit: 20 });
     /// print(b.run(m, #{ batch: 8, image: "gray" }).score);
+    /// print(b.run(m, #{ image: "gray" }).cached);  // 20
+    /// print(benchmark("tiny-seed", #{ limit: 4 }).run(m, #{ choices: "likelihood" }).why(0));
     /// print(b.run(m, #{ out: "target/example-run.jsonl", shard: [0, 2] }).rows.len());
     /// ```
     #[rhai_fn(name = "run", return_raw)]

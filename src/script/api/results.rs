@@ -11,11 +11,14 @@ use crate::error;
 use crate::error::Result;
 use crate::eval::compare::{self, shown as score_text};
 use crate::eval::stats::interval;
-use crate::eval::{Answers, Published, Results, Row, Rules};
+use crate::eval::{Answers, Choices, Facts, Published, Results, Row, Rules};
 use crate::script::convert::{Options, from_json, shown};
 use crate::script::handles::{ResultsHandle, TableHandle};
 use crate::script::state::State;
 use crate::show::{Cell, Table, count, percent, seconds};
+
+/// Unread answers that a table names.
+const EXAMPLES: usize = 3;
 
 /// Gold answers: a text, or an array of texts.
 pub(super) fn answers(answers: &Answers) -> Dynamic {
@@ -40,6 +43,9 @@ fn row_map(row: &Row) -> Map {
     map.insert("extracted".into(), row.extracted.clone().map_or(Dynamic::UNIT, Dynamic::from));
     map.insert("answer".into(), answers(&row.gold.answer));
     map.insert("score".into(), Dynamic::from_float(row.score));
+    let likelihoods = row.likelihoods.iter().map(|one| (one.letter.to_string().into(), one.log_probability.into()));
+    let likelihoods: Map = likelihoods.collect();
+    map.insert("likelihoods".into(), if likelihoods.is_empty() { Dynamic::UNIT } else { likelihoods.into() });
     map
 }
 
@@ -63,7 +69,7 @@ fn table_of(results: &Results) -> Table {
             push(Cell::from(format!("  {category}")), questions, &groups, false);
         }
     }
-    for (name, score) in &results.baselines {
+    for (name, score) in &results.facts.baselines {
         let score = Cell::of(percent(*score), *score);
         table.push([Cell::from(format!("{name} baseline")), Cell::from(""), score, Cell::from("")]);
     }
@@ -79,19 +85,29 @@ fn notes(results: &Results) -> Vec<String> {
     if results.rules != Rules::default() {
         notes.push(format!("rules: {}", results.rules.name()));
     }
-    let unparsed = results.rows.iter().filter(|row| row.extracted.is_none()).count();
-    if unparsed > 0 {
-        notes.push(format!("{unparsed} answers could not be read and count as wrong"));
+    let unparsed: Vec<&str> =
+        results.rows.iter().filter(|row| row.extracted.is_none()).map(|row| row.id.as_str()).collect();
+    if !unparsed.is_empty() {
+        let ids = unparsed.iter().take(EXAMPLES).map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
+        let more = if unparsed.len() > EXAMPLES { ", ..." } else { "" };
+        notes.push(format!("unparsed: {} answers could not be read and count as wrong ({ids}{more})", unparsed.len()));
+    }
+    if results.facts.choices == Choices::Likelihood {
+        notes.push("the answer is the likeliest letter".to_string());
     }
     if let Some(first) = results.left_out.first() {
-        notes.push(format!("{} questions left out, the first: {}", results.left_out.len(), first.message()));
+        notes.push(format!("{} questions left out, the first: {}", results.left_out.len(), first.why));
     }
     if results.rows.iter().any(|row| row.category == "video" && row.scorer.starts_with("seed/")) {
         notes.push("of a video the first frame is shown".to_string());
     }
-    if results.seconds > 0.0 {
-        let speed = results.rows.len() as f64 / results.seconds;
-        notes.push(format!("{}, {} questions/s", seconds(results.seconds), count(speed as usize)));
+    let Facts { seconds: took, cached, .. } = results.facts;
+    if cached > 0 {
+        notes.push(format!("{} answers from the cache", count(cached)));
+    }
+    if took > 0.0 {
+        let speed = results.rows.len() as f64 / took;
+        notes.push(format!("{}, {} questions/s", seconds(took), count(speed as usize)));
     }
     notes
 }
@@ -162,7 +178,8 @@ pub mod results {
         res.0.metrics().iter().map(|(name, value)| (name.as_str().into(), from_json(value))).collect()
     }
 
-    /// A map per question: `id, group, category, prompt, output, extracted, answer, score, scorer`.
+    /// A map per question: `id, group, category, prompt, output, extracted, answer, score, scorer`, and `likelihoods`, the
+    /// log-probability of every letter, after a run with `choices: "likelihood"`.
     #[rhai_fn(get = "rows", pure)]
     pub fn rows(res: &mut ResultsHandle) -> Array {
         res.0.rows.iter().map(|row| Dynamic::from_map(row_map(row))).collect()
@@ -175,7 +192,7 @@ pub mod results {
     /// ```
     #[rhai_fn(get = "left_out", pure)]
     pub fn left_out(res: &mut ResultsHandle) -> Array {
-        res.0.left_out.iter().map(|error| error.message().into()).collect()
+        res.0.left_out.iter().map(|left_out| left_out.why.clone().into()).collect()
     }
 
     /// How the answer to question i was scored: output, extraction, comparison, score.
@@ -277,7 +294,18 @@ pub mod results {
         json["rows"].as_array().map_or(Array::new(), |rows| rows.iter().map(from_json).collect())
     }
 
-    /// Writes one JSON line per question.
+    /// Number of answers that were not computed for their question: they were in the cache, or another question about
+    /// the same picture asked the same.
+    ///
+    /// ```rhai
+    /// print(benchmark("tiny-vqa", #{ limit: 2 }).score(["yes", "no"]).cached);  // 0
+    /// ```
+    #[rhai_fn(get = "cached", pure)]
+    pub fn cached(res: &mut ResultsHandle) -> i64 {
+        res.0.facts.cached as i64
+    }
+
+    /// Writes one JSON line per question, also for those that are left out.
     ///
     /// ```rhai
     /// benchmark("tiny-vqa", #{ limit: 2 }).score(["yes", "no"]).save("target/example-results.jsonl");

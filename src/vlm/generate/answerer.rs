@@ -12,6 +12,7 @@ use crate::image::Image;
 use crate::vlm::Vlm;
 
 /// A prompt and the pictures its marks take.
+#[derive(Clone)]
 pub struct Question {
     /// As `Template::prompt` gives it.
     pub ids: Vec<i64>,
@@ -49,14 +50,42 @@ impl<'a> Answerer<'a> {
         (sampling, batch): (&Sampling, usize),
         hear: Hear,
     ) -> Result<Vec<String>> {
+        let prompts = self.prompts(questions, open)?;
+        let settings = Settings { sampling, stops: &self.stops, batch, first: self.asked };
+        self.asked += questions.len() as u64;
+        self.generator.run(&prompts, &settings, hear)
+    }
+
+    /// How likely texts are as answers, given by their ids after the prompt: the mean log-probability per token of
+    /// every continuation of every question. Questions are left when `on` says no.
+    ///
+    /// # Errors
+    /// As [`answer`](Self::answer).
+    pub fn likelihoods(
+        &mut self,
+        questions: &[Question],
+        continuations: &[Vec<Vec<u32>>],
+        open: &(dyn Fn(usize, usize) -> Result<Image> + Sync),
+        batch: usize,
+        on: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Vec<f64>>> {
+        let prompts = self.prompts(questions, open)?;
+        let longest = continuations.iter().flatten().map(Vec::len).max().unwrap_or(1);
+        let sampling = Sampling { max_new_tokens: longest, ..Sampling::default() };
+        let settings = Settings { sampling: &sampling, stops: &self.stops, batch, first: 0 };
+        self.generator.likelihoods(&prompts, continuations, &settings, on)
+    }
+
+    fn prompts(
+        &mut self,
+        questions: &[Question],
+        open: &(dyn Fn(usize, usize) -> Result<Image> + Sync),
+    ) -> Result<Vec<Vec<Piece>>> {
         for question in questions {
             check_marks(&question.ids, question.images.len())?;
         }
         self.see(questions, open)?;
-        let prompts = questions.iter().map(|question| self.prompt(question)).collect::<Result<Vec<_>>>()?;
-        let settings = Settings { sampling, stops: &self.stops, batch, first: self.asked };
-        self.asked += questions.len() as u64;
-        self.generator.run(&prompts, &settings, hear)
+        questions.iter().map(|question| self.prompt(question)).collect()
     }
 
     fn prompt(&self, question: &Question) -> Result<Vec<Piece>> {

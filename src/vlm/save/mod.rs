@@ -9,7 +9,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::Value;
 
-use super::{Encoder, Part, Vlm, Weights};
+use super::{Encoder, Part, Vlm, Weights, lora};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::weights::{INDEX, save_shards, write_atomically};
@@ -28,7 +28,7 @@ impl Vlm {
         write_folder(folder, |temporary| llava_more::write(self, temporary, self.beside_llm(false)))
     }
 
-    /// Writes the adapter as PEFT does, beside it the projector and the config of a stage-1 folder and, `with_encoder`, the
+    /// Writes the adapter as PEFT does, beside it what its base is known by, the projector and the config of a stage-1 folder and, `with_encoder`, the
     /// tower.
     pub fn save_adapter(&self, folder: &Path, with_encoder: bool) -> Result<()> {
         let Some(lora) = self.llm.lora() else {
@@ -38,6 +38,7 @@ impl Vlm {
         };
         write_folder(folder, |temporary| {
             lora.save(temporary, &self.llm.id)?;
+            write_json(&temporary.join(lora::BASE), &self.llm.base()?)?;
             llava_more::write(self, temporary, self.beside_llm(with_encoder))
         })
     }

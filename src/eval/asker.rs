@@ -1,0 +1,238 @@
+//! Asking a model the questions of a benchmark: what is in the cache is not asked, equal questions about one picture are
+//! asked once, and choices are generated or weighed by how likely their letters are.
+
+use std::collections::{HashMap, HashSet};
+
+use rayon::prelude::*;
+
+use super::answers::{Answer, Kept, Likelihood};
+use super::benchmark::{Benchmark, Item};
+use super::runner::{Choices, Control, RunOptions};
+use crate::data::ImageSource;
+use crate::error;
+use crate::error::{Context, Result};
+use crate::events::Event;
+use crate::image::Image;
+use crate::text::{IMAGE_MARKER, Turn, with_image_marks};
+use crate::vlm::Vlm;
+use crate::vlm::generate::{Answerer, Question, Sampling};
+
+const GRAY: [u8; 3] = [128, 128, 128];
+
+/// A model that is being asked.
+pub(super) struct Asker<'a> {
+    vlm: &'a Vlm,
+    answerer: Answerer<'a>,
+    sampling: Sampling,
+    options: &'a RunOptions,
+    kept: Option<Kept>,
+    /// Hashes of what is in the pictures, by where they are.
+    contents: HashMap<String, Result<String>>,
+    /// Answers that were not computed for their question.
+    pub(super) cached: usize,
+}
+
+/// A question as the model is asked.
+struct Asked {
+    question: Question,
+    /// Letters and their tokens as answers; none where the answer is generated.
+    letters: Vec<(char, Vec<u32>)>,
+    key: Option<String>,
+}
+
+impl<'a> Asker<'a> {
+    pub(super) fn new(
+        vlm: &'a Vlm,
+        benchmark: &Benchmark,
+        options: &'a RunOptions,
+        kept: Option<Kept>,
+    ) -> Result<Self> {
+        let sampling = Sampling { max_new_tokens: benchmark.max_new_tokens, ..Sampling::default() };
+        let (answerer, contents) = (Answerer::new(vlm)?, HashMap::new());
+        Ok(Asker { vlm, answerer, sampling, options, kept, contents, cached: 0 })
+    }
+
+    /// Answers some questions. Inner errors are those of single questions. After an interrupt answers are cut short, and
+    /// none is kept.
+    pub(super) fn answer(&mut self, items: &[&Item]) -> Result<Vec<Result<Answer>>> {
+        if self.kept.is_some() {
+            self.read_contents(items);
+        }
+        let asked: Vec<Result<Asked>> =
+            items.par_iter().map(|item| self.asked(item).context(|| format!("item `{}`", item.id))).collect();
+        let mut answers: Vec<Option<Result<Answer>>> = asked.iter().map(|asked| self.known(asked)).collect();
+        self.cached += answers.iter().filter(|answer| matches!(answer, Some(Ok(_)))).count();
+        let (new, repeated) = new_questions(&asked, &answers);
+        let pictures = Pictures::open(new.iter().map(|&place| items[place]), self.options.control);
+        let missing = |place: usize| shown(items[place]).iter().find_map(|source| pictures.get(source).err());
+        let mut ask: Vec<(usize, &Asked)> = Vec::with_capacity(new.len());
+        for place in new {
+            match (&asked[place], missing(place)) {
+                (Ok(question), None) => ask.push((place, question)),
+                (_, Some(error)) => answers[place] = Some(Err(error.context(format!("item `{}`", items[place].id)))),
+                (Err(error), None) => answers[place] = Some(Err(error.clone())),
+            }
+        }
+        let (weighed, generated): (Vec<_>, Vec<_>) =
+            ask.iter().copied().partition(|(_, asked)| !asked.letters.is_empty());
+        let open = |place: usize, image: usize| pictures.get(&items[place].images[image]);
+        let found = self.generate(&generated, &open)?.into_iter().chain(self.weigh(&weighed, &open)?);
+        for (place, answer) in found {
+            answers[place] = Some(Ok(answer));
+        }
+        if !self.options.interrupt.is_set() {
+            self.keep(
+                ask.iter().filter_map(|(place, asked)| Some((asked.key.clone()?, answers[*place].clone()?.ok()?))),
+            );
+        }
+        for (place, first) in repeated {
+            self.cached += usize::from(matches!(answers[first], Some(Ok(_))));
+            answers[place] = answers[first].clone();
+        }
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Ok(Answer::default()))).collect())
+    }
+
+    /// Hashes the pictures that were not seen yet.
+    fn read_contents(&mut self, items: &[&Item]) {
+        let mut keys = HashSet::new();
+        let sources = items.iter().flat_map(|item| shown(item)).map(|source| (source.key(), source));
+        let new: Vec<(String, &ImageSource)> =
+            sources.filter(|(key, _)| !self.contents.contains_key(key) && keys.insert(key.clone())).collect();
+        let read: Vec<_> = new.into_par_iter().map(|(key, source)| (key, source.sha256())).collect();
+        self.contents.extend(read);
+    }
+
+    fn asked(&self, item: &Item) -> Result<Asked> {
+        let marks = item.prompt.matches(IMAGE_MARKER).count();
+        if item.images.len() < marks {
+            return Err(error!(Data, "its prompt shows {marks} pictures, its row has {}", item.images.len()));
+        }
+        let images = shown(item);
+        let turn = Turn::human(with_image_marks(&item.prompt, images.len()));
+        let (template, tokenizer) = (&self.vlm.template, self.vlm.tokenizer()?);
+        let mut letters = Vec::new();
+        if self.options.choices == Choices::Likelihood {
+            for choice in &item.gold.choices {
+                letters.push((choice.letter, template.answer_ids(tokenizer, &turn, &choice.letter.to_string())?));
+            }
+        }
+        let ids = template.prompt(tokenizer, &[turn])?;
+        let question = Question { ids, images: images.iter().map(|source| source.key()).collect() };
+        let key = self.kept.as_ref().map(|kept| self.key(kept, &question, &letters)).transpose()?;
+        Ok(Asked { question, letters, key })
+    }
+
+    fn key(&self, kept: &Kept, question: &Question, letters: &[(char, Vec<u32>)]) -> Result<String> {
+        let how = match letters {
+            [] => format!("generate {}", self.sampling.max_new_tokens),
+            letters => format!("likelihood {letters:?}"),
+        };
+        let content = |key: &String| {
+            let hash = self.contents.get(key).cloned().unwrap_or_else(|| Ok(key.clone()))?;
+            Ok(match self.options.control {
+                Control::Off => hash,
+                Control::Gray => format!("gray {hash}"),
+            })
+        };
+        let pictures = question.images.iter().map(content).collect::<Result<Vec<String>>>()?;
+        Ok(kept.key(&how, &question.ids, &pictures))
+    }
+
+    /// What need not be asked: answers in the cache, and questions that cannot be asked.
+    fn known(&self, asked: &Result<Asked>) -> Option<Result<Answer>> {
+        match asked {
+            Err(error) => Some(Err(error.clone())),
+            Ok(asked) => Some(Ok(self.kept.as_ref()?.get(asked.key.as_ref()?)?)),
+        }
+    }
+
+    fn generate(&mut self, asked: &[(usize, &Asked)], open: &Open) -> Result<Vec<(usize, Answer)>> {
+        let questions: Vec<Question> = asked.iter().map(|(_, asked)| asked.question.clone()).collect();
+        let open = |number: usize, image: usize| open(asked[number].0, image);
+        let hear = &mut |_: usize, _: &str| !self.options.interrupt.is_set();
+        let outputs = self.answerer.answer(&questions, &open, (&self.sampling, self.options.batch.max(1)), hear)?;
+        let answer = |output| Answer { output, likelihoods: Vec::new() };
+        Ok(asked.iter().map(|(place, _)| *place).zip(outputs.into_iter().map(answer)).collect())
+    }
+
+    /// The likeliest letter of every question; the first of equals.
+    fn weigh(&mut self, asked: &[(usize, &Asked)], open: &Open) -> Result<Vec<(usize, Answer)>> {
+        let questions: Vec<Question> = asked.iter().map(|(_, asked)| asked.question.clone()).collect();
+        let letters = |asked: &Asked| asked.letters.iter().map(|(_, ids)| ids.clone()).collect();
+        let letters: Vec<Vec<Vec<u32>>> = asked.iter().map(|(_, asked)| letters(asked)).collect();
+        let open = |number: usize, image: usize| open(asked[number].0, image);
+        let on = &mut || !self.options.interrupt.is_set();
+        let weighed = self.answerer.likelihoods(&questions, &letters, &open, self.options.batch.max(1), on)?;
+        let answer = |((place, asked), weights): (&(usize, &Asked), Vec<f64>)| {
+            let letters = asked.letters.iter().map(|(letter, _)| *letter);
+            let likelihoods: Vec<Likelihood> =
+                letters.zip(weights).map(|(letter, log_probability)| Likelihood { letter, log_probability }).collect();
+            let best = likelihoods.iter().reduce(
+                |best, next| {
+                    if next.log_probability > best.log_probability { next } else { best }
+                },
+            );
+            (*place, Answer { output: best.map_or(String::new(), |best| best.letter.to_string()), likelihoods })
+        };
+        Ok(asked.iter().zip(weighed).map(answer).collect())
+    }
+
+    fn keep(&mut self, new: impl Iterator<Item = (String, Answer)>) {
+        let Some(kept) = &mut self.kept else { return };
+        if let Err(error) = kept.add(new.collect()) {
+            let text = format!("answers are no longer kept: {}", error.message());
+            self.options.listeners.tell(&Event::Warning { text });
+        }
+    }
+}
+
+type Open<'a> = dyn Fn(usize, usize) -> Result<Image> + Sync + 'a;
+
+/// The places to ask, and the places whose question stands at another place already.
+fn new_questions(asked: &[Result<Asked>], answers: &[Option<Result<Answer>>]) -> (Vec<usize>, Vec<(usize, usize)>) {
+    let mut first: HashMap<&str, usize> = HashMap::new();
+    let (mut new, mut repeated) = (Vec::new(), Vec::new());
+    for place in (0..asked.len()).filter(|&place| answers[place].is_none()) {
+        let key = asked[place].as_ref().ok().and_then(|asked| asked.key.as_deref());
+        match key.and_then(|key| first.insert(key, place).map(|earlier| (key, earlier))) {
+            None => new.push(place),
+            Some((key, earlier)) => {
+                first.insert(key, earlier);
+                repeated.push((place, earlier));
+            }
+        }
+    }
+    (new, repeated)
+}
+
+/// The pictures a prompt shows: one per mark. Without marks a question is about its first picture: of a video's
+/// frames, as in the reference.
+fn shown(item: &Item) -> &[ImageSource] {
+    let marks = item.prompt.matches(IMAGE_MARKER).count();
+    &item.images[..marks.max(1).min(item.images.len())]
+}
+
+/// The pictures of some questions, each opened once.
+struct Pictures(HashMap<String, Result<Image>>);
+
+impl Pictures {
+    fn open<'a>(items: impl Iterator<Item = &'a Item>, control: Control) -> Self {
+        let mut keys = HashSet::new();
+        let sources: Vec<&ImageSource> = items.flat_map(shown).filter(|source| keys.insert(source.key())).collect();
+        let open = |source: &&ImageSource| -> Result<Image> {
+            let image = source.open()?;
+            Ok(match control {
+                Control::Off => image,
+                Control::Gray => Image::filled(image.width, image.height, GRAY),
+            })
+        };
+        Pictures(sources.par_iter().map(|source| (source.key(), open(source))).collect())
+    }
+
+    fn get(&self, source: &ImageSource) -> Result<Image> {
+        match self.0.get(&source.key()) {
+            Some(image) => image.clone(),
+            None => source.open(),
+        }
+    }
+}
