@@ -1,6 +1,7 @@
 //! The model as a whole: an encoder, a projector and an LLM with what joins them: preprocessing, splicing,
 //! generation, checkpoints. Tensor names are those of layout llava-more.
 
+mod attention;
 mod check;
 pub mod checkpoint;
 mod encoder;
@@ -8,6 +9,7 @@ mod feature_file;
 mod features;
 pub mod generate;
 mod llm;
+mod look;
 mod lora;
 mod origin;
 mod preset;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+pub use attention::{AttentionMap, Looking};
 pub use check::MaskCheck;
 pub use encoder::{Encoder, EncoderOptions, Select};
 pub use features::FeatureCache;
