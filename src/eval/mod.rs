@@ -15,6 +15,7 @@ mod runner;
 pub mod scorers;
 mod source;
 pub mod stats;
+mod table;
 mod table_items;
 
 pub use benchmark::{Benchmark, BenchmarkOptions, Item};

@@ -21,9 +21,11 @@ impl Picture {
             let share = if high > 0.0 && value.is_finite() { f64::from(value / high) } else { 0.0 };
             let gray = pixel.iter().map(|level| f64::from(*level)).sum::<f64>() / 3.0;
             let strength = 0.3 + 0.45 * share;
-            rgb.extend(scale.color(f64::from(value)).map(|hue| {
-                (gray * (1.0 - strength) + f64::from(hue) * strength).round() as u8
-            }));
+            rgb.extend(
+                scale
+                    .color(f64::from(value))
+                    .map(|hue| (gray * (1.0 - strength) + f64::from(hue) * strength).round() as u8),
+            );
         }
         Picture::new(self.width, self.height, rgb)
     }

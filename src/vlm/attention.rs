@@ -87,7 +87,10 @@ impl Vlm {
     fn go_on(&self, prompt: &mut Vec<Piece>, tokens: usize) -> Result<()> {
         let (length, context) = (rows(prompt), self.llm.context());
         if length + tokens > context {
-            bail!(Data, "a prompt of {length} positions and {tokens} of the answer do not fit the context of {context}");
+            bail!(
+                Data,
+                "a prompt of {length} positions and {tokens} of the answer do not fit the context of {context}"
+            );
         }
         let stops = Stops::new(&self.template, self.tokenizer()?, &self.llm.end_ids);
         let mut made = Vec::new();

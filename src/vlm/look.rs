@@ -58,7 +58,8 @@ fn principal_components(rows: &[Vec<f32>]) -> [Vec<f64>; 3] {
     [0, 1, 2].map(|_| {
         let axis = strongest_axis(&centered, &axes, total);
         let mut scores: Vec<f64> = centered.iter().map(|row| dot(row, &axis)).collect();
-        let farthest = scores.iter().copied().fold(0f64, |far, score| if score.abs() > far.abs() { score } else { far });
+        let farthest =
+            scores.iter().copied().fold(0f64, |far, score| if score.abs() > far.abs() { score } else { far });
         if farthest < 0.0 {
             scores.iter_mut().for_each(|score| *score = -*score);
         }

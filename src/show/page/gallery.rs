@@ -14,7 +14,7 @@ pub const LARGEST: usize = 336;
 /// Questions to look through.
 #[derive(Clone, Debug, Default)]
 pub struct Gallery {
-    /// What it is of, for those who hear the page.
+    /// Above the cards, where a section has several galleries.
     pub title: String,
     pub cards: Vec<Card>,
     /// What is not shown, and why.
@@ -52,7 +52,10 @@ impl std::fmt::Debug for Shot {
 /// Writes a gallery with its filters.
 pub(super) fn write(gallery: &Gallery, out: &mut String) -> Result<()> {
     let wrong = gallery.cards.iter().filter(|card| !card.right).count();
-    out.push_str(&format!("<section class=\"gallery\" aria-label=\"{}\">\n", escape(&gallery.title)));
+    out.push_str("<div class=\"gallery\">\n");
+    if !gallery.title.is_empty() {
+        out.push_str(&format!("<h3>{}</h3>\n", escape(&gallery.title)));
+    }
     tools(gallery, wrong, out);
     if !gallery.note.is_empty() {
         out.push_str(&format!("<p class=\"note\">{}</p>\n", escape(&gallery.note)));
@@ -61,7 +64,7 @@ pub(super) fn write(gallery: &Gallery, out: &mut String) -> Result<()> {
     for card in &gallery.cards {
         write_card(card, out)?;
     }
-    out.push_str("</ul>\n</section>\n");
+    out.push_str("</ul>\n</div>\n");
     Ok(())
 }
 

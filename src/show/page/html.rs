@@ -20,7 +20,9 @@ pub(super) fn write(page: &Page) -> Result<String> {
     let mut body = String::new();
     for (number, section) in page.sections.iter().enumerate() {
         let title = escape(&section.title);
-        body.push_str(&format!("<section id=\"s{number}\" aria-labelledby=\"h{number}\">\n<h2 id=\"h{number}\">{title}</h2>\n"));
+        body.push_str(&format!(
+            "<section id=\"s{number}\" aria-labelledby=\"h{number}\">\n<h2 id=\"h{number}\">{title}</h2>\n"
+        ));
         for block in &section.blocks {
             write_block(block, &mut colors, &mut body)?;
         }
@@ -68,11 +70,11 @@ fn header(page: &Page, title: &str, out: &mut String) {
         }
         out.push_str("</dl>\n");
     }
-    out.push_str("</header>\n<nav aria-label=\"contents\"><ul>");
+    out.push_str("</header>\n<nav aria-label=\"contents\"><div><ul>");
     for (number, section) in page.sections.iter().enumerate() {
         out.push_str(&format!("<li><a href=\"#s{number}\">{}</a></li>", escape(&section.title)));
     }
-    out.push_str("</ul><button type=\"button\" id=\"theme\" hidden>dark</button></nav>\n");
+    out.push_str("</ul><button type=\"button\" id=\"theme\" hidden>dark</button></div></nav>\n");
 }
 
 fn write_block(block: &Block, colors: &mut Colors, out: &mut String) -> Result<()> {

@@ -50,7 +50,10 @@ pub enum Block {
     Table(Table),
     Gallery(Gallery),
     /// A text with its line breaks, folded under a title.
-    Text { title: String, text: String },
+    Text {
+        title: String,
+        text: String,
+    },
 }
 
 impl Section {

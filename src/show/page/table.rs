@@ -20,7 +20,9 @@ struct Sortable<'a> {
 impl Sink for Sortable<'_> {
     fn start(&mut self, shape: &str, title: Option<&str>) {
         let label = escape(self.label);
-        self.out.push_str(&format!("<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{label}\">\n<table>\n"));
+        self.out.push_str(&format!(
+            "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{label}\">\n<table>\n"
+        ));
         let title = title.map_or(String::new(), |title| format!("<b>{}</b> ", escape(title)));
         self.out.push_str(&format!("<caption>{title}<small>{shape}</small></caption>\n"));
     }
@@ -46,7 +48,8 @@ impl Sink for Sortable<'_> {
     }
 
     fn gap(&mut self, columns: usize, rows: usize) {
-        self.out.push_str(&format!("<tr class=\"gap\"><td colspan=\"{columns}\">&hellip; {rows} more rows</td></tr>\n"));
+        self.out
+            .push_str(&format!("<tr class=\"gap\"><td colspan=\"{columns}\">&hellip; {rows} more rows</td></tr>\n"));
     }
 
     fn end(&mut self, note: Option<&str>) {
