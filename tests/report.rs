@@ -27,14 +27,15 @@ about = "two seeds"
 benchmarks = ["tiny-vqa"]
 [[cells]]
 id = "first"
-folder = "cells/s0"
-stages = ["stage-1"]
-results = [{ benchmark = "tiny-vqa", file = "tiny-vqa.jsonl" }]
+stages = ["cells/s0/stage-1"]
+results = [{ benchmark = "tiny-vqa", file = "cells/s0/tiny-vqa.jsonl" }]
 [[cells]]
 id = "second"
-folder = "cells/s1"
-stages = ["stage-1", "stage-2"]
-results = [{ benchmark = "tiny-vqa", file = "tiny-vqa.jsonl" }, { benchmark = "pope", file = "pope.jsonl" }]
+stages = ["cells/s1/stage-1", "cells/s1/stage-2"]
+results = [
+    { benchmark = "tiny-vqa", file = "cells/s1/tiny-vqa.jsonl" },
+    { benchmark = "pope", file = "cells/s1/pope.jsonl" },
+]
 "#;
 
 fn llmore(folder: &Path, arguments: &[&str]) -> Output {
@@ -140,4 +141,10 @@ fn what_is_no_run_is_an_error() {
     assert!(text(&done.stderr).contains("this is not a results file"), "{}", text(&done.stderr));
     let done = llmore(folder, &["report", "nowhere"]);
     assert!(text(&done.stderr).contains("no file or folder `nowhere`"), "{}", text(&done.stderr));
+
+    let outside = folder.join("outside");
+    std::fs::create_dir_all(&outside).unwrap();
+    std::fs::write(outside.join("study.toml"), STUDY.replace("cells/s0/stage-1", "../cells/s0/stage-1")).unwrap();
+    let done = llmore(folder, &["report", "outside"]);
+    assert!(text(&done.stderr).contains("is not below the study's folder"), "{}", text(&done.stderr));
 }

@@ -49,8 +49,8 @@ def launch(playwright):
 class Visit:
     """One look at the report: a theme of the system and a width."""
 
-    def __init__(self, browser, report, theme, width, shots):
-        self.name, self.shots, self.faults = f"{theme}-{width}", shots, []
+    def __init__(self, browser, report, theme, width, shots, error):
+        self.name, self.shots, self.error, self.faults = f"{theme}-{width}", shots, error, []
         size = dict(zip(["width", "height"], WIDTHS[width]))
         context = browser.new_context(viewport=size, color_scheme=theme, device_scale_factor=2)
         self.page = context.new_page()
@@ -70,10 +70,12 @@ class Visit:
             self.page.screenshot(path=self.shots / f"{self.name}-{what}.png")
 
     def all(self):
-        self.layout()
-        self.sorting()
-        self.gallery()
-        self.theme()
+        self.page.set_default_timeout(10_000)
+        for part in [self.layout, self.sorting, self.gallery, self.theme]:
+            try:
+                part()
+            except self.error as error:
+                self.faults.append(f"{part.__name__}: {str(error).splitlines()[0]}")
         self.page.context.close()
         return self.faults
 
@@ -106,12 +108,13 @@ class Visit:
         self.shoot("sorted")
 
     def gallery(self):
-        cards, dialog = self.page.locator(".card:visible"), self.page.locator("dialog")
+        gallery, dialog = self.page.locator(".gallery").first, self.page.locator("dialog")
+        cards = gallery.locator(".card:visible")
         wrong = cards.count()
-        self.expect(wrong > 0 and self.page.locator(".card.right:visible").count() == 0, "not the wrong answers first")
-        self.page.locator("button[data-show=all]").first.click()
-        self.expect(cards.count() == self.page.locator(".card").count(), "`all` does not show all")
-        self.page.locator("button[data-show=wrong]").first.click()
+        self.expect(wrong > 0 and gallery.locator(".card.right:visible").count() == 0, "not the wrong answers first")
+        gallery.locator("button[data-show=all]").click()
+        self.expect(cards.count() == gallery.locator(".card").count(), "`all` does not show all")
+        gallery.locator("button[data-show=wrong]").click()
         cards.first.scroll_into_view_if_needed()
         self.shoot("gallery")
         question = cards.first.locator(".question").inner_text()
@@ -122,7 +125,7 @@ class Visit:
         self.shoot("question")
         if wrong > 1:
             self.page.keyboard.press("ArrowRight")
-            self.expect(dialog.locator(".count").inner_text() == f"2 of {wrong}", "an arrow did not move on")
+            self.expect(dialog.locator(".count").inner_text() == f"2 of {wrong}", "an arrow key did not move on")
         self.page.keyboard.press("Escape")
         self.expect(not dialog.is_visible(), "Escape did not close")
         self.expect(self.page.evaluate("document.activeElement.className") == "open", "the focus is lost")
@@ -143,7 +146,7 @@ def main():
     parser.add_argument("--shots", type=pathlib.Path)
     arguments = parser.parse_args()
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import Error, sync_playwright
     except ImportError:
         return skip("no playwright; `pip install playwright==1.65.2`")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -156,7 +159,7 @@ def main():
         faults = []
         for theme in ["light", "dark"]:
             for width in WIDTHS:
-                visit = Visit(browser, report, theme, width, arguments.shots)
+                visit = Visit(browser, report, theme, width, arguments.shots, Error)
                 faults += [f"{visit.name}: {fault}" for fault in visit.all()]
         print(f"Chromium {browser.version}: {report.stat().st_size:,} bytes, 4 visits, {len(faults)} faults")
         browser.close()

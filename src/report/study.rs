@@ -41,9 +41,7 @@ struct StudyFile {
 #[derive(Deserialize)]
 struct Cell {
     id: String,
-    /// Below the study's folder.
-    folder: PathBuf,
-    /// Run folders, below the cell's folder.
+    /// Run folders below the study's folder; cells may share one.
     #[serde(default)]
     stages: Vec<PathBuf>,
     #[serde(default)]
@@ -53,7 +51,7 @@ struct Cell {
 #[derive(Deserialize)]
 struct ResultFile {
     benchmark: String,
-    /// Below the cell's folder.
+    /// Below the study's folder.
     file: PathBuf,
 }
 
@@ -71,6 +69,7 @@ pub(super) fn page(folder: &Path, blocks: StudyBlocks, options: &ReportOptions) 
     let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
     let file: StudyFile =
         toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))?;
+    check_places(&file, &path)?;
     let cells: Vec<Opened> = file.cells.iter().map(|cell| Opened::new(folder, cell)).collect();
     let mut sections = vec![found(blocks)];
     sections.push(scores(&cells)?);
@@ -82,16 +81,25 @@ pub(super) fn page(folder: &Path, blocks: StudyBlocks, options: &ReportOptions) 
     Ok(Page { title: format!("Study: {title}"), about: Vec::new(), headlines: headlines(&cells), sections })
 }
 
+/// A study holds its own files; a place outside of it is a mistake, or worse.
+fn check_places(file: &StudyFile, path: &Path) -> Result<()> {
+    let places =
+        file.cells.iter().flat_map(|cell| cell.stages.iter().chain(cell.results.iter().map(|result| &result.file)));
+    let inside = |place: &&PathBuf| place.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    match places.into_iter().find(|place| !inside(place)) {
+        Some(place) => {
+            Err(error!(Decode, "`{}`: `{}` is not below the study's folder", path.display(), place.display()))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Opened {
     fn new(study: &Path, cell: &Cell) -> Self {
-        let place = |path: &Path| {
-            let below = study.join(&cell.folder).join(path);
-            if below.exists() { below } else { study.join(path) }
-        };
-        let stage = |path: &PathBuf| (path.display().to_string(), Run::open(&place(path)).ok());
+        let stage = |path: &PathBuf| (name_of(&study.join(path)), Run::open(&study.join(path)).ok());
         let (mut results, mut missing) = (Vec::new(), Vec::new());
         for entry in &cell.results {
-            match Results::open(&place(&entry.file)) {
+            match Results::open(&study.join(&entry.file)) {
                 // Cells that differ in the seed alone have models of the same name.
                 Ok(opened) => results.push(Results { model: cell.id.clone(), ..opened }),
                 Err(error) => missing.push(format!("{}, {}: {}", cell.id, entry.benchmark, error.message())),
@@ -186,8 +194,7 @@ fn training(cells: &[Opened]) -> Result<Section> {
     let mut figures = Vec::new();
     let stages = cells.iter().map(|cell| cell.stages.len()).max().unwrap_or(0);
     for stage in 0..stages {
-        let mut series = Vec::new();
-        let mut name = String::new();
+        let (mut series, mut drawn, mut name) = (Vec::new(), std::collections::HashSet::new(), String::new());
         for cell in cells {
             let Some((stage, run)) = cell.stages.get(stage) else { continue };
             name.clone_from(stage);
@@ -209,7 +216,10 @@ fn training(cells: &[Opened]) -> Result<Section> {
                 row.extend(speed(&steps).map(|speed| Entry::of(number(speed.round()), speed)));
             }
             table.push(row);
-            series.push((cell.id.clone(), points(&steps, &|step| step.loss)));
+            // A stage that cells share is one run.
+            if drawn.insert(run.dir().to_path_buf()) {
+                series.push((cell.id.clone(), points(&steps, &|step| step.loss)));
+            }
         }
         if series.iter().any(|(_, points)| points.iter().any(|point| point.1.is_finite())) {
             figures.push(curve(&format!("loss, {name}"), series)?);

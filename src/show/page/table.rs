@@ -6,6 +6,9 @@ use super::super::text::{Sink, escape};
 /// Rows that are written at most.
 const ROWS: usize = 500;
 
+/// Characters of a cell that stay on one line.
+const SHORT: usize = 28;
+
 /// A table in a box of its own that scrolls sideways on narrow screens.
 pub(super) fn write(table: &Table, out: &mut String) {
     let mut sink = Sortable { out, label: table.title.as_deref().unwrap_or("table") };
@@ -24,7 +27,7 @@ impl Sink for Sortable<'_> {
             "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{label}\">\n<table>\n"
         ));
         let title = title.map_or(String::new(), |title| format!("<b>{}</b> ", escape(title)));
-        self.out.push_str(&format!("<caption>{title}<small>{shape}</small></caption>\n"));
+        self.out.push_str(&format!("<caption><span>{title}<small>{shape}</small></span></caption>\n"));
     }
 
     fn heading(&mut self, columns: &[Column]) {
@@ -37,12 +40,17 @@ impl Sink for Sortable<'_> {
 
     fn row(&mut self, columns: &[Column], cells: &[Cell]) {
         self.out.push_str("<tr>");
-        for (column, cell) in columns.iter().zip(cells) {
+        for (place, (column, cell)) in columns.iter().zip(cells).enumerate() {
+            let class = match column.align {
+                // What is short is not broken, but for the names that stay in sight on a narrow screen.
+                Align::Left if place > 0 && cell.text.chars().count() <= SHORT => " class=\"s\"",
+                align => class(align),
+            };
             let value = cell.value.as_f64().map_or(String::new(), |value| format!(" data-v=\"{value}\""));
             let indent = cell.text.len() - cell.text.trim_start_matches(' ').len();
             let text = format!("{}{}", "&nbsp;".repeat(indent), escape(&cell.text[indent..]).replace('\n', "<br>"));
             let text = if cell.bold { format!("<b>{text}</b>") } else { text };
-            self.out.push_str(&format!("<td{}{value}>{text}</td>", class(column.align)));
+            self.out.push_str(&format!("<td{class}{value}>{text}</td>"));
         }
         self.out.push_str("</tr>\n");
     }
