@@ -16,7 +16,8 @@ pub(super) struct Colors(BTreeSet<Color>);
 impl Colors {
     /// A figure as an `<svg>` element in variables.
     pub(super) fn svg(&mut self, figure: &Figure) -> Result<String> {
-        let svg = figure.svg()?;
+        // The painter escapes texts, but for characters that no page may hold.
+        let svg = figure.svg()?.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}");
         let label = format!("<svg role=\"img\" aria-label=\"{}\"", escape(&figure.about));
         // A name space is for files, not for elements in a page.
         let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1).replacen("<svg", &label, 1);
