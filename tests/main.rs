@@ -20,6 +20,7 @@ mod memory;
 mod parity;
 mod presets;
 mod prompts;
+mod report;
 mod resume;
 mod runs;
 mod scorers;

@@ -53,6 +53,15 @@ script() { # file, options...
     fi
 }
 
+# A report in a browser; where there is none, a line says so.
+report() {
+    if ! command -v python3 >/dev/null; then
+        echo "SKIPPED, the report was opened in no browser: no python3"
+        return
+    fi
+    python3 scripts/dev/check_report.py target/release/llmore
+}
+
 # The short commands of the README.
 commands() {
     local program=target/release/llmore list
@@ -68,6 +77,7 @@ step "clippy" cargo clippy --release --locked --all-targets -- -D warnings
 step "build" cargo build --release --locked
 step "test" tests
 step "README commands" commands
+step "report in a browser" report
 ln -s "$PWD/tests" "$PWD/stdlib" "$scratch"
 for file in scripts/*.rhai; do
     step "smoke $file" script "$file" --set smoke=true

@@ -60,6 +60,19 @@ pub(super) enum Command {
     Rerun { run: PathBuf },
     /// What two runs differ in: options, data, script, losses (exit code 1 when losses differ)
     Diff { a: PathBuf, b: PathBuf },
+    /// A run, a study or a results file as one HTML page: curves, tables, answers with pictures
+    Report {
+        path: PathBuf,
+        /// The file to write; without it `report.html` in the folder, or beside the results file
+        #[arg(long, short)]
+        out: Option<PathBuf>,
+        /// The data of a benchmark that does not bring its own: its questions have the pictures
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Questions of a gallery that get a feature map and an attention map; 0 opens no model
+        #[arg(long, default_value_t = crate::report::MAPS)]
+        maps: usize,
+    },
     /// Help on a function, or the whole script reference
     Docs {
         topic: Option<String>,

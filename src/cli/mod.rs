@@ -103,6 +103,12 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
             lines.iter().for_each(|line| println!("{line}"));
             Ok(i32::from(!diff.same_losses()))
         }
+        Some(Command::Report { ref path, ref out, ref data, maps }) => {
+            let presets = Presets::new(settings.preset_folders.clone());
+            let written = runs::report(path, out.as_deref(), data.clone(), (&presets, maps))?;
+            println!("{}", written.display());
+            Ok(0)
+        }
         Some(Command::Ls { what }) => commands::list(&Presets::new(settings.preset_folders.clone()), what, args.json),
         Some(Command::Docs { ref topic, markdown }) => {
             let session = session(&args, settings, overrides, Vec::new())?.session;

@@ -1,4 +1,4 @@
-//! `llmore watch`, `llmore rerun` and `llmore diff`: looking at runs, and making one again.
+//! `llmore watch`, `llmore rerun`, `llmore diff` and `llmore report`: looking at runs, and making one again.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::listen::ProgressListener;
 use crate::error::{Error, Result};
 use crate::events::{Event, Interrupt, Listener};
+use crate::preset::Presets;
+use crate::report::{self, ReportOptions};
 use crate::show::{Cell, Figure, LinePlot, Table, number};
 use crate::train::{Run, RunDiff};
 
@@ -51,6 +53,20 @@ pub(super) fn curve(run: &Run) -> Result<Figure> {
         y: "loss".to_string(),
         log: false,
     })
+}
+
+/// Writes the report of a run, a study or a results file and says where it is.
+pub(super) fn report(
+    path: &Path,
+    out: Option<&Path>,
+    data: Option<PathBuf>,
+    (presets, maps): (&Presets, usize),
+) -> Result<PathBuf> {
+    let page = report::page_of(path, None, &ReportOptions { presets, data, maps })?;
+    let beside = if path.is_dir() { path.join("report.html") } else { path.with_extension("html") };
+    let out = out.map_or(beside, Path::to_path_buf);
+    report::write(&page, &out)?;
+    Ok(out)
 }
 
 /// What two runs differ in, as tables and lines.

@@ -18,6 +18,7 @@ mod runner;
 pub mod scorers;
 mod source;
 pub mod stats;
+mod table;
 mod table_items;
 
 pub use answers::{Answer, AnswerCache, Likelihood};

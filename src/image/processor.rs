@@ -90,6 +90,16 @@ impl ImageProcessor {
         Ok(self.normalized(&bytes, window, (left, top), (width, height)))
     }
 
+    /// The RGB bytes that pixels (3, height, width) of [`ImageProcessor::preprocess`] were made of, row by row.
+    pub fn bytes_of(&self, pixels: &[f32]) -> Vec<u8> {
+        let plane = pixels.len() / 3;
+        let byte = |place: usize, channel: usize| {
+            let value = f64::from(pixels[channel * plane + place]) * self.std[channel] + self.mean[channel];
+            (value / self.rescale).round() as u8
+        };
+        (0..plane).flat_map(|place| [0, 1, 2].map(|channel| byte(place, channel))).collect()
+    }
+
     fn resized(&self, width: usize, height: usize) -> (usize, usize) {
         match self.resize {
             Resize::Keep => (height, width),

@@ -60,6 +60,9 @@ pub trait Forward {
     fn enter(&self, embeds: &Tensor) -> Result<Tensor>;
     /// What enters block `layer` to what leaves it; after the last block only the rows the packing wants.
     fn block(&self, layer: usize, hidden: &Tensor) -> Result<Tensor>;
+    /// What block `layer` looks at from a row of one whole sequence: probabilities over the positions up to it,
+    /// (heads, row + 1). `hidden` is what enters the block; nothing is changed.
+    fn attention(&self, layer: usize, hidden: &Tensor, row: usize) -> Result<Tensor>;
     /// What leaves the last block to final hidden states, (rows, width).
     fn leave(&self, hidden: &Tensor) -> Result<Tensor>;
 }
@@ -115,6 +118,10 @@ impl Forward for decoder::Forward<'_> {
 
     fn block(&self, layer: usize, hidden: &Tensor) -> Result<Tensor> {
         self.block(layer, hidden)
+    }
+
+    fn attention(&self, layer: usize, hidden: &Tensor, row: usize) -> Result<Tensor> {
+        self.attention(layer, hidden, row)
     }
 
     fn leave(&self, hidden: &Tensor) -> Result<Tensor> {

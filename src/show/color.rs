@@ -38,6 +38,55 @@ fn mix(from: Color, to: Color, t: f64) -> Color {
     std::array::from_fn(|c| (f64::from(from[c]) + t * (f64::from(to[c]) - f64::from(from[c]))).round() as u8)
 }
 
+/// `INK`, `QUIET`, `AXIS`, `GRID`, ... on dark paper; the last one is the paper.
+const GRAYS: [(Color, Color); 6] = [
+    (INK, [0xe6, 0xe9, 0xed]),
+    (QUIET, [0xa3, 0xac, 0xb6]),
+    (AXIS, [0x6b, 0x74, 0x7e]),
+    (GRID, [0x2e, 0x34, 0x3b]),
+    (MISSING, [0x4a, 0x52, 0x5b]),
+    (PAPER, [0x1b, 0x1f, 0x24]),
+];
+
+/// `SERIES`, `RIGHT` and `WRONG` on dark paper: lighter, the same hues.
+const NIGHT_SERIES: [Color; 9] = [
+    [0x4d, 0x9f, 0xe3],
+    [0xff, 0x8a, 0x3d],
+    [0x2f, 0xc2, 0x9a],
+    [0xe0, 0x95, 0xbf],
+    [0xf2, 0xb9, 0x3b],
+    [0x8c, 0xd0, 0xf5],
+    [0xa3, 0xac, 0xb6],
+    [0x3d, 0xc9, 0x9b],
+    [0xff, 0x8a, 0x4c],
+];
+
+/// What stands for `color` on dark paper. A color that is a known one thinned with paper is the known one's thinned with
+/// dark paper as much.
+pub(super) fn night(color: Color) -> Color {
+    if let Some((_, night)) = GRAYS.iter().find(|(day, _)| *day == color) {
+        return *night;
+    }
+    let (ink, paper) = (GRAYS[0].1, GRAYS[5].1);
+    let hues = SERIES.into_iter().chain([RIGHT, WRONG]).zip(NIGHT_SERIES);
+    let strong = hues.clone().chain(hues.map(|(day, night)| (mix(day, INK, 0.55), mix(night, ink, 0.45))));
+    let thinned = strong.chain([(INK, ink)]).map(|(day, night)| {
+        let strength = strength(color, day);
+        let miss: f64 = (0..3).map(|c| (f64::from(faint(day, strength)[c]) - f64::from(color[c])).powi(2)).sum();
+        (miss, mix(paper, night, strength))
+    });
+    thinned.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(color, |(_, night)| night)
+}
+
+/// How much of `strong` there is in `color`, the rest being paper.
+fn strength(color: Color, strong: Color) -> f64 {
+    let away = |of: Color, c: usize| f64::from(PAPER[c]) - f64::from(of[c]);
+    let (along, length) = (0..3).fold((0.0, 0.0), |(along, length), c| {
+        (along + away(color, c) * away(strong, c), length + away(strong, c).powi(2))
+    });
+    (along / length).clamp(0.0, 1.0)
+}
+
 /// Viridis at ten points: dark is low, light is high, lightness is even.
 const SEQUENTIAL: [Color; 10] = [
     [0x44, 0x01, 0x54],
@@ -85,5 +134,23 @@ impl Scale {
         let place = t * (stops.len() - 1) as f64;
         let i = (place as usize).min(stops.len() - 2);
         mix(stops[i], stops[i + 1], place - i as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_color_has_a_twin_on_dark_paper() {
+        assert_eq!(night(PAPER), [0x1b, 0x1f, 0x24]);
+        assert_eq!(night(SERIES[0]), NIGHT_SERIES[0]);
+        // A curve drawn faintly stays as faint.
+        let (faint_day, faint_night) = (faint(SERIES[1], 0.28), mix(night(PAPER), NIGHT_SERIES[1], 0.28));
+        let close = |a: Color, b: Color| a.iter().zip(b).all(|(a, b)| a.abs_diff(b) <= 2);
+        assert!(close(night(faint_day), faint_night), "{:?} {faint_night:?}", night(faint_day));
+        // Dark and light change places.
+        let lightness = |color: Color| color.iter().map(|c| u32::from(*c)).sum::<u32>();
+        assert!(lightness(night(INK)) > lightness(night(QUIET)) && lightness(night(GRID)) < lightness(night(AXIS)));
     }
 }

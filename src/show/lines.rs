@@ -21,6 +21,11 @@ impl Figure {
     /// Lines through the points of each series, in the order given. A value that is not finite (or not positive when `log`)
     /// breaks its line. Errors: nothing to draw.
     pub fn line(plot: LinePlot) -> Result<Figure> {
+        Figure::line_of(plot, (axis::WIDTH, axis::HEIGHT))
+    }
+
+    /// The same on a page of another width and height.
+    pub fn line_of(plot: LinePlot, (width, height): (f64, f64)) -> Result<Figure> {
         let usable = |&(x, y): &(f64, f64)| x.is_finite() && y.is_finite() && (!plot.log || y > 0.0);
         let points = || plot.series.iter().flat_map(|(_, points)| points.iter().copied().filter(usable));
         let (Some(xs), Some(ys)) = (axis::range(points().map(|p| p.0)), axis::range(points().map(|p| p.1))) else {
@@ -29,7 +34,7 @@ impl Figure {
         };
         let whole = points().all(|(x, _)| x.fract() == 0.0);
 
-        let mut scene = Scene { width: axis::WIDTH, height: axis::HEIGHT, items: Vec::new() };
+        let mut scene = Scene { width, height, items: Vec::new() };
         let named = |(i, (name, _)): (usize, &(String, Points))| (name.clone(), color::series(i));
         let legend: Vec<_> = plot.series.iter().enumerate().map(named).collect();
         let top = axis::heading(&mut scene, &plot.title, &legend);

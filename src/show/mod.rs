@@ -9,6 +9,8 @@ mod font;
 mod lines;
 #[cfg(feature = "notebook")]
 mod notebook;
+mod overlay;
+pub mod page;
 mod painted;
 mod picture;
 mod scene;

@@ -46,6 +46,25 @@ impl Picture {
         Ok(file.into_inner())
     }
 
+    /// The picture as a JPEG file: what a photograph is for a page.
+    pub fn jpeg(&self) -> Result<Vec<u8>> {
+        const QUALITY: f32 = 85.0;
+        let encode = || -> std::io::Result<Vec<u8>> {
+            let mut encoder = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
+            encoder.set_size(self.width, self.height);
+            encoder.set_quality(QUALITY);
+            let mut started = encoder.start_compress(Vec::new())?;
+            started.write_scanlines(&self.rgb)?;
+            started.finish()
+        };
+        // libjpeg reports an error by unwinding.
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode))
+            .unwrap_or_else(|_| Err(std::io::Error::other("libjpeg failed")))
+            .map_err(|cause| {
+                error!(File, "cannot encode a picture of {} x {} as JPEG: {cause}", self.width, self.height)
+            })
+    }
+
     /// The picture at another size: nearest neighbor where it grows, the mean over the covered area where it shrinks.
     pub fn scaled(&self, width: usize, height: usize) -> Picture {
         let (width, height) = (width.max(1), height.max(1));

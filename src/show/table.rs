@@ -154,7 +154,7 @@ impl Table {
     }
 
     /// The one walk: shape and title, heading, rows with the middle of more than `limit` left out, note.
-    fn walk(&self, sink: &mut dyn text::Sink, limit: Option<usize>) {
+    pub(super) fn walk(&self, sink: &mut dyn text::Sink, limit: Option<usize>) {
         sink.start(&self.shape(), self.title.as_deref());
         sink.heading(&self.columns);
         let (head, tail) = match limit {

@@ -164,8 +164,10 @@ fn style(align: Align) -> &'static str {
     }
 }
 
-/// Text made safe between tags and in attributes.
+/// Text made safe between tags and in attributes; characters that HTML does not know are replaced.
 pub(super) fn escape(text: &str) -> String {
+    let known = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    let text: String = text.chars().map(|c| if known(c) { c } else { '\u{fffd}' }).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

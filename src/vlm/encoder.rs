@@ -198,12 +198,22 @@ impl Encoder {
 
     /// Visual tokens per image.
     pub fn tokens(&self) -> usize {
-        let spec = self.tower.spec();
+        let (rows, columns) = self.grid();
+        rows * columns + self.extra_tokens()
+    }
+
+    /// Rows and columns of the patches that the visual tokens stand for.
+    pub fn grid(&self) -> (usize, usize) {
+        let side = self.tower.spec().patch_size;
         let (height, width) = self.scales.as_ref().map_or(self.input, |scales| (scales.smallest(), scales.smallest()));
-        let patches = height / spec.patch_size * (width / spec.patch_size);
+        (height / side, width / side)
+    }
+
+    /// Visual tokens that come before those of the patches.
+    pub fn extra_tokens(&self) -> usize {
         match self.select {
-            Select::Patch => patches,
-            Select::ClsPatch => patches + spec.extra_tokens(),
+            Select::Patch => 0,
+            Select::ClsPatch => self.tower.spec().extra_tokens(),
         }
     }
 

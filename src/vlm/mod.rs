@@ -1,6 +1,7 @@
 //! The model as a whole: an encoder, a projector and an LLM with what joins them: preprocessing, splicing,
 //! generation, checkpoints. Tensor names are those of layout llava-more.
 
+mod attention;
 mod check;
 pub mod checkpoint;
 mod encoder;
@@ -9,6 +10,7 @@ mod features;
 mod fingerprint;
 pub mod generate;
 mod llm;
+mod look;
 mod lora;
 mod origin;
 mod preset;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+pub use attention::{AttentionMap, Looking};
 pub use check::MaskCheck;
 pub use encoder::{Encoder, EncoderOptions, Select};
 pub use features::FeatureCache;

@@ -105,6 +105,25 @@ fn hidden_states_and_logits_agree() {
     }
 }
 
+/// What the last row looks at in every block, as transformers' eager attention has it.
+#[test]
+fn attention_agrees() {
+    for path in cases("llms") {
+        let (name, expected) = (name(&path), Expected::open(&path).tensor("attention"));
+        let ids: Arc<[u32]> = Expected::open(&path).tensor("ids").to_vec1::<u32>().unwrap().into();
+        let model = build(&path, config(&path)).unwrap().model;
+        let packing = Packing::whole(&[ids.len()]);
+        let forward = model.forward(&packing, None).unwrap();
+        assert_eq!(expected.dim(0).unwrap(), forward.blocks(), "{name}");
+        let mut hidden = forward.enter(&model.embed(&ids).unwrap()).unwrap();
+        for block in 0..forward.blocks() {
+            let ours = forward.attention(block, &hidden, ids.len() - 1).unwrap(); // (heads, ids)
+            assert_close(&format!("{name}: attention of block {block}"), &ours, &expected.get(block).unwrap());
+            hidden = forward.block(block, &hidden).unwrap();
+        }
+    }
+}
+
 /// The fixtures show mistakes: another value of one key moves the logits far beyond the tolerance.
 #[test]
 fn what_the_cases_are_about_can_be_seen_in_them() {

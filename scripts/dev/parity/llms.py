@@ -5,9 +5,10 @@ for the config.json that newer versions write. `CASES` holds what the installed 
 
 Weights are random in all tensors, norms and biases included, and rounded to bf16, in which they are stored; everything is
 computed in f32 with eager attention. `expected.safetensors`: `ids` (length), `hidden.<n>` the final norm of
-the hidden state after block n (length, width), `logits` (length, vocab), `loss` the mean cross-entropy of the next
-ids, and, where a case says so, `gradient.<tensor>` of that loss. `config.json` has only what differs
-from the defaults, unless the case is about how it is written (`brief=False`).
+the hidden state after block n (length, width), `attention` the last row's probabilities (blocks, heads, length),
+`logits` (length, vocab), `loss` the mean cross-entropy of the next ids, and, where a case says so, `gradient.<tensor>`
+of that loss. `config.json` has only what differs from the defaults, unless the case is about how it is written
+(`brief=False`).
 """
 
 import json
@@ -67,11 +68,12 @@ def write_checkpoint(model, folder, brief):
 def write_expected(model, folder, length, gradients):
     # From 3 on: torch gives the row of the padding id no gradient.
     ids = torch.randint(3, model.config.vocab_size, (length,), generator=torch.Generator().manual_seed(length))
-    outputs = model(ids[None], output_hidden_states=True, use_cache=False)
+    outputs = model(ids[None], output_hidden_states=True, output_attentions=True, use_cache=False)
     states = list(outputs.hidden_states)
     loss = torch.nn.functional.cross_entropy(outputs.logits[0, :-1].float(), ids[1:])
     loss.backward()
     tensors = {"ids": ids.to(torch.uint32), "logits": outputs.logits[0], "loss": loss.reshape(1)}
+    tensors["attention"] = torch.stack([layer[0, :, -1] for layer in outputs.attentions])
     for layer, state in enumerate(states[1:-1], 1):
         tensors[f"hidden.{layer}"] = model.model.norm(state)[0]
     tensors[f"hidden.{len(states) - 1}"] = states[-1][0]  # has passed the norm already

@@ -66,6 +66,16 @@ impl Block {
     }
 }
 
+impl Block {
+    /// What the block's attention looks at from `row`, a row of one whole sequence: probabilities over the positions up to
+    /// it, (heads, row + 1). `hidden` is what enters the block.
+    pub fn attention(&self, hidden: &Tensor, pass: &Pass, row: usize) -> Result<Tensor> {
+        let [q, k, _] = self.attention.rotated(&self.input_norm.forward(hidden)?, pass)?;
+        let spec = &self.attention.attention;
+        ops::attention_weights(&q.narrow(0, row, 1)?, &k.narrow(0, 0, row + 1)?, spec)?.squeeze(1)
+    }
+}
+
 fn normalize(norm: &Option<RmsNorm>, x: Tensor) -> Result<Tensor> {
     match norm {
         Some(norm) => norm.forward(&x),
@@ -115,6 +125,19 @@ impl SelfAttention {
 
     /// (tokens, width) -> the mixed values (tokens, heads * head_dim), before the output projection.
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let [q, k, v] = self.rotated(x, pass)?;
+        let (k, v) = match pass.cache {
+            Some(cache) => cache.write(self.layer, &k, &v, pass.packing)?,
+            None => match &pass.packing.keys {
+                Some(rows) => (ops::embedding(&k, rows)?, ops::embedding(&v, rows)?),
+                None => (k, v),
+            },
+        };
+        ops::attention(&q, &k, &v, &self.attention, &pass.packing.segments)
+    }
+
+    /// Queries, keys and values as attention takes them, in the shapes of `project`.
+    fn rotated(&self, x: &Tensor, pass: &Pass) -> Result<[Tensor; 3]> {
         let spec = &self.attention;
         let [q, k, v] = self.project(x)?;
         let (q, k) = match &self.head_norms {
@@ -125,15 +148,7 @@ impl SelfAttention {
             (Some(angles), Some(_)) => angles,
             _ => &pass.angles,
         };
-        let (q, k) = (angles.rotate(&q, spec.head_dim)?, angles.rotate(&k, spec.head_dim)?);
-        let (k, v) = match pass.cache {
-            Some(cache) => cache.write(self.layer, &k, &v, pass.packing)?,
-            None => match &pass.packing.keys {
-                Some(rows) => (ops::embedding(&k, rows)?, ops::embedding(&v, rows)?),
-                None => (k, v),
-            },
-        };
-        ops::attention(&q, &k, &v, spec, &pass.packing.segments)
+        Ok([angles.rotate(&q, spec.head_dim)?, angles.rotate(&k, spec.head_dim)?, v])
     }
 
     /// Queries (tokens, heads * head_dim), keys and values (tokens, kv_heads * head_dim).

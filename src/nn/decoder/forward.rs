@@ -42,6 +42,12 @@ impl Forward<'_> {
         self.decoder.blocks[layer].forward(hidden, &self.shared, rows)
     }
 
+    /// What block `layer` looks at from a row of one whole sequence: probabilities over the positions up to it,
+    /// (heads, row + 1). `hidden` is what enters the block.
+    pub fn attention(&self, layer: usize, hidden: &Tensor, row: usize) -> Result<Tensor> {
+        self.decoder.blocks[layer].attention(hidden, &self.shared, row)
+    }
+
     /// The last norm, (rows, width).
     pub fn leave(&self, hidden: &Tensor) -> Result<Tensor> {
         self.decoder.norm.forward(hidden)

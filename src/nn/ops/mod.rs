@@ -34,7 +34,7 @@ pub use accumulate::accumulate;
 pub use adamw::{AdamW, adamw};
 pub use adamw_8bit::adamw_8bit;
 pub use adapted::{Beside, adapted_linear, adapted_linear_reference};
-pub use attention::{Attention, Segment, attention, attention_reference};
+pub use attention::{Attention, Segment, attention, attention_reference, attention_weights};
 pub use cross_entropy::{cross_entropy, cross_entropy_reference};
 pub use dropout::{dropout, dropout_reference};
 pub use eight_bit::{Moment8, Sign};

@@ -13,6 +13,7 @@ mod llm;
 mod look;
 mod model;
 mod plan;
+mod report;
 mod results;
 mod run;
 mod sampling;
@@ -44,6 +45,7 @@ pub(super) fn register(engine: &mut Engine) {
         exported_module!(run::runs),
         exported_module!(eval::evaluation),
         exported_module!(results::results),
+        exported_module!(report::reports),
         exported_module!(look::look),
         exported_module!(tensor::tensor),
         exported_module!(session::session),

@@ -9,16 +9,11 @@ use rhai::{Array, Map, NativeCallContext};
 use super::Fallible;
 use crate::error;
 use crate::error::Result;
-use crate::eval::compare::{self, shown as score_text};
-use crate::eval::stats::interval;
-use crate::eval::{Answers, Choices, Facts, Published, Results, Row, Rules};
+use crate::eval::compare;
+use crate::eval::{Answers, Published, Results, Row, Rules};
 use crate::script::convert::{Options, from_json, shown};
 use crate::script::handles::{ResultsHandle, TableHandle};
 use crate::script::state::State;
-use crate::show::{Cell, Table, count, percent, seconds};
-
-/// Unread answers that a table names.
-const EXAMPLES: usize = 3;
 
 /// Gold answers: a text, or an array of texts.
 pub(super) fn answers(answers: &Answers) -> Dynamic {
@@ -47,69 +42,6 @@ fn row_map(row: &Row) -> Map {
     let likelihoods: Map = likelihoods.collect();
     map.insert("likelihoods".into(), if likelihoods.is_empty() { Dynamic::UNIT } else { likelihoods.into() });
     map
-}
-
-/// The score with its interval, categories, and what trivial answerers reach.
-fn table_of(results: &Results) -> Table {
-    let metric = results.scorer.metric();
-    let text = |value: f64| score_text(results, value);
-    let mut table = Table::new(format!("{} on {}", results.model, results.benchmark))
-        .column("answers by")
-        .number("questions")
-        .number("score")
-        .column("95 % interval");
-    let mut push = |name: Cell, questions: usize, groups: &crate::eval::stats::Groups, bold: bool| {
-        let value = groups.value();
-        let ends = interval(groups).map_or(String::new(), |ends| format!("{} to {}", text(ends.low), text(ends.high)));
-        table.push([name, questions.into(), Cell::of(text(value), value).bold_if(bold), ends.into()]);
-    };
-    if metric != crate::eval::Metric::None {
-        push(Cell::from("the model").bold(), results.rows.len(), &results.groups(), true);
-        for (category, questions, groups) in metric.by_category(&results.rows) {
-            push(Cell::from(format!("  {category}")), questions, &groups, false);
-        }
-    }
-    for (name, score) in &results.facts.baselines {
-        let score = Cell::of(percent(*score), *score);
-        table.push([Cell::from(format!("{name} baseline")), Cell::from(""), score, Cell::from("")]);
-    }
-    let notes = notes(results);
-    if notes.is_empty() { table } else { table.note(notes.join("; ")) }
-}
-
-fn notes(results: &Results) -> Vec<String> {
-    let mut notes = Vec::new();
-    if results.scorer.metric() == crate::eval::Metric::None {
-        notes.push(format!("{} answers, nothing scores them automatically", results.rows.len()));
-    }
-    if results.rules != Rules::default() {
-        notes.push(format!("rules: {}", results.rules.name()));
-    }
-    let unparsed: Vec<&str> =
-        results.rows.iter().filter(|row| row.extracted.is_none()).map(|row| row.id.as_str()).collect();
-    if !unparsed.is_empty() {
-        let ids = unparsed.iter().take(EXAMPLES).map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
-        let more = if unparsed.len() > EXAMPLES { ", ..." } else { "" };
-        notes.push(format!("unparsed: {} answers could not be read and count as wrong ({ids}{more})", unparsed.len()));
-    }
-    if results.facts.choices == Choices::Likelihood {
-        notes.push("the answer is the likeliest letter".to_string());
-    }
-    if let Some(first) = results.left_out.first() {
-        notes.push(format!("{} questions left out, the first: {}", results.left_out.len(), first.why));
-    }
-    if results.rows.iter().any(|row| row.category == "video" && row.scorer.starts_with("seed/")) {
-        notes.push("of a video the first frame is shown".to_string());
-    }
-    let Facts { seconds: took, cached, .. } = results.facts;
-    if cached > 0 {
-        notes.push(format!("{} answers from the cache", count(cached)));
-    }
-    if took > 0.0 {
-        let speed = results.rows.len() as f64 / took;
-        notes.push(format!("{}, {} questions/s", seconds(took), count(speed as usize)));
-    }
-    notes
 }
 
 fn compare_with(list: &Array, map: Map) -> Result<TableHandle> {
@@ -214,7 +146,7 @@ pub mod results {
     /// Score with its interval, categories and baselines.
     #[rhai_fn(name = "table")]
     pub fn table(res: ResultsHandle) -> TableHandle {
-        TableHandle(table_of(&res.0))
+        TableHandle(res.0.table())
     }
 
     /// Scores the same outputs by other `rules` and shows what changed. Nothing is asked again; works on opened files.

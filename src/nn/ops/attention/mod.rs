@@ -84,33 +84,52 @@ pub fn attention_reference(
 }
 
 fn segment_reference(q: &Tensor, k: &Tensor, v: &Tensor, plan: &Plan, segment: &Segment) -> Result<Tensor> {
-    let Attention { heads, kv_heads, head_dim, scale, softcap, .. } = plan.spec;
+    let weights = segment_weights(q, k, plan, segment)?;
+    let mixed = weights.matmul(&keys_of(v, plan, segment)?)?; // (heads, queries, head_dim)
+    let width = plan.spec.heads * plan.spec.head_dim;
+    mixed.transpose(0, 1)?.contiguous()?.reshape((segment.q.len(), width))
+}
+
+/// The rows of k or v that a segment sees, (heads, keys, head_dim), the key heads repeated for their group.
+fn keys_of(x: &Tensor, plan: &Plan, segment: &Segment) -> Result<Tensor> {
+    let Attention { heads, kv_heads, head_dim, .. } = plan.spec;
+    let keys = segment.prefix.len() + segment.k.len();
+    let prefix = x.narrow(0, segment.prefix.start, segment.prefix.len())?;
+    let rows = Tensor::cat(&[prefix, x.narrow(0, segment.k.start, segment.k.len())?], 0)?;
+    let rows = rows.reshape((keys, kv_heads, 1, head_dim))?.transpose(0, 1)?.transpose(1, 2)?;
+    rows.broadcast_as((kv_heads, heads / kv_heads, keys, head_dim))?.contiguous()?.reshape((heads, keys, head_dim))
+}
+
+/// The probabilities of a segment, (heads, queries, keys).
+fn segment_weights(q: &Tensor, k: &Tensor, plan: &Plan, segment: &Segment) -> Result<Tensor> {
+    let Attention { heads, head_dim, scale, softcap, .. } = plan.spec;
     let (queries, keys) = (segment.q.len(), segment.prefix.len() + segment.k.len());
-    // (heads, keys, head_dim), the key heads repeated for their group
-    let expand = |x: &Tensor| -> Result<Tensor> {
-        let prefix = x.narrow(0, segment.prefix.start, segment.prefix.len())?;
-        let rows = Tensor::cat(&[prefix, x.narrow(0, segment.k.start, segment.k.len())?], 0)?;
-        let rows = rows.reshape((keys, kv_heads, 1, head_dim))?.transpose(0, 1)?.transpose(1, 2)?;
-        rows.broadcast_as((kv_heads, heads / kv_heads, keys, head_dim))?.contiguous()?.reshape((heads, keys, head_dim))
-    };
     let rows = q.narrow(0, segment.q.start, queries)?.contiguous()?;
     let q = rows.reshape((queries, heads, head_dim))?.transpose(0, 1)?.contiguous()?;
     // (heads, queries, keys)
-    let scores = q.matmul(&expand(k)?.t()?)?;
+    let scores = q.matmul(&keys_of(k, plan, segment)?.t()?)?;
     let mask = (0..queries).flat_map(|query| {
         let visible = plan.visible(segment, query);
         (0..keys).map(move |key| if visible.contains(&key) { 0f32 } else { f32::NEG_INFINITY })
     });
     let mask = Tensor::from_vec(mask.collect::<Vec<_>>(), (1, queries, keys), q.device())?;
-    let weights = in_f32(&scores, |scores| {
+    in_f32(&scores, |scores| {
         let scores = (scores * scale)?;
         let scores = match softcap {
             Some(cap) => ((scores / cap)?.tanh()? * cap)?,
             None => scores,
         };
         super::softmax_reference(&scores.broadcast_add(&mask.to_dtype(scores.dtype())?)?)
-    })?;
-    weights.matmul(&expand(v)?)?.transpose(0, 1)?.contiguous()?.reshape((queries, heads * head_dim))
+    })
+}
+
+/// What [`attention`] weighs the values of one whole sequence with, for looking at: the probabilities of its last
+/// `queries` rows, (heads, queries, keys) over `keys` rows. q `(queries, heads * head_dim)`, k `(keys, kv_heads * head_dim)`.
+pub fn attention_weights(q: &Tensor, k: &Tensor, spec: &Attention) -> Result<Tensor> {
+    let (queries, keys) = (q.dim(0)?, k.dim(0)?);
+    let segment = Segment { q: 0..queries, prefix: 0..0, k: 0..keys };
+    let plan = Plan::new(q, k, k, spec, &Arc::from([segment.clone()]))?;
+    segment_weights(q, k, &plan, &segment)
 }
 
 impl CustomOp3 for Plan {

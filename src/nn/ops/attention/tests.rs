@@ -123,3 +123,35 @@ fn what_does_not_fit_is_named() -> Result<()> {
     assert!(message(&q, &k, &k, &odd, &all).contains("3 heads of 4 cannot share 2 key heads"));
     Ok(())
 }
+
+/// The probabilities of the last rows, applied to the values, are what attention gives these rows.
+#[test]
+fn weights_are_those_of_the_fused_pass() -> Result<()> {
+    for spec in [
+        spec(4, 2, 8),
+        Attention { window: Some(5), softcap: Some(1.5), ..spec(4, 2, 8) },
+        Attention { causal: false, ..spec(2, 2, 16) },
+    ] {
+        let (tokens, last) = (40, 3);
+        let make = |heads: usize, seed| {
+            let width = heads * spec.head_dim;
+            Tensor::from_vec(values(tokens * width, seed), (tokens, width), &Device::Cpu)?.to_dtype(DType::F32)
+        };
+        let (q, k, v) = (make(spec.heads, 1)?, make(spec.kv_heads, 2)?, make(spec.kv_heads, 3)?);
+        let weights = attention_weights(&q.narrow(0, tokens - last, last)?, &k, &spec)?;
+        assert_eq!(weights.dims(), [spec.heads, last, tokens]);
+        for sum in weights.sum(2)?.flatten_all()?.to_vec1::<f32>()? {
+            assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+        }
+        // (tokens, heads, head_dim), each key head repeated for its group.
+        let group = spec.heads / spec.kv_heads;
+        let values = v.reshape((tokens, spec.kv_heads, 1, spec.head_dim))?;
+        let values = values.broadcast_as((tokens, spec.kv_heads, group, spec.head_dim))?;
+        let values = values.reshape((tokens, spec.heads, spec.head_dim))?.transpose(0, 1)?.contiguous()?;
+        let mixed = weights.matmul(&values)?.transpose(0, 1)?.reshape((last, spec.heads * spec.head_dim))?;
+        let fused = attention(&q, &k, &v, &spec, &packed(&[tokens]))?.narrow(0, tokens - last, last)?;
+        let difference = (mixed - fused)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(difference < 1e-5, "{difference}");
+    }
+    Ok(())
+}

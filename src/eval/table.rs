@@ -1,0 +1,78 @@
+//! A result as a table: the score with its interval, categories, what trivial answerers reach, and what to know about it.
+
+use super::compare::shown;
+use super::metrics::Metric;
+use super::results::Results;
+use super::scorers::Rules;
+use super::stats::{Groups, interval};
+use super::{Choices, Facts};
+use crate::show::{Cell, Table, count, percent, seconds};
+
+/// Unread answers that a table names.
+const EXAMPLES: usize = 3;
+
+impl Results {
+    /// The score with its interval, categories, and what trivial answerers reach.
+    pub fn table(&self) -> Table {
+        let metric = self.scorer.metric();
+        let text = |value: f64| shown(self, value);
+        let mut table = Table::new(format!("{} on {}", self.model, self.benchmark))
+            .column("answers by")
+            .number("questions")
+            .number("score")
+            .column("95 % interval");
+        let mut push = |name: Cell, questions: usize, groups: &Groups, bold: bool| {
+            let value = groups.value();
+            let ends =
+                interval(groups).map_or(String::new(), |ends| format!("{} to {}", text(ends.low), text(ends.high)));
+            table.push([name, questions.into(), Cell::of(text(value), value).bold_if(bold), ends.into()]);
+        };
+        if metric != Metric::None {
+            push(Cell::from("the model").bold(), self.rows.len(), &self.groups(), true);
+            for (category, questions, groups) in metric.by_category(&self.rows) {
+                push(Cell::from(format!("  {category}")), questions, &groups, false);
+            }
+        }
+        for (name, score) in &self.facts.baselines {
+            let score = Cell::of(percent(*score), *score);
+            table.push([Cell::from(format!("{name} baseline")), Cell::from(""), score, Cell::from("")]);
+        }
+        let notes = notes(self);
+        if notes.is_empty() { table } else { table.note(notes.join("; ")) }
+    }
+}
+
+fn notes(results: &Results) -> Vec<String> {
+    let mut notes = Vec::new();
+    if results.scorer.metric() == Metric::None {
+        notes.push(format!("{} answers, nothing scores them automatically", results.rows.len()));
+    }
+    if results.rules != Rules::default() {
+        notes.push(format!("rules: {}", results.rules.name()));
+    }
+    let unparsed: Vec<&str> =
+        results.rows.iter().filter(|row| row.extracted.is_none()).map(|row| row.id.as_str()).collect();
+    if !unparsed.is_empty() {
+        let ids = unparsed.iter().take(EXAMPLES).map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
+        let more = if unparsed.len() > EXAMPLES { ", ..." } else { "" };
+        notes.push(format!("unparsed: {} answers could not be read and count as wrong ({ids}{more})", unparsed.len()));
+    }
+    if results.facts.choices == Choices::Likelihood {
+        notes.push("the answer is the likeliest letter".to_string());
+    }
+    if let Some(first) = results.left_out.first() {
+        notes.push(format!("{} questions left out, the first: {}", results.left_out.len(), first.why));
+    }
+    if results.rows.iter().any(|row| row.category == "video" && row.scorer.starts_with("seed/")) {
+        notes.push("of a video the first frame is shown".to_string());
+    }
+    let Facts { seconds: took, cached, .. } = results.facts;
+    if cached > 0 {
+        notes.push(format!("{} answers from the cache", count(cached)));
+    }
+    if took > 0.0 {
+        let speed = results.rows.len() as f64 / took;
+        notes.push(format!("{}, {} questions/s", seconds(took), count(speed as usize)));
+    }
+    notes
+}

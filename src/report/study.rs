@@ -1,0 +1,271 @@
+//! The page of a study: what was found, the scores of all cells side by side, their losses over each other, answers
+//! of each, every lock. `study.toml` says where the parts lie; a cell that has not run yet is named as such.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::answers::Answers;
+use super::results::CARDS;
+use super::run::{curve, last_loss, lock_section, model_of, points, speed};
+use super::{ReportOptions, name_of, open_benchmark};
+use crate::error;
+use crate::error::{Error, Result};
+use crate::eval::{Results, compare};
+use crate::show::page::{Block, Headline, Page, Section};
+use crate::show::{Cell as Entry, Figure, Table, count, number, seconds};
+use crate::train::Run;
+use crate::vlm::Vlm;
+
+pub(super) const FILE: &str = "study.toml";
+/// Questions of a cell in a gallery, however many cells there are.
+const FEWEST: usize = 8;
+
+/// What is known about a study as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct StudyBlocks {
+    pub conclusion: String,
+    pub tables: Vec<Table>,
+    pub figures: Vec<Figure>,
+}
+
+#[derive(Deserialize)]
+struct StudyFile {
+    #[serde(default)]
+    about: String,
+    #[serde(default)]
+    cells: Vec<Cell>,
+}
+
+/// One model of the grid.
+#[derive(Deserialize)]
+struct Cell {
+    id: String,
+    /// Run folders below the study's folder; cells may share one.
+    #[serde(default)]
+    stages: Vec<PathBuf>,
+    #[serde(default)]
+    results: Vec<ResultFile>,
+}
+
+#[derive(Deserialize)]
+struct ResultFile {
+    benchmark: String,
+    /// Below the study's folder.
+    file: PathBuf,
+}
+
+/// A cell with what could be opened of it.
+struct Opened {
+    id: String,
+    /// `None` where a stage has no run yet.
+    stages: Vec<(String, Option<Run>)>,
+    results: Vec<Results>,
+    missing: Vec<String>,
+}
+
+pub(super) fn page(folder: &Path, blocks: StudyBlocks, options: &ReportOptions) -> Result<Page> {
+    let path = folder.join(FILE);
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+    let file: StudyFile =
+        toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))?;
+    check_places(&file, &path)?;
+    let cells: Vec<Opened> = file.cells.iter().map(|cell| Opened::new(folder, cell)).collect();
+    let mut sections = vec![found(blocks)];
+    sections.push(scores(&cells)?);
+    sections.push(training(&cells)?);
+    sections.extend(galleries(&cells, options)?);
+    sections.push(locks(&cells, text)?);
+    sections.retain(|section| !section.blocks.is_empty());
+    let title = if file.about.is_empty() { name_of(folder) } else { file.about };
+    Ok(Page { title: format!("Study: {title}"), about: Vec::new(), headlines: headlines(&cells), sections })
+}
+
+/// A study holds its own files; a place outside of it is a mistake, or worse.
+fn check_places(file: &StudyFile, path: &Path) -> Result<()> {
+    let places =
+        file.cells.iter().flat_map(|cell| cell.stages.iter().chain(cell.results.iter().map(|result| &result.file)));
+    let inside = |place: &&PathBuf| place.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    match places.into_iter().find(|place| !inside(place)) {
+        Some(place) => {
+            Err(error!(Decode, "`{}`: `{}` is not below the study's folder", path.display(), place.display()))
+        }
+        None => Ok(()),
+    }
+}
+
+impl Opened {
+    fn new(study: &Path, cell: &Cell) -> Self {
+        let stage = |path: &PathBuf| (name_of(&study.join(path)), Run::open(&study.join(path)).ok());
+        let (mut results, mut missing) = (Vec::new(), Vec::new());
+        for entry in &cell.results {
+            match Results::open(&study.join(&entry.file)) {
+                // Cells that differ in the seed alone have models of the same name.
+                Ok(opened) => results.push(Results { model: cell.id.clone(), ..opened }),
+                Err(error) => missing.push(format!("{}, {}: {}", cell.id, entry.benchmark, error.message())),
+            }
+        }
+        Opened { id: cell.id.clone(), stages: cell.stages.iter().map(stage).collect(), results, missing }
+    }
+
+    /// The model after the last stage.
+    fn model(&self, options: &ReportOptions) -> Option<Vlm> {
+        self.stages.iter().rev().find_map(|(_, run)| run.as_ref()).and_then(|run| model_of(run, options))
+    }
+}
+
+fn headlines(cells: &[Opened]) -> Vec<Headline> {
+    let benchmarks = benchmarks(cells);
+    let done = cells.iter().filter(|cell| cell.results.len() == benchmarks.len() && !benchmarks.is_empty()).count();
+    let mut headlines = vec![
+        Headline::new("models", count(cells.len()), format!("{done} with all results")),
+        Headline::new("benchmarks", count(benchmarks.len()), ""),
+    ];
+    for benchmark in benchmarks.iter().take(4) {
+        let of = cells.iter().flat_map(|cell| &cell.results).filter(|results| results.benchmark == *benchmark);
+        if let Some(best) =
+            of.filter(|results| !results.score().is_nan()).max_by(|a, b| a.score().total_cmp(&b.score()))
+        {
+            let label = format!("best on {benchmark}");
+            headlines.push(Headline::new(label, compare::shown(best, best.score()), best.model.as_str()));
+        }
+    }
+    headlines
+}
+
+/// The benchmarks in the order in which cells name them.
+fn benchmarks(cells: &[Opened]) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for results in cells.iter().flat_map(|cell| &cell.results) {
+        if !names.contains(&results.benchmark.as_str()) {
+            names.push(&results.benchmark);
+        }
+    }
+    names
+}
+
+fn found(blocks: StudyBlocks) -> Section {
+    let mut section = Section::new("What was found");
+    if !blocks.conclusion.is_empty() {
+        section.blocks.push(Block::Note(blocks.conclusion));
+    }
+    section.blocks.extend(blocks.tables.into_iter().map(Block::Table));
+    if !blocks.figures.is_empty() {
+        section.blocks.push(Block::Figures(blocks.figures));
+    }
+    section
+}
+
+/// All results, each with its difference from the first of its benchmark; without pairs where they are not about the
+/// same questions.
+fn scores(cells: &[Opened]) -> Result<Section> {
+    let mut section = Section::new("Scores");
+    let mut all: Vec<&Results> = Vec::new();
+    for benchmark in benchmarks(cells) {
+        all.extend(cells.iter().flat_map(|cell| &cell.results).filter(|results| results.benchmark == benchmark));
+    }
+    if !all.is_empty() {
+        match compare::compare(&all) {
+            Ok(compared) => section.blocks.push(Block::Table(compare::table(&compared, None))),
+            Err(error) => {
+                section.blocks.push(Block::Note(format!("The results cannot be compared: {}", error.message())));
+                section.blocks.extend(all.iter().map(|results| Block::Table(results.table())));
+            }
+        }
+    }
+    let missing: Vec<String> = cells.iter().flat_map(|cell| cell.missing.clone()).collect();
+    if !missing.is_empty() {
+        section.blocks.extend([Block::Note("Not there yet:".to_string()), Block::List(missing)]);
+    }
+    Ok(section)
+}
+
+/// Losses of all cells over each other, stage by stage, and a row for each run.
+fn training(cells: &[Opened]) -> Result<Section> {
+    let mut section = Section::new("Training");
+    let mut table = Table::new("runs")
+        .column("model")
+        .column("stage")
+        .column("status")
+        .number("steps")
+        .number("last loss")
+        .number("time")
+        .number("positions/s");
+    let mut figures = Vec::new();
+    let stages = cells.iter().map(|cell| cell.stages.len()).max().unwrap_or(0);
+    for stage in 0..stages {
+        let (mut series, mut drawn, mut name) = (Vec::new(), std::collections::HashSet::new(), String::new());
+        for cell in cells {
+            let Some((stage, run)) = cell.stages.get(stage) else { continue };
+            name.clone_from(stage);
+            let Some(run) = run else {
+                table.push([cell.id.as_str(), stage.as_str(), "not run yet"].map(Entry::from));
+                continue;
+            };
+            let steps = run.steps()?;
+            let time: f64 = steps.iter().map(|step| step.seconds).sum();
+            let mut row = vec![
+                Entry::from(cell.id.as_str()),
+                Entry::from(stage.as_str()),
+                Entry::from(run.status()?),
+                Entry::from(steps.len()),
+            ];
+            if !steps.is_empty() {
+                row.push(Entry::from(last_loss(&steps)));
+                row.push(Entry::of(seconds(time), time));
+                row.extend(speed(&steps).map(|speed| Entry::of(number(speed.round()), speed)));
+            }
+            table.push(row);
+            // A stage that cells share is one run.
+            if drawn.insert(run.dir().to_path_buf()) {
+                series.push((cell.id.clone(), points(&steps, &|step| step.loss)));
+            }
+        }
+        if series.iter().any(|(_, points)| points.iter().any(|point| point.1.is_finite())) {
+            figures.push(curve(&format!("loss, {name}"), series)?);
+        }
+    }
+    if !figures.is_empty() {
+        section.blocks.push(Block::Figures(figures));
+    }
+    if !table.rows.is_empty() {
+        section.blocks.push(Block::Table(table));
+    }
+    Ok(section)
+}
+
+/// A section for each benchmark with a gallery for each cell.
+fn galleries(cells: &[Opened], options: &ReportOptions) -> Result<Vec<Section>> {
+    let most = (CARDS / cells.len().max(1)).max(FEWEST);
+    let names = benchmarks(cells);
+    let mut sections: Vec<Section> = names.iter().map(|name| Section::new(format!("Answers: {name}"))).collect();
+    for cell in cells.iter().filter(|cell| !cell.results.is_empty()) {
+        // A model is opened once and not kept for the next cell.
+        let model = cell.model(options);
+        for results in &cell.results {
+            let Some(place) = names.iter().position(|name| *name == results.benchmark) else { continue };
+            let benchmark = open_benchmark(results, options);
+            let (benchmark, model, maps) = (benchmark.as_ref(), model.as_ref(), options.maps);
+            let answers = Answers { results, benchmark, model, maps, most };
+            sections[place].blocks.push(Block::Gallery(answers.gallery(&cell.id)?));
+        }
+    }
+    Ok(sections)
+}
+
+fn locks(cells: &[Opened], study: String) -> Result<Section> {
+    let mut section = Section::new("Locks").with(Block::Text { title: FILE.to_string(), text: study });
+    for cell in cells {
+        for (stage, run) in &cell.stages {
+            let Some(run) = run else { continue };
+            let texts = lock_section(run, &run.lock()?, "")?.blocks.into_iter().filter_map(|block| match block {
+                Block::Text { title, text } if title == "run.lock" => {
+                    Some(Block::Text { title: format!("{}, {stage}: run.lock", cell.id), text })
+                }
+                _ => None,
+            });
+            section.blocks.extend(texts);
+        }
+    }
+    Ok(section)
+}

@@ -1,0 +1,189 @@
+//! Reports, and the pictures they are made of: feature maps and attention.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rhai::Map;
+use rhai::plugin::*;
+
+use super::Fallible;
+use super::build::aspect;
+use crate::error;
+use crate::error::Result;
+use crate::eval::Benchmark;
+use crate::image::Aspect;
+use crate::report::{self, MAPS, ReportOptions};
+use crate::script::convert::{Options, shown};
+use crate::script::handles::{
+    BenchmarkHandle, EncoderHandle, FigureHandle, ImageHandle, ResultsHandle, RunHandle, VlmHandle,
+};
+use crate::script::state::State;
+use crate::show::{Caption, Figure, Picture, percent};
+use crate::vlm::{Looking, Vlm};
+
+/// Side of a map in a figure, in pixels.
+const SIDE: usize = 336;
+
+fn report_run(state: &State, run: &RunHandle, path: &str, map: Map) -> Result<()> {
+    let options = Options::new(map, "report", &["data", "maps"])?;
+    let data = options.string("data")?.map(PathBuf::from);
+    let options = ReportOptions { presets: state.presets(), data, maps: options.count("maps")?.unwrap_or(MAPS) };
+    report::write(&report::page_of(run.0.dir(), None, &options)?, Path::new(path))
+}
+
+fn report_results(state: &State, results: &ResultsHandle, path: &str, map: Map) -> Result<()> {
+    let options = Options::new(map, "report", &["benchmark", "model", "maps"])?;
+    let benchmark: Option<Arc<Benchmark>> = match options.value("benchmark") {
+        None => None,
+        Some(value) => match value.read_lock::<BenchmarkHandle>() {
+            Some(benchmark) => Some(benchmark.0.clone()),
+            None => {
+                return Err(error!(Type, "option `benchmark` is {}, expected a benchmark", shown(&value))
+                    .help("`benchmark(id, #{ data: path })` opens one"));
+            }
+        },
+    };
+    let model: Option<Arc<Vlm>> = match options.value("model") {
+        None => None,
+        Some(value) => match value.read_lock::<VlmHandle>() {
+            Some(model) => Some(model.0.clone()),
+            None => {
+                return Err(error!(Type, "option `model` is {}, expected a model", shown(&value))
+                    .help("the one that answered: `b.run(m)` takes `model: m`"));
+            }
+        },
+    };
+    let options = ReportOptions { presets: state.presets(), data: None, maps: options.count("maps")?.unwrap_or(MAPS) };
+    let page = report::page_of_results(&results.0, benchmark.as_deref(), model.as_deref(), &options)?;
+    report::write(&page, Path::new(path))
+}
+
+fn map_figure(encoder: &EncoderHandle, image: &ImageHandle, aspect: Aspect) -> Result<Figure> {
+    Figure::gallery(&[grown(&encoder.0.map(&image.get()?, aspect)?)], &[], "")
+}
+
+/// The picture, its sides times the whole number that brings them closest to [`SIDE`].
+fn grown(picture: &Picture) -> Picture {
+    let factor = (SIDE / picture.width.max(picture.height)).max(1);
+    picture.scaled(picture.width * factor, picture.height * factor)
+}
+
+fn attention_figure(m: &VlmHandle, image: &ImageHandle, question: &str, map: Map) -> Result<Figure> {
+    let options = Options::new(map, "attention", &["layer", "token"])?;
+    let looking = Looking { layer: options.int("layer")?, token: options.count("token")?.unwrap_or(0) };
+    let map = m.0.attention(&image.get()?, question, looking)?;
+    let layers = looking.layer.map_or("mean over layers".to_string(), |layer| format!("layer {layer}"));
+    let told = format!("{} on the picture; {layers}, token {}", percent(map.share()), looking.token);
+    let captions = [question, told.as_str()].map(Caption::from);
+    Figure::gallery(&[grown(&map.picture), grown(&map.overlay()?)], &captions, "")
+}
+
+#[export_module]
+pub mod reports {
+    /// Writes the run as one HTML page that loads nothing: curves, plan and outcome, what happened, the lock, and answers
+    /// of results files that lie in its folder.
+    ///
+    /// ```rhai
+    /// let m = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"));
+    /// let t = trainer(m, dataset("tiny-instruct"), #{ train: #{ projector: 1e-3 }, batch: 2, steps: 2 });
+    /// t.fit().report("target/example-run.html");
+    /// ```
+    #[rhai_fn(name = "report", return_raw)]
+    pub fn run_report(context: NativeCallContext, r: RunHandle, path: &str) -> Fallible<()> {
+        Ok(report_run(&State::of(&context)?, &r, path, Map::new())?)
+    }
+
+    /// The same with `maps` (how many questions of a gallery get a feature map and an attention map, 8; 0 opens no model) and
+    /// `data` (of a benchmark that does not bring its own).
+    ///
+    /// ```rhai
+    /// let m = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"));
+    /// let t = trainer(m, dataset("tiny-instruct"), #{ train: #{ projector: 1e-3 }, batch: 2, steps: 2 });
+    /// let r = t.fit();
+    /// benchmark("tiny-vqa", #{ limit: 6 }).run(m, #{ out: `${r.dir}/tiny-vqa.jsonl` });
+    /// r.report("target/example-run.html", #{ maps: 2 });
+    /// ```
+    #[rhai_fn(name = "report", return_raw)]
+    pub fn run_report_with(context: NativeCallContext, r: RunHandle, path: &str, options: Map) -> Fallible<()> {
+        Ok(report_run(&State::of(&context)?, &r, path, options)?)
+    }
+
+    /// Writes results as one HTML page that loads nothing: the score with its interval, categories, and answers to look
+    /// through with picture, question, output, gold answer and `why`.
+    ///
+    /// ```rhai
+    /// let res = benchmark("tiny-vqa", #{ limit: 3 }).score(["yes", "no", "circle"]);
+    /// res.report("target/example-results.html");
+    /// ```
+    #[rhai_fn(name = "report", return_raw)]
+    pub fn results_report(context: NativeCallContext, res: ResultsHandle, path: &str) -> Fallible<()> {
+        Ok(report_results(&State::of(&context)?, &res, path, Map::new())?)
+    }
+
+    /// The same with `benchmark` (for pictures, where its data are not inside), `model` (the one that answered: the first
+    /// questions get a feature map and an attention map) and `maps` (how many, 8).
+    ///
+    /// ```rhai
+    /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
+    /// let b = benchmark("tiny-vqa", #{ limit: 4 });
+    /// b.run(m).report("target/example-results.html", #{ benchmark: b, model: m, maps: 2 });
+    /// ```
+    #[rhai_fn(name = "report", return_raw)]
+    pub fn results_report_with(
+        context: NativeCallContext,
+        res: ResultsHandle,
+        path: &str,
+        options: Map,
+    ) -> Fallible<()> {
+        Ok(report_results(&State::of(&context)?, &res, path, options)?)
+    }
+
+    /// Patch features as colors: their three strongest principal components are red, green and blue, so that patches the
+    /// encoder takes for alike look alike.
+    ///
+    /// ```rhai
+    /// let f = encoder("tiny-clip").map(image("tests/fixtures/images/red-circle.png"));
+    /// f.save("target/example-map.png");
+    /// ```
+    #[rhai_fn(name = "map", return_raw)]
+    pub fn map(e: EncoderHandle, image: ImageHandle) -> Fallible<FigureHandle> {
+        Ok(FigureHandle(map_figure(&e, &image, Aspect::Square)?))
+    }
+
+    /// The same with `image: "pad"`: the picture is pasted on a square of the mean color first.
+    ///
+    /// ```rhai
+    /// let f = encoder("tiny-clip").map(image("tests/fixtures/images/wide-640x11.png"), #{ image: "pad" });
+    /// ```
+    #[rhai_fn(name = "map", return_raw)]
+    pub fn map_with(e: EncoderHandle, image: ImageHandle, options: Map) -> Fallible<FigureHandle> {
+        let options = Options::new(options, "map", &["image"])?;
+        let aspect = aspect(&options.string("image")?.unwrap_or_else(|| "square".to_string()))?;
+        Ok(FigureHandle(map_figure(&e, &image, aspect)?))
+    }
+
+    /// Where the LLM looks in the picture as it begins to answer: attention of the prompt's last position on the visual
+    /// tokens, the mean over heads and layers, beside what the encoder saw.
+    ///
+    /// ```rhai
+    /// let m = load("tests/fixtures/training/checkpoint");
+    /// let f = m.attention(image("tests/fixtures/images/red-circle.png"), "What color is it?");
+    /// f.save("target/example-attention.png");
+    /// ```
+    #[rhai_fn(name = "attention", return_raw)]
+    pub fn attention(m: VlmHandle, image: ImageHandle, question: &str) -> Fallible<FigureHandle> {
+        Ok(FigureHandle(attention_figure(&m, &image, question, Map::new())?))
+    }
+
+    /// The same in one `layer` (from 0, -1 is the last) and for another `token` of the greedy answer (from 0).
+    ///
+    /// ```rhai
+    /// let m = load("tests/fixtures/training/checkpoint");
+    /// let picture = image("tests/fixtures/images/red-circle.png");
+    /// let f = m.attention(picture, "What color is it?", #{ layer: -1, token: 1 });
+    /// ```
+    #[rhai_fn(name = "attention", return_raw)]
+    pub fn attention_with(m: VlmHandle, image: ImageHandle, question: &str, options: Map) -> Fallible<FigureHandle> {
+        Ok(FigureHandle(attention_figure(&m, &image, question, options)?))
+    }
+}
