@@ -17,6 +17,7 @@ pub mod preset;
 pub mod rng;
 pub mod script;
 pub mod show;
+pub mod study;
 pub mod text;
 pub mod train;
 pub mod vlm;

@@ -6,11 +6,13 @@ mod bars;
 mod color;
 mod figure;
 mod font;
+mod grouped;
 mod lines;
 #[cfg(feature = "notebook")]
 mod notebook;
 mod painted;
 mod picture;
+mod radar;
 mod scene;
 mod table;
 mod text;
@@ -18,8 +20,10 @@ mod tiles;
 mod units;
 
 pub use figure::{Figure, Labels, LinePlot};
+pub use grouped::{Bar, GroupedBars};
 pub use painted::{Painted, Span, Tone};
 pub use picture::Picture;
+pub use radar::Radar;
 pub use table::{Align, Cell, Column, Table};
 pub use tiles::{Caption, Mark};
 pub use units::{bytes, count, number, percent, seconds};

@@ -41,7 +41,7 @@ pub(super) struct Loader {
     pub template: Template,
     pub aspect: Aspect,
     /// Of a frozen encoder; a trained one has new features every time.
-    pub features: Option<FeatureCache>,
+    pub features: Option<Arc<FeatureCache>>,
     /// What is in the pictures seen so far, by where they are; for features that outlive the run.
     contents: Mutex<HashMap<String, String>>,
 }
@@ -52,7 +52,7 @@ impl Loader {
         dataset: Dataset,
         template: Template,
         aspect: Aspect,
-        features: Option<FeatureCache>,
+        features: Option<Arc<FeatureCache>>,
     ) -> Self {
         Loader { vlm, dataset, template, aspect, features, contents: Mutex::default() }
     }
@@ -65,7 +65,7 @@ impl Loader {
     /// What identifies a picture where its features are kept.
     fn key(&self, id: &str, source: &ImageSource) -> Result<String> {
         let place = source.key();
-        if !self.features.as_ref().is_some_and(FeatureCache::wants_contents) {
+        if !self.features.as_ref().is_some_and(|features| features.wants_contents()) {
             return Ok(place);
         }
         let known = self.contents.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();

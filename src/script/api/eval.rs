@@ -18,9 +18,9 @@ use crate::{bail, error, eval};
 
 /// Questions decoded together unless told otherwise.
 const BATCH: usize = 64;
-const SMOKE_LIMIT: usize = 16;
+pub(super) const SMOKE_LIMIT: usize = 16;
 
-fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
+pub(super) fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
     let known = ["data", "images", "limit", "rules", "reference_quirks"];
     let options = Options::new(map, "benchmark", &known)?;
     let smoke = state.overrides().smoke.then_some(SMOKE_LIMIT);

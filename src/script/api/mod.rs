@@ -17,6 +17,7 @@ mod results;
 mod run;
 mod sampling;
 mod session;
+mod study;
 mod tensor;
 mod text;
 mod train;
@@ -44,6 +45,7 @@ pub(super) fn register(engine: &mut Engine) {
         exported_module!(run::runs),
         exported_module!(eval::evaluation),
         exported_module!(results::results),
+        exported_module!(study::study),
         exported_module!(look::look),
         exported_module!(tensor::tensor),
         exported_module!(session::session),
