@@ -2,8 +2,8 @@
 //! averaged over encoders and seeds. The mean over the benchmarks is tested first; p values are corrected (Holm) among
 //! those tests, and, apart from them, among the tests of single benchmarks.
 
+use super::cells::Cell;
 use super::grid::{Contrast, Grid};
-use super::record::Cell;
 use crate::error::Result;
 use crate::eval::stats::{detectable, holm};
 

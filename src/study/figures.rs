@@ -85,7 +85,8 @@ impl Folder {
         let record = self.record();
         let points = grid.scored.iter().any(|benchmark| self.in_points(*benchmark));
         let of = if points { " (of the most points there are)" } else { "" };
-        let seeds = if record.seeds.len() > 1 { format!(", mean of {} seeds", record.seeds.len()) } else { String::new() };
+        let seeds =
+            if record.seeds.len() > 1 { format!(", mean of {} seeds", record.seeds.len()) } else { String::new() };
         format!("percent{of}{seeds}")
     }
 }

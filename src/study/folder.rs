@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::record::{Record, below};
+use super::cells::below;
+use super::record::Record;
 use crate::error::{Context, Result};
 use crate::eval::{Metric, Results, compare};
 

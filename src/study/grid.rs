@@ -39,7 +39,8 @@ impl<'a> Grid<'a> {
         let groups = |cell: usize, benchmark: usize| {
             folder.results(cell, benchmark).filter(|_| scored.contains(&benchmark)).map(|results| results.groups())
         };
-        let groups = (0..cells).map(|cell| (0..benchmarks).map(|benchmark| groups(cell, benchmark)).collect()).collect();
+        let groups =
+            (0..cells).map(|cell| (0..benchmarks).map(|benchmark| groups(cell, benchmark)).collect()).collect();
         Grid { folder, groups, scored }
     }
 

@@ -3,6 +3,7 @@
 //! `train` and `eval`, which it joins: it trains cells, has them answer, and pools their results. What it knows is in
 //! its folder; [`Folder`] reads that back without any model.
 
+mod cells;
 mod effects;
 mod figures;
 mod folder;
@@ -20,8 +21,9 @@ use std::sync::Arc;
 
 use toml::{Table, Value};
 
+pub use cells::{Cell, ResultFile};
 pub use folder::Folder;
-pub use record::{Cell, Record, ResultFile};
+pub use record::Record;
 
 use crate::error;
 use crate::error::{Context, Result};
@@ -85,8 +87,13 @@ impl Study {
         let recipe = Recipe::open(&setup.presets, &options.recipe, &options.stage)?;
         let stages: Vec<Table> = recipe.stages.into_iter().map(|stage| stage.0).collect();
         if options.seeds_from == 0 || options.seeds_from > stages.len() {
-            return Err(error!(Option, "`seeds_from` is {}, the recipe has {} stages", options.seeds_from, stages.len())
-                .help("1 trains all of a cell anew for every seed, 2 shares stage 1 among the seeds"));
+            return Err(error!(
+                Option,
+                "`seeds_from` is {}, the recipe has {} stages",
+                options.seeds_from,
+                stages.len()
+            )
+            .help("1 trains all of a cell anew for every seed, 2 shares stage 1 among the seeds"));
         }
         let file = options.out.join(record::FILE);
         let known = if file.is_file() { Some(Record::open(&options.out)?) } else { None };
@@ -114,9 +121,8 @@ impl Study {
 
     /// A table with a line per cell: what became of it.
     pub fn summary(&self) -> ShownTable {
-        let mut table = ShownTable::new(format!("study in `{}`", self.options.out.display()))
-            .column("cell")
-            .column("state");
+        let mut table =
+            ShownTable::new(format!("study in `{}`", self.options.out.display())).column("cell").column("state");
         for cell in &self.record.cells {
             let left = cell.results.iter().filter(|result| result.answered.is_none()).count();
             let state = match (&cell.error, left) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::record::{Cell, below};
+use super::cells::{Cell, below};
 use super::{Study, StudyOptions};
 use crate::data::{Dataset, Format, Pictures};
 use crate::error;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Study;
+use super::cells::{Cell, below};
 use super::parts::Kept;
-use super::record::{Cell, below};
 use super::run::{Progress, progress};
 use crate::error::{Kind, Result};
 use crate::eval::{self, Benchmark, Control, RunOptions};
@@ -70,10 +70,8 @@ impl Study {
             }
             match &measured {
                 Some(Err(error)) if error.kind() == Kind::Interrupted => return Err(error.clone()),
-                Some(Err(error)) => table.push([
-                    Shown::from(cell.id.as_str()),
-                    format!("cannot be planned: {}", error.message()).into(),
-                ]),
+                Some(Err(error)) => table
+                    .push([Shown::from(cell.id.as_str()), format!("cannot be planned: {}", error.message()).into()]),
                 Some(Ok(measured)) => table.push(self.row(cell, Some(measured), &mut totals)?),
                 None => table.push(self.row(cell, None, &mut totals)?),
             }

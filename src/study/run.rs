@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Study;
+use super::cells::{Cell, below};
 use super::parts::Kept;
-use super::record::{Cell, below};
 use super::titled::Titled;
 use crate::error;
 use crate::error::{Context, Error, Kind, Result};
@@ -43,8 +43,9 @@ impl Study {
             let ran = self.run_cell(number, &mut kept, &Titled::listeners(title.clone(), &self.setup.listeners));
             let stopped = |error: &Error| error.kind() == Kind::Interrupted || self.setup.interrupt.is_set();
             if let Some(error) = ran.as_ref().err().filter(|error| stopped(error)) {
-                return Err(error!(Interrupted, "{title}: {}", error.message())
-                    .help("what was done is on disk; `run()` of the same study with the same `out` goes on from there"));
+                return Err(error!(Interrupted, "{title}: {}", error.message()).help(
+                    "what was done is on disk; `run()` of the same study with the same `out` goes on from there",
+                ));
             }
             self.record.cells[number].error = ran.as_ref().err().map(Error::message);
             if let Err(error) = ran {

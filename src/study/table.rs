@@ -106,9 +106,14 @@ impl Folder {
         let record = self.record();
         let mut notes = Vec::new();
         let seeds = record.seeds.len();
-        let over = if seeds > 1 { format!("mean over {seeds} seeds \u{b1} their standard deviation, ") } else { String::new() };
+        let over = if seeds > 1 {
+            format!("mean over {seeds} seeds \u{b1} their standard deviation, ")
+        } else {
+            String::new()
+        };
         let ties = scores.iter().flatten().flatten().any(|score| score.tie);
-        let mark = if ties { format!("; {TIE} is not told apart from it (paired by image, Holm)") } else { String::new() };
+        let mark =
+            if ties { format!("; {TIE} is not told apart from it (paired by image, Holm)") } else { String::new() };
         notes.push(format!("percent, {over}95 % interval over images; bold is the best of a column{mark}"));
         let (done, cells) = (record.finished(), record.cells.len());
         if done < cells {
@@ -154,9 +159,9 @@ impl Folder {
         let points = effect.benchmark.is_some_and(|benchmark| self.in_points(benchmark));
         let paired = &effect.contrast.paired;
         let number = |value: f64| Cell::of(shown(value, points), value);
-        let ends = paired.interval.map_or(String::new(), |ends| {
-            format!("{} to {}", signed(ends.low, points), signed(ends.high, points))
-        });
+        let ends = paired
+            .interval
+            .map_or(String::new(), |ends| format!("{} to {}", signed(ends.low, points), signed(ends.high, points)));
         let verdict = match (effect.is_found(), effect.is_within_seeds()) {
             (false, _) => "not told apart",
             (true, true) => "within seeds",

@@ -124,7 +124,8 @@ fn series_of(map: &Map) -> Result<(Vec<String>, Vec<(String, Vec<f64>)>)> {
 fn radar_map(map: Map) -> Result<Figure> {
     let options = Options::new(map, "radar", &["series", "title", "note"])?;
     let Some(series) = options.value("series").and_then(|value| value.try_cast::<Map>()) else {
-        return Err(error!(Option, "`radar` needs `series`").help("radar(#{ series: #{ clip: #{ gqa: 0.6, pope: 0.8, ai2d: 0.5 } } })"));
+        return Err(error!(Option, "`radar` needs `series`")
+            .help("radar(#{ series: #{ clip: #{ gqa: 0.6, pope: 0.8, ai2d: 0.5 } } })"));
     };
     let (axes, series) = series_of(&series)?;
     let (title, note) = (options.string("title")?.unwrap_or_default(), options.string("note")?.unwrap_or_default());
