@@ -18,6 +18,9 @@ pub enum Finish {
     Mean(Vec<(Finish, f64)>),
 }
 
+/// Where a group stands among several benchmarks: the benchmark and its stratum.
+type Place = (usize, u32);
+
 /// Fewer groups than this are no stratum of their own.
 const FEW: usize = 5;
 
@@ -108,7 +111,7 @@ impl Groups {
         let finish = Finish::Mean(all.iter().map(|groups| (groups.finish.clone(), groups.scale)).collect());
         let width = finish.width();
         // Per name the sums, and in which benchmark and stratum it stands.
-        let mut rows: BTreeMap<&str, (Vec<f64>, Vec<(usize, u32)>)> = BTreeMap::new();
+        let mut rows: BTreeMap<&str, (Vec<f64>, Vec<Place>)> = BTreeMap::new();
         let mut offset = 0;
         for (number, groups) in all.iter().enumerate() {
             for (group, name) in groups.names.iter().enumerate() {
@@ -118,7 +121,7 @@ impl Groups {
             }
             offset += groups.finish.width();
         }
-        let mut counts: BTreeMap<Vec<(usize, u32)>, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<Vec<Place>, usize> = BTreeMap::new();
         rows.values().for_each(|(_, places)| *counts.entry(places.clone()).or_default() += 1);
         // A combination with hardly any group shows no spread of its own; such groups are sampled together.
         let strata: Vec<_> = counts.into_iter().filter(|(_, count)| *count >= FEW).map(|(places, _)| places).collect();

@@ -97,8 +97,11 @@ fn table_of(rows: &Array) -> Result<Table> {
     Ok(table)
 }
 
+/// Named series of values.
+type Series = Vec<(String, Vec<f64>)>;
+
 /// Maps from name to number, one a series: their keys in the order they first come up, and their values in that order.
-fn series_of(map: &Map) -> Result<(Vec<String>, Vec<(String, Vec<f64>)>)> {
+fn series_of(map: &Map) -> Result<(Vec<String>, Series)> {
     let mut axes: Vec<String> = Vec::new();
     let mut maps = Vec::new();
     for (name, values) in map {
