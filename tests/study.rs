@@ -10,11 +10,12 @@ use llmore::events::{Event, Interrupt, Listener, Listeners};
 use llmore::models::projectors::pool::PoolKind;
 use llmore::models::registry::Target;
 use llmore::preset::Presets;
+use llmore::script::{Outcome, Overrides, Session, SessionOptions};
 use llmore::study::{Cell, Folder, Record, ResultFile, Study, StudyOptions, StudySetup};
 use llmore::train::Lock;
 use llmore::vlm::ProjectorChoice;
 
-use super::scripting::scratch;
+use super::scripting::{self, Captured, scratch};
 
 /// Counts what runs, and asks for a stop at the n-th step or batch of answers.
 #[derive(Default)]
@@ -412,4 +413,65 @@ fn axes_are_averaged_over_and_drawn() {
     }
     let text = [table.text(None, false), differences.text(None, false), folder.conclusion().unwrap()].join("\n");
     std::fs::write(folder.dir().join("tables.txt"), text).unwrap();
+}
+
+#[test]
+fn scripts_name_what_they_study() {
+    let script = r#"
+        let p = projector("mlp2x_gelu", #{ pool: "average", tokens: 4 });
+        let s = study(#{ llms: "tiny-llama", seeds: [3], projector: p, benchmarks: [benchmark("tiny-seed")], limit: 4,
+                         stage: #{ steps: 1, batch: 2 } });
+        print(s);
+        show(s.run());
+        show(s.table());
+        print(s.conclusion);
+        s.cells[0].id
+    "#;
+    let printed = scripting::run("study-script", script).unwrap();
+    let expected = [
+        "Study(1 encoder x 1 LLM x 1 seed, tiny-seed, 0 of 1 cells done)",
+        "tiny-clip--tiny-llama--s3  done",
+        "95 % interval over images",
+        "one encoder with one LLM: nothing to compare (1 of 1 cells are done)",
+        "tiny-clip--tiny-llama--s3\n",
+    ];
+    for text in expected {
+        assert!(printed.contains(text), "{text}\n---\n{printed}");
+    }
+    let errors = [
+        ("study(#{ stage: #{ bach: 4 } })", "recipe `llava-more-tiny`, stage 1: no option `bach`"),
+        ("study(#{ seeds: [-1] })", "option `seeds` holds -1"),
+        ("study(#{ seeds_from: 3 })", "`seeds_from` is 3, the recipe has 2 stages"),
+        ("study(#{ benchmarks: [] })", "`benchmarks` is empty"),
+    ];
+    for (script, expected) in errors {
+        let error = scripting::run("study-script", script).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_smoke_run_studies_stand_ins_elsewhere() {
+    let folder = scratch("study-smoke");
+    let mut session = Session::new(SessionOptions {
+        presets: Presets::default(),
+        output: Arc::new(Captured::default()),
+        listeners: Listeners::default(),
+        interrupt: Interrupt::default(),
+        overrides: Overrides::parse(&strings(&["smoke=true", "limit=3"])).unwrap(),
+        args: Vec::new(),
+        repeats: None,
+        runs: folder.join("runs"),
+        cache: folder.join("cache"),
+    });
+    let script = format!(
+        r#"let s = study(#{{ encoders: ["clip-vit-l-336", "siglip-so400m-384"], llms: "phi-4-mini-instruct", recipe: "llava-more",
+                            data: "no/such/folder", benchmarks: benchmark("pope", #{{ data: "no/such/file" }}), out: {:?} }});
+           `${{s}} ${{s.dir}}`"#,
+        folder.join("out").display().to_string()
+    );
+    let Ok(Outcome::Value(value)) = session.run("test.rhai", &script) else { panic!("the script failed") };
+    let text = value.to_string();
+    assert!(text.starts_with("Study(1 encoder x 1 LLM x 1 seed, tiny-vqa, 0 of 1 cells done)"), "{text}");
+    assert!(text.contains("runs") && !folder.join("out").exists(), "{text}");
 }

@@ -4,7 +4,7 @@
 use std::f64::consts::TAU;
 
 use super::axis::{self, LABEL, MARGIN};
-use super::color::{self, AXIS, Color, GRID, INK, QUIET};
+use super::color::{self, AXIS, Color, GRID, INK, PAPER, QUIET};
 use super::figure::Figure;
 use super::font;
 use super::scene::{Anchor, Item, Scene};
@@ -15,6 +15,9 @@ use crate::error::Result;
 const RADIUS: f64 = 165.0;
 /// Rings wanted between the center and the rim.
 const RINGS: f64 = 4.0;
+
+/// With more series than this none is filled: areas over areas become mud.
+const FILLED: usize = 3;
 
 /// Named series with one value per axis; a value that is not finite breaks its line. Empty texts are left out.
 #[derive(Clone, Debug, Default)]
@@ -65,9 +68,9 @@ impl Figure {
         for (i, (_, values)) in chart.series.iter().enumerate() {
             let hue = color::series(i);
             let corner = |spoke: usize| at(spoke % n, RADIUS * scale.place(values[spoke % n]));
-            if values.iter().all(|value| value.is_finite()) {
+            if chart.series.len() <= FILLED && values.iter().all(|value| value.is_finite()) {
                 let points: Vec<_> = (0..n).map(corner).collect();
-                scene.items.push(Item::Area { points, color: hue, strength: 0.08 });
+                scene.items.push(Item::Area { points, color: hue, strength: 0.1 });
             }
             for spoke in 0..n {
                 if values[spoke].is_finite() && values[(spoke + 1) % n].is_finite() {
@@ -79,7 +82,8 @@ impl Figure {
         }
         scene.items.append(&mut lines.items);
         numbers(&mut scene, &scale, &at);
-        scene.height = center.1 + RADIUS + LABEL * 2.6 + MARGIN * 0.5;
+        let lowest = (0..n).map(|spoke| at(spoke, RADIUS).1).fold(center.1, f64::max);
+        scene.height = lowest + LABEL * 2.6 + MARGIN * 0.5;
         if !chart.note.is_empty() {
             scene.text((MARGIN, scene.height - MARGIN * 0.5), &chart.note, LABEL, QUIET, Anchor::Start);
             scene.height += LABEL * 0.6;
@@ -129,7 +133,10 @@ fn numbers(scene: &mut Scene, scale: &Scale, at: &dyn Fn(usize, f64) -> (f64, f6
     for ring in 0..=scale.rings {
         let (x, y) = at(0, RADIUS * ring as f64 / scale.rings as f64);
         let text = units::number(scale.ring(ring)).replace('-', "\u{2212}");
-        scene.text((x - 5.0, y + LABEL * 0.3), &text, LABEL * 0.88, QUIET, Anchor::End);
+        let (size, wide) = (LABEL * 0.88, font::width(&text, LABEL * 0.88, false));
+        // Lines pass behind.
+        scene.rect((x - 8.0 - wide, y - size * 0.55), (wide + 4.0, size * 1.1), PAPER);
+        scene.text((x - 6.0, y + size * 0.36), &text, size, QUIET, Anchor::End);
     }
 }
 

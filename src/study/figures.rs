@@ -77,7 +77,7 @@ impl Folder {
         match (record.encoders.len(), record.llms.len()) {
             (_, 1) => format!("Encoders with {}", record.llms[0]),
             (1, _) => format!("LLMs with {}", record.encoders[0]),
-            _ => "Encoders with LLMs".to_string(),
+            (encoders, llms) => format!("{encoders} encoders with {llms} LLMs"),
         }
     }
 

@@ -50,13 +50,16 @@ impl Folder {
 
     /// Takes away results that are still growing.
     fn keep_whole(&mut self) {
-        for (benchmark, id) in self.record.benchmarks.iter().enumerate() {
+        for (benchmark, id) in self.record.benchmarks.clone().iter().enumerate() {
             let answered = |cell: &super::Cell| cell.results.iter().find(|r| r.benchmark == *id)?.answered;
             let rows = self.results.iter().filter_map(|of| of[benchmark].as_ref()).map(|results| results.rows.len());
             let said = self.record.cells.iter().filter_map(answered).max();
             let whole = said.or(self.record.questions.get(id).copied()).or(rows.max()).unwrap_or(0);
-            for of in &mut self.results {
+            for (of, cell) in self.results.iter_mut().zip(&mut self.record.cells) {
                 of[benchmark] = of[benchmark].take().filter(|results| results.rows.len() >= whole);
+                if let Some(file) = cell.results.iter_mut().find(|result| result.benchmark == *id) {
+                    file.answered = of[benchmark].as_ref().map(|results| results.rows.len());
+                }
             }
         }
     }
