@@ -191,7 +191,7 @@ fn seeds_share_a_stage_and_it_is_trained_once() {
     assert_eq!(plan.rows[0][1].text, "3 steps");
     assert_eq!(plan.rows[1][1].text, "that of tiny-clip--tiny-llama--s0");
     assert_eq!(plan.rows[1][2].text, "3 steps");
-    assert!(plan.note.as_ref().unwrap().contains("1 stages are runs of another cell"), "{:?}", plan.note);
+    assert!(plan.note.as_ref().unwrap().contains("1 run is another cell's"), "{:?}", plan.note);
     assert!(!out.exists(), "planning left something");
     let (mut study, ears) = study(&folder, options()).unwrap();
     study.run().unwrap();

@@ -17,7 +17,7 @@ const RADIUS: f64 = 165.0;
 const RINGS: f64 = 4.0;
 
 /// With more series than this none is filled: areas over areas become mud.
-const FILLED: usize = 3;
+const FILLED: usize = 2;
 
 /// Named series with one value per axis; a value that is not finite breaks its line. Empty texts are left out.
 #[derive(Clone, Debug, Default)]
@@ -80,8 +80,8 @@ impl Figure {
             let dots = (0..n).filter(|spoke| values[*spoke].is_finite());
             lines.items.extend(dots.map(corner).map(|(x, y)| Item::Dot { x, y, radius: 3.0, color: hue }));
         }
-        scene.items.append(&mut lines.items);
         numbers(&mut scene, &scale, &at);
+        scene.items.append(&mut lines.items);
         let lowest = (0..n).map(|spoke| at(spoke, RADIUS).1).fold(center.1, f64::max);
         scene.height = lowest + LABEL * 2.6 + MARGIN * 0.5;
         if !chart.note.is_empty() {
@@ -134,7 +134,7 @@ fn numbers(scene: &mut Scene, scale: &Scale, at: &dyn Fn(usize, f64) -> (f64, f6
         let (x, y) = at(0, RADIUS * ring as f64 / scale.rings as f64);
         let text = units::number(scale.ring(ring)).replace('-', "\u{2212}");
         let (size, wide) = (LABEL * 0.88, font::width(&text, LABEL * 0.88, false));
-        // Lines pass behind.
+        // The web passes behind, data before.
         scene.rect((x - 8.0 - wide, y - size * 0.55), (wide + 4.0, size * 1.1), PAPER);
         scene.text((x - 6.0, y + size * 0.36), &text, size, QUIET, Anchor::End);
     }

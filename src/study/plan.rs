@@ -169,7 +169,8 @@ impl Study {
         )];
         if totals.runs_shared > 0 {
             let (n, saved) = (totals.runs_shared, show::seconds(totals.runs_saved));
-            lines.push(format!("{n} stages are runs of another cell, which saves {saved}"));
+            let runs = if n == 1 { "1 run is".to_string() } else { format!("{n} runs are") };
+            lines.push(format!("{runs} another cell's, which saves {saved}"));
         }
         if totals.features_saved > 0.0 {
             let saved = show::seconds(totals.features_saved);
