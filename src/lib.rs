@@ -18,6 +18,7 @@ pub mod report;
 pub mod rng;
 pub mod script;
 pub mod show;
+pub mod study;
 pub mod text;
 pub mod train;
 pub mod vlm;

@@ -22,6 +22,7 @@ fn benchmark(id: &str, limit: usize) -> Benchmark {
 
 fn options(cache: Option<&AnswerCache>, batch: usize, choices: Choices) -> RunOptions {
     RunOptions {
+        name: None,
         batch,
         control: Control::Off,
         choices,

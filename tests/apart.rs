@@ -95,7 +95,8 @@ fn rounds_are_rendered_as_they_are_alone() {
 #[test]
 fn a_trainer_takes_rounds_apart_with_and_without_checkpointing() {
     let run = |more: &str| {
-        let table = format!("turns = \"apart\"\nbatch = 6\nmicro_batch = 3\nsteps = 2\ntrain = {{ llm = 1e-3 }}\n{more}");
+        let table =
+            format!("turns = \"apart\"\nbatch = 6\nmicro_batch = 3\nsteps = 2\ntrain = {{ llm = 1e-3 }}\n{more}");
         let mut trainer = trainer(&model(llm()), &table, &scratch("apart"));
         assert!(trainer.audit().unwrap().passed());
         [trainer.step().unwrap(), trainer.step().unwrap()].map(|step| (step.loss, step.tokens, step.positions))

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["text", "image", "models"],
     &["data", "vlm"],
     &["train", "eval", "chat"],
+    &["study"],
     &["report"],
     &["script"],
     &["cli"],

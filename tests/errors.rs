@@ -14,6 +14,7 @@ const CASES: &[(&str, &str)] = &[
         "misspelled trainer option",
         "let m = load(\"tests/fixtures/training/checkpoint\");\ntrainer(m, dataset(\"tiny-emoji\"), #{ train: #{ projector: 1e-3 }, bach: 4 })",
     ),
+    ("misspelled study option", "study(#{ benchmark: \"tiny-vqa\" })"),
     (
         "wrong part",
         "let m = load(\"tests/fixtures/training/checkpoint\");\ntrainer(m, dataset(\"tiny-emoji\"), #{ train: #{ projektor: 1e-3 } })",

@@ -26,6 +26,7 @@ mod runs;
 mod scorers;
 mod scripting;
 mod statistics;
+mod study;
 mod templates;
 mod tokenizer_files;
 mod training;

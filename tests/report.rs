@@ -7,8 +7,7 @@ use std::sync::OnceLock;
 
 use llmore::eval::Results;
 use llmore::preset::Presets;
-use llmore::report::{self, ReportOptions, StudyBlocks};
-use llmore::show::Table;
+use llmore::report::{self, ReportOptions};
 
 /// Two cells of a study, each a stage and its answers.
 const SCRIPT: &str = r#"
@@ -24,16 +23,30 @@ for seed in [0, 1] {
 
 const STUDY: &str = r#"
 about = "two seeds"
-benchmarks = ["tiny-vqa"]
+encoders = ["tiny-clip"]
+llms = ["tiny-llama"]
+projector = "linear"
+recipe = "llava-more-tiny"
+benchmarks = ["tiny-vqa", "pope"]
+seeds = [0, 1]
 [[cells]]
 id = "first"
+encoder = "tiny-clip"
+llm = "tiny-llama"
+seed = 0
+folder = "cells/s0"
 stages = ["cells/s0/stage-1"]
-results = [{ benchmark = "tiny-vqa", file = "cells/s0/tiny-vqa.jsonl" }]
+results = [{ benchmark = "tiny-vqa", file = "cells/s0/tiny-vqa.jsonl", answered = 12 }]
 [[cells]]
 id = "second"
+encoder = "tiny-clip"
+llm = "tiny-llama"
+seed = 1
+folder = "cells/s1"
 stages = ["cells/s1/stage-1", "cells/s1/stage-2"]
+error = "the disk was full"
 results = [
-    { benchmark = "tiny-vqa", file = "cells/s1/tiny-vqa.jsonl" },
+    { benchmark = "tiny-vqa", file = "cells/s1/tiny-vqa.jsonl", answered = 12 },
     { benchmark = "pope", file = "cells/s1/pope.jsonl" },
 ]
 "#;
@@ -115,17 +128,15 @@ fn results_are_a_page_whatever_their_texts_say() {
 fn a_study_is_a_page_with_every_cell() {
     let presets = Presets::default();
     let options = ReportOptions { presets: &presets, data: None, maps: 1 };
-    let blocks = StudyBlocks {
-        conclusion: "They do not differ.".to_string(),
-        tables: vec![Table::new("the grid").column("cell").row(["x".into()])],
-        figures: Vec::new(),
-    };
-    let html = report::page_of(study(), Some(blocks), &options).unwrap().html().unwrap();
+    let html = report::page_of(study(), &options).unwrap().html().unwrap();
     check(&html);
-    for shown in ["Study: two seeds", "They do not differ.", "the grid", "loss, stage-1", "p (Holm)", "not run yet"] {
+    for shown in ["two seeds", "nothing to compare", "loss, stage-1", "p (Holm)", "not run yet"] {
         assert!(html.contains(shown), "{shown}");
     }
-    assert!(html.contains("second, pope: no file or folder"), "what is missing is named");
+    assert!(
+        html.contains("second: pope") && html.contains("second failed: the disk was full"),
+        "what is missing is named"
+    );
     assert!(html.contains("<h3>first</h3>") && html.contains("<h3>second</h3>"));
     assert_eq!(html.matches("<figcaption>features</figcaption>").count(), 2);
 }

@@ -33,6 +33,7 @@ pub fn setup(template: &str, aspect: Aspect, folder: &Path) -> TrainerSetup {
         lock: Lock::default(),
         folder: folder.to_path_buf(),
         cache: folder.join("cache"),
+        features: None,
         repeats: None,
     }
 }

@@ -67,6 +67,7 @@ pub fn step(name: &str, options: &Options) -> Result<()> {
         lock: Lock::default(),
         folder: options.inputs.join("runs"),
         cache: options.inputs.join("cache"),
+        features: None,
         repeats: None,
     };
     let mut trainer = Trainer::new(Arc::new(vlm), stage.dataset()?, stage.options()?, setup)?;

@@ -62,7 +62,7 @@ pub(super) fn report(
     data: Option<PathBuf>,
     (presets, maps): (&Presets, usize),
 ) -> Result<PathBuf> {
-    let page = report::page_of(path, None, &ReportOptions { presets, data, maps })?;
+    let page = report::page_of(path, &ReportOptions { presets, data, maps })?;
     let beside = if path.is_dir() { path.join("report.html") } else { path.with_extension("html") };
     let out = out.map_or(beside, Path::to_path_buf);
     report::write(&page, &out)?;

@@ -50,7 +50,11 @@ pub fn compare<'a>(all: &[&'a Results]) -> Result<Vec<Compared<'a>>> {
     Ok(compared)
 }
 
-fn pair(first: &Results, second: &Results) -> Result<Paired> {
+/// Refuses results that were scored otherwise or are not about the same questions.
+///
+/// # Errors
+/// `Data`, naming both.
+pub fn check_same(first: &Results, second: &Results) -> Result<()> {
     if first.scorer != second.scorer || first.rules != second.rules {
         bail!(
             Data,
@@ -70,6 +74,11 @@ fn pair(first: &Results, second: &Results) -> Result<Paired> {
         let (a, b) = (only(&ids[0], &ids[1]), only(&ids[1], &ids[0]));
         bail!(Data, "the questions are not the same: {a} only in `{}`, {b} only in `{}`", first.model, second.model);
     }
+    Ok(())
+}
+
+fn pair(first: &Results, second: &Results) -> Result<Paired> {
+    check_same(first, second)?;
     let (first, second) = (first.groups(), second.groups());
     let mut paired = paired(&first, &second)?;
     // Where every question is a group of its own, the exact test of the discordant pairs says the same and is exact.

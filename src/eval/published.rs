@@ -39,6 +39,9 @@ pub struct Published {
 #[derive(Clone, Debug, Deserialize)]
 pub struct PublishedModel {
     pub name: String,
+    /// The presets it is made of, where they say all of it.
+    pub encoder: Option<String>,
+    pub llm: Option<String>,
     /// Percent; MME in points.
     #[serde(flatten)]
     pub scores: BTreeMap<String, f64>,
@@ -58,6 +61,12 @@ impl Published {
         let known: Vec<&str> = self.models.iter().map(|model| model.name.as_str()).collect();
         let found = self.models.iter().find(|model| model.name == name);
         found.ok_or_else(|| Error::unknown("published model", name, &known, "`published(\"llava-more\")` lists them"))
+    }
+
+    /// The row of an encoder and an LLM, by their preset ids.
+    pub fn of_parts(&self, encoder: &str, llm: &str) -> Option<&PublishedModel> {
+        let is = |part: &Option<String>, id: &str| part.as_deref() == Some(id);
+        self.models.iter().find(|model| is(&model.encoder, encoder) && is(&model.llm, llm))
     }
 
     /// The table, the best of each column standing out.
@@ -103,6 +112,8 @@ mod tests {
         let model = published.model("MORE LLaMA-3.1-8B CLIP").unwrap();
         assert_eq!(model.headline("pope"), Some(0.851));
         assert_eq!(model.headline("mme"), Some(1531.5 + 353.3));
+        let parts = published.of_parts("siglip-so400m-384", "llama-3.1-8b-instruct").unwrap();
+        assert_eq!(parts.name, "MORE LLaMA-3.1-8B SigLIP");
         assert!(published.model("MORE").is_err() && Published::open("llava").is_err());
     }
 }

@@ -40,6 +40,8 @@ pub enum Choices {
 
 /// How to run a benchmark.
 pub struct RunOptions {
+    /// What tables call the model, where its parts do not say it.
+    pub name: Option<String>,
     /// Questions that are decoded together.
     pub batch: usize,
     pub control: Control,
@@ -64,9 +66,10 @@ const CHUNK: usize = 4;
 pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Results> {
     check_choices(benchmark, options.choices)?;
     vlm.freeze()?;
+    let called = options.name.clone().unwrap_or_else(|| vlm.describe());
     let (task, model) = match options.control {
-        Control::Off => (benchmark.id.clone(), vlm.describe()),
-        Control::Gray => (format!("{} (gray)", benchmark.id), format!("{} (gray pictures)", vlm.describe())),
+        Control::Off => (benchmark.id.clone(), called),
+        Control::Gray => (format!("{} (gray)", benchmark.id), format!("{called} (gray pictures)")),
     };
     let mut facts = Facts { choices: options.choices, baselines: benchmark.baselines.clone(), ..Facts::default() };
     if options.cache.is_some() || options.out.is_some() {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::resize::resample;
 use super::{Image, Resample};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::{bail, error};
 
 /// How an image that is not square meets the processor.
@@ -16,6 +16,17 @@ pub enum Aspect {
     Square,
     /// Centered on a square of the mean color first (LLaVA's `expand2square`).
     Pad,
+}
+
+impl Aspect {
+    /// `square` or `pad`.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "square" => Ok(Aspect::Square),
+            "pad" => Ok(Aspect::Pad),
+            _ => Err(Error::unknown("image mode", name, &["square", "pad"], "")),
+        }
+    }
 }
 
 /// What the first step of a processor makes of a size.

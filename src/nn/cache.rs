@@ -212,7 +212,14 @@ pub fn append(slots: &mut [&mut Slot], lengths: &[usize]) -> Result<Packing> {
         rows.push((start + length - 1) as u32);
     }
     let rows: Arc<[u32]> = rows.into();
-    Ok(Packing { positions: positions.into(), segments: segments.into(), keys: None, planned, rows: Some(rows), writes })
+    Ok(Packing {
+        positions: positions.into(),
+        segments: segments.into(),
+        keys: None,
+        planned,
+        rows: Some(rows),
+        writes,
+    })
 }
 
 #[cfg(test)]

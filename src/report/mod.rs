@@ -9,13 +9,12 @@ mod study;
 
 use std::path::{Path, PathBuf};
 
-pub use study::StudyBlocks;
-
 use crate::error;
 use crate::error::{Error, Result};
 use crate::eval::{Benchmark, BenchmarkOptions, Results};
 use crate::preset::Presets;
 use crate::show::page::Page;
+use crate::study::RECORD;
 use crate::train::Run;
 use crate::vlm::Vlm;
 use crate::weights::write_atomically;
@@ -38,9 +37,9 @@ pub const MAPS: usize = 8;
 ///
 /// # Errors
 /// `Usage` when it is none of these; what reading it gives.
-pub fn page_of(path: &Path, blocks: Option<StudyBlocks>, options: &ReportOptions) -> Result<Page> {
-    if path.join(study::FILE).is_file() {
-        return study::page(path, blocks.unwrap_or_default(), options);
+pub fn page_of(path: &Path, options: &ReportOptions) -> Result<Page> {
+    if path.join(RECORD).is_file() {
+        return study::page(path, options);
     }
     if path.join("run.lock").is_file() {
         return run::page(&Run::open(path)?, options);

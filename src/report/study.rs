@@ -1,59 +1,22 @@
 //! The page of a study: what was found, the scores of all cells side by side, their losses over each other, answers
 //! of each, every lock. `study.toml` says where the parts lie; a cell that has not run yet is named as such.
 
-use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
+use std::path::Path;
 
 use super::answers::Answers;
 use super::results::CARDS;
 use super::run::{curve, last_loss, lock_section, model_of, points, speed};
 use super::{ReportOptions, name_of, open_benchmark};
-use crate::error;
 use crate::error::{Error, Result};
 use crate::eval::{Results, compare};
 use crate::show::page::{Block, Headline, Page, Section};
-use crate::show::{Cell as Entry, Figure, Table, count, number, seconds};
+use crate::show::{Cell as Entry, Table, count, number, seconds};
+use crate::study::{Cell, Folder, RECORD};
 use crate::train::Run;
 use crate::vlm::Vlm;
 
-pub(super) const FILE: &str = "study.toml";
 /// Questions of a cell in a gallery, however many cells there are.
 const FEWEST: usize = 8;
-
-/// What is known about a study as a whole.
-#[derive(Clone, Debug, Default)]
-pub struct StudyBlocks {
-    pub conclusion: String,
-    pub tables: Vec<Table>,
-    pub figures: Vec<Figure>,
-}
-
-#[derive(Deserialize)]
-struct StudyFile {
-    #[serde(default)]
-    about: String,
-    #[serde(default)]
-    cells: Vec<Cell>,
-}
-
-/// One model of the grid.
-#[derive(Deserialize)]
-struct Cell {
-    id: String,
-    /// Run folders below the study's folder; cells may share one.
-    #[serde(default)]
-    stages: Vec<PathBuf>,
-    #[serde(default)]
-    results: Vec<ResultFile>,
-}
-
-#[derive(Deserialize)]
-struct ResultFile {
-    benchmark: String,
-    /// Below the study's folder.
-    file: PathBuf,
-}
 
 /// A cell with what could be opened of it.
 struct Opened {
@@ -64,48 +27,40 @@ struct Opened {
     missing: Vec<String>,
 }
 
-pub(super) fn page(folder: &Path, blocks: StudyBlocks, options: &ReportOptions) -> Result<Page> {
-    let path = folder.join(FILE);
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
-    let file: StudyFile =
-        toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))?;
-    check_places(&file, &path)?;
-    let cells: Vec<Opened> = file.cells.iter().map(|cell| Opened::new(folder, cell)).collect();
-    let mut sections = vec![found(blocks)];
+pub(super) fn page(path: &Path, options: &ReportOptions) -> Result<Page> {
+    let folder = Folder::open(path)?;
+    let cells: Vec<Opened> =
+        (0..folder.record().cells.len()).map(|cell| Opened::new(&folder, cell)).collect::<Result<_>>()?;
+    let mut sections = vec![found(&folder)?];
     sections.push(scores(&cells)?);
     sections.push(training(&cells)?);
     sections.extend(galleries(&cells, options)?);
-    sections.push(locks(&cells, text)?);
+    let file = path.join(RECORD);
+    let record = std::fs::read_to_string(&file).map_err(|error| Error::file(&file, error))?;
+    sections.push(locks(&cells, record)?);
     sections.retain(|section| !section.blocks.is_empty());
-    let title = if file.about.is_empty() { name_of(folder) } else { file.about };
-    Ok(Page { title: format!("Study: {title}"), about: Vec::new(), headlines: headlines(&cells), sections })
-}
-
-/// A study holds its own files; a place outside of it is a mistake, or worse.
-fn check_places(file: &StudyFile, path: &Path) -> Result<()> {
-    let places =
-        file.cells.iter().flat_map(|cell| cell.stages.iter().chain(cell.results.iter().map(|result| &result.file)));
-    let inside = |place: &&PathBuf| place.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-    match places.into_iter().find(|place| !inside(place)) {
-        Some(place) => {
-            Err(error!(Decode, "`{}`: `{}` is not below the study's folder", path.display(), place.display()))
-        }
-        None => Ok(()),
-    }
+    let about = match folder.record().about.as_str() {
+        "" => Vec::new(),
+        about => vec![about.to_string()],
+    };
+    Ok(Page { title: format!("Study: {}", name_of(path)), about, headlines: headlines(&cells), sections })
 }
 
 impl Opened {
-    fn new(study: &Path, cell: &Cell) -> Self {
-        let stage = |path: &PathBuf| (name_of(&study.join(path)), Run::open(&study.join(path)).ok());
+    fn new(folder: &Folder, cell: usize) -> Result<Self> {
+        let record = folder.record();
+        let Cell { id, error, .. } = &record.cells[cell];
+        let stages = folder.stages(cell)?.iter().map(|path| (name_of(path), Run::open(path).ok())).collect();
         let (mut results, mut missing) = (Vec::new(), Vec::new());
-        for entry in &cell.results {
-            match Results::open(&study.join(&entry.file)) {
+        for (number, benchmark) in record.benchmarks.iter().enumerate() {
+            match folder.results(cell, number) {
                 // Cells that differ in the seed alone have models of the same name.
-                Ok(opened) => results.push(Results { model: cell.id.clone(), ..opened }),
-                Err(error) => missing.push(format!("{}, {}: {}", cell.id, entry.benchmark, error.message())),
+                Some(opened) => results.push(Results { model: id.clone(), ..opened.clone() }),
+                None => missing.push(format!("{id}: {benchmark}")),
             }
         }
-        Opened { id: cell.id.clone(), stages: cell.stages.iter().map(stage).collect(), results, missing }
+        missing.extend(error.iter().map(|error| format!("{id} failed: {error}")));
+        Ok(Opened { id: id.clone(), stages, results, missing })
     }
 
     /// The model after the last stage.
@@ -144,16 +99,22 @@ fn benchmarks(cells: &[Opened]) -> Vec<&str> {
     names
 }
 
-fn found(blocks: StudyBlocks) -> Section {
-    let mut section = Section::new("What was found");
-    if !blocks.conclusion.is_empty() {
-        section.blocks.push(Block::Note(blocks.conclusion));
+/// What the grid as a whole says.
+fn found(folder: &Folder) -> Result<Section> {
+    let mut section = Section::new("What was found").with(Block::Note(folder.conclusion()?));
+    let scored = (0..folder.record().cells.len())
+        .flat_map(|cell| (0..folder.record().benchmarks.len()).map(move |benchmark| (cell, benchmark)))
+        .any(|(cell, benchmark)| folder.results(cell, benchmark).is_some());
+    if !scored {
+        return Ok(section);
     }
-    section.blocks.extend(blocks.tables.into_iter().map(Block::Table));
-    if !blocks.figures.is_empty() {
-        section.blocks.push(Block::Figures(blocks.figures));
+    section.blocks.extend([folder.table()?, folder.differences()?].map(Block::Table));
+    // A radar chart takes three benchmarks.
+    let figures = [folder.bars(), folder.radar()].into_iter().flatten().collect::<Vec<_>>();
+    if !figures.is_empty() {
+        section.blocks.push(Block::Figures(figures));
     }
-    section
+    Ok(section)
 }
 
 /// All results, each with its difference from the first of its benchmark; without pairs where they are not about the
@@ -254,7 +215,7 @@ fn galleries(cells: &[Opened], options: &ReportOptions) -> Result<Vec<Section>> 
 }
 
 fn locks(cells: &[Opened], study: String) -> Result<Section> {
-    let mut section = Section::new("Locks").with(Block::Text { title: FILE.to_string(), text: study });
+    let mut section = Section::new("Locks").with(Block::Text { title: RECORD.to_string(), text: study });
     for cell in cells {
         for (stage, run) in &cell.stages {
             let Some(run) = run else { continue };

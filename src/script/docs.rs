@@ -149,6 +149,7 @@ fn group(function: &Function) -> String {
         "Run",
         "Benchmark",
         "Results",
+        "Study",
         "Table",
         "Figure",
         "Tensor",

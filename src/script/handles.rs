@@ -15,6 +15,7 @@ use crate::eval::{Benchmark, Results, compare};
 use crate::image::Image;
 use crate::models::registry::Target;
 use crate::show::{self, Figure, Table};
+use crate::study::Study;
 use crate::text::{Template, Tokenizer};
 use crate::train::{Plan, Recipe, Run, Trainer};
 use crate::vlm::{Encoder, Llm, ProjectorChoice, ProjectorPart, Vlm};
@@ -60,6 +61,8 @@ pub(super) struct RunHandle(pub Run);
 pub(super) struct BenchmarkHandle(pub Arc<Benchmark>);
 #[derive(Clone)]
 pub(super) struct ResultsHandle(pub Arc<Results>);
+#[derive(Clone)]
+pub(super) struct StudyHandle(pub Arc<Mutex<Study>>);
 #[derive(Clone)]
 pub(super) struct TableHandle(pub Table);
 #[derive(Clone)]
@@ -230,6 +233,15 @@ impl fmt::Display for ResultsHandle {
     }
 }
 
+impl fmt::Display for StudyHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(study) = self.0.try_lock() else { return write!(f, "Study(running)") };
+        let record = study.record();
+        let (grid, benchmarks) = (record.grid(), record.benchmarks.join(", "));
+        write!(f, "Study({grid}, {benchmarks}, {} of {} cells done)", record.finished(), record.cells.len())
+    }
+}
+
 impl fmt::Display for TableHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.text(None, false))
@@ -271,6 +283,7 @@ pub(super) fn register(engine: &mut Engine) {
     one::<RunHandle>(engine, "Run");
     one::<BenchmarkHandle>(engine, "Benchmark");
     one::<ResultsHandle>(engine, "Results");
+    one::<StudyHandle>(engine, "Study");
     one::<TableHandle>(engine, "Table");
     one::<FigureHandle>(engine, "Figure");
     one::<TensorHandle>(engine, "Tensor");
@@ -311,6 +324,7 @@ pub fn describe(value: &Dynamic) -> String {
         RunHandle,
         BenchmarkHandle,
         ResultsHandle,
+        StudyHandle,
         TableHandle,
         FigureHandle,
         TensorHandle,

@@ -6,6 +6,7 @@ mod bars;
 mod color;
 mod figure;
 mod font;
+mod grouped;
 mod lines;
 #[cfg(feature = "notebook")]
 mod notebook;
@@ -13,6 +14,7 @@ mod overlay;
 pub mod page;
 mod painted;
 mod picture;
+mod radar;
 mod scene;
 mod table;
 mod text;
@@ -20,8 +22,10 @@ mod tiles;
 mod units;
 
 pub use figure::{Figure, Labels, LinePlot};
+pub use grouped::{Bar, GroupedBars};
 pub use painted::{Painted, Span, Tone};
 pub use picture::Picture;
+pub use radar::Radar;
 pub use table::{Align, Cell, Column, Table};
 pub use tiles::{Caption, Mark};
 pub use units::{bytes, count, number, percent, seconds};

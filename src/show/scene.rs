@@ -45,6 +45,12 @@ pub(super) enum Item {
         height: f64,
         color: Color,
     },
+    /// A filled polygon through which what is below shows: `strength` 1 covers it.
+    Area {
+        points: Vec<(f64, f64)>,
+        color: Color,
+        strength: f64,
+    },
     Dot {
         x: f64,
         y: f64,
@@ -169,6 +175,10 @@ impl Scene {
                     // plotters fills up to and including the far corner.
                     let (right, bottom) = at(x + width, y + height);
                     area.draw(&Rectangle::new([at(*x, *y), (right - 1, bottom - 1)], rgb(*color).filled()))
+                }
+                Item::Area { points, color, strength } => {
+                    let points: Vec<_> = points.iter().map(|(x, y)| at(*x, *y)).collect();
+                    area.draw(&Polygon::new(points, rgb(*color).mix(*strength).filled()))
                 }
                 Item::Dot { x, y, radius, color } => {
                     area.draw(&Circle::new(at(*x, *y), (radius * scale).round() as i32, rgb(*color).filled()))

@@ -13,6 +13,10 @@ use crate::events::{Event, Listeners, Step, read_events, steps};
 use crate::vlm::Part;
 use crate::weights::{TensorFiles, save_tensors};
 
+/// AdamW's moments, and the f32 copies of narrower weights.
+const MOMENTS: &str = "optimizer.safetensors";
+const MASTERS: &str = "masters.safetensors";
+
 /// `trainer.json` of a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -71,10 +75,10 @@ impl Trainer {
         } else {
             self.vlm().save_projector(part)?;
         }
-        save_tensors(&self.optimizer.moments()?, &part.join("optimizer.safetensors"))?;
+        save_tensors(&self.optimizer.moments()?, &part.join(MOMENTS))?;
         let masters = self.optimizer.masters();
         if !masters.is_empty() {
-            save_tensors(&masters, &part.join("masters.safetensors"))?;
+            save_tensors(&masters, &part.join(MASTERS))?;
         }
         let state = State { step: self.step, steps: self.steps(), losses: self.history.clone() };
         let text = serde_json::to_vec(&state).map_err(|error| error!(File, "trainer.json: {error}"))?;
@@ -96,17 +100,36 @@ impl Trainer {
         let text = std::fs::read(path.join("trainer.json")).map_err(|error| Error::file(&path, error))?;
         let state: State = serde_json::from_slice(&text)
             .map_err(|error| error!(Decode, "`{}/trainer.json`: {error}", path.display()))?;
-        let files = TensorFiles::open(&path)?;
+        self.load_weights(&path)?;
+        let masters = path.join(MASTERS);
+        let masters = if masters.is_file() { Some(TensorFiles::open(&masters)?) } else { None };
+        self.optimizer.restore(&TensorFiles::open(&path.join(MOMENTS))?, masters.as_ref())?;
+        self.step = step;
+        self.history = state.losses;
+        self.run = Some(run);
+        Ok(())
+    }
+
+    /// Gives the model the weights that a run of a trainer made alike ended with; nothing can be trained on from there.
+    ///
+    /// # Errors
+    /// `Train` when the trainer is not the one of run.lock, `Missing` when the run has no checkpoint.
+    pub fn restore(&mut self, folder: &Path) -> Result<()> {
+        let run = Run::open(folder)?;
+        self.refuse_drift(&run.lock()?)?;
+        match run.checkpoint()? {
+            Some(path) => self.load_weights(&path),
+            None => Err(error!(Missing, "`{}` has no complete checkpoint", folder.display())),
+        }
+    }
+
+    /// The trained tensors of a checkpoint.
+    fn load_weights(&self, path: &Path) -> Result<()> {
+        let files = TensorFiles::open(path)?;
         for trained in self.trained() {
             let tensor = files.load(&trained.name, trained.param.tensor().device())?;
             trained.param.assign(&tensor)?;
         }
-        let masters = path.join("masters.safetensors");
-        let masters = if masters.is_file() { Some(TensorFiles::open(&masters)?) } else { None };
-        self.optimizer.restore(&TensorFiles::open(&path.join("optimizer.safetensors"))?, masters.as_ref())?;
-        self.step = step;
-        self.history = state.losses;
-        self.run = Some(run);
         Ok(())
     }
 
@@ -159,6 +182,21 @@ pub(super) fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
 }
 
 impl Run {
+    /// Of a finished run keeps the weights it ended with, without older checkpoints and what training on would take.
+    pub fn keep_weights(&self) -> Result<()> {
+        let mut all = checkpoints(self.dir())?;
+        let Some((_, last)) = all.pop() else { return Ok(()) };
+        for (step, old) in all {
+            let gone = self.dir().join(format!(".checkpoint-{step}.part"));
+            std::fs::rename(&old, &gone).map_err(|error| Error::file(&old, error))?;
+        }
+        sweep(self.dir())?;
+        for path in [MOMENTS, MASTERS].map(|name| last.join(name)).iter().filter(|path| path.exists()) {
+            std::fs::remove_file(path).map_err(|error| Error::file(path, error))?;
+        }
+        Ok(())
+    }
+
     /// The steps of the run in order.
     pub fn steps(&self) -> Result<Vec<Step>> {
         Ok(steps(&read_events(&self.dir().join("events.jsonl"))?))

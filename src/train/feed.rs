@@ -43,7 +43,7 @@ pub(super) struct Loader {
     pub turns: Turns,
     pub aspect: Aspect,
     /// Of a frozen encoder; a trained one has new features every time.
-    pub features: Option<FeatureCache>,
+    pub features: Option<Arc<FeatureCache>>,
     /// What is in the pictures seen so far, by where they are; for features that outlive the run.
     contents: Mutex<HashMap<String, String>>,
 }
@@ -55,7 +55,7 @@ impl Loader {
         template: Template,
         turns: Turns,
         aspect: Aspect,
-        features: Option<FeatureCache>,
+        features: Option<Arc<FeatureCache>>,
     ) -> Self {
         Loader { vlm, dataset, template, turns, aspect, features, contents: Mutex::default() }
     }
@@ -68,7 +68,7 @@ impl Loader {
     /// What identifies a picture where its features are kept.
     fn key(&self, id: &str, source: &ImageSource) -> Result<String> {
         let place = source.key();
-        if !self.features.as_ref().is_some_and(FeatureCache::wants_contents) {
+        if !self.features.as_ref().is_some_and(|features| features.wants_contents()) {
             return Ok(place);
         }
         let known = self.contents.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();

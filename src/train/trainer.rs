@@ -37,6 +37,8 @@ pub struct TrainerSetup {
     pub folder: PathBuf,
     /// Where features are kept between runs.
     pub cache: PathBuf,
+    /// Features that another trainer kept, of the same encoder, data and picture shape (default: none).
+    pub features: Option<Arc<FeatureCache>>,
     /// The run that this one repeats: `fit` refuses to start when they would differ.
     pub repeats: Option<Lock>,
 }
@@ -104,12 +106,13 @@ impl Trainer {
         let sampler = Sampler::new(&dataset, options.sampling())?;
         let features = match options.features {
             _ if options.rate(Part::Encoder) > 0.0 => None,
+            _ if setup.features.is_some() => setup.features.clone(),
             Features::Off => None,
-            Features::Memory => Some(FeatureCache::in_memory(options.features_limit())),
+            Features::Memory => Some(Arc::new(FeatureCache::in_memory(options.features_limit()))),
             Features::Disk => {
                 let (folder, limit) = (setup.cache.join("features"), options.features_limit());
                 let opened = FeatureCache::on_disk(&folder, &vlm.encoder, setup.aspect, limit);
-                Some(opened.context(|| "option `features: \"disk\"`")?)
+                Some(Arc::new(opened.context(|| "option `features: \"disk\"`")?))
             }
         };
         let loader = Loader::new(vlm.clone(), dataset, setup.template.clone(), options.turns, setup.aspect, features);
@@ -139,6 +142,11 @@ impl Trainer {
     /// The model in training.
     pub fn vlm(&self) -> &Arc<Vlm> {
         &self.vlm
+    }
+
+    /// The features that are kept, for a trainer that sees the same pictures through the same encoder.
+    pub fn features(&self) -> Option<Arc<FeatureCache>> {
+        self.loader.features.clone()
     }
 
     /// The adapters in training.

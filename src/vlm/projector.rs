@@ -19,6 +19,20 @@ pub struct ProjectorChoice {
     pub pool: Option<(PoolKind, usize)>,
 }
 
+impl ProjectorChoice {
+    /// What it is called in tables, as [`ProjectorPart::label`] has it.
+    pub fn label(&self) -> String {
+        match &self.pool {
+            Some((kind, tokens)) => label(&self.name, *kind, *tokens),
+            None => self.name.clone(),
+        }
+    }
+}
+
+fn label(name: &str, kind: PoolKind, tokens: usize) -> String {
+    format!("{name} ({} to {tokens})", kind.name())
+}
+
 /// A projector between an encoder and an LLM.
 pub struct ProjectorPart {
     pub name: String,
@@ -66,7 +80,7 @@ impl ProjectorPart {
     /// What it is called in tables: `mlp2x_gelu`, `mlp2x_gelu (average to 16)`.
     pub fn label(&self) -> String {
         match &self.pool {
-            Some(pool) => format!("{} ({} to {})", self.name, pool.kind.name(), pool.tokens),
+            Some(pool) => label(&self.name, pool.kind, pool.tokens),
             None => self.name.clone(),
         }
     }

@@ -82,6 +82,46 @@ fn what_a_benchmark_can_show() {
 }
 
 #[test]
+fn pooling_is_the_mean_over_seeds() {
+    // Two seeds on three pictures with 2, 1 and 1 questions: 3 / 4 and 1 / 4 right, together 4 / 8.
+    let first = means(&[(0, 1.0), (0, 1.0), (1, 1.0), (2, 0.0)]);
+    let second = means(&[(0, 0.0), (0, 1.0), (1, 0.0), (2, 0.0)]);
+    let pooled = Groups::pooled(&[&first, &second]).unwrap();
+    assert_eq!((pooled.value(), pooled.len()), (0.5, 3));
+    assert_eq!(pooled.sums, [3.0, 4.0, 1.0, 2.0, 0.0, 2.0]);
+    // Leaving a picture out: (4 - 3) / 4, (4 - 1) / 6, 4 / 6. Deviations from their mean 17 / 36: -8, 1, 7 of 36ths; with
+    // n = 3 the variance is 2 / 3 * (64 + 1 + 49) / 36^2.
+    let error = (2.0 / 3.0 * 114.0f64).sqrt() / 36.0;
+    let nothing = means(&[(0, 0.0), (0, 0.0), (1, 0.0), (2, 0.0)]);
+    let none = Groups::pooled(&[&nothing, &nothing]).unwrap();
+    assert!((paired(&none, &pooled).unwrap().error - error).abs() < 1e-12);
+    assert!(Groups::pooled(&[&first, &means(&[(7, 1.0)])]).is_err());
+}
+
+#[test]
+fn several_benchmarks_have_the_mean_of_their_metrics() {
+    let accuracy = means(&(0..20).map(|i| (i, f64::from(u8::from(i < 10)))).collect::<Vec<_>>());
+    let rows = (0..20).map(|i| (format!("{i:05}"), u32::from(i % 2 == 0)));
+    let points = rows.map(|(name, stratum)| (name, stratum, vec![100.0, 1.0])).collect::<Vec<_>>();
+    let points = points.iter().map(|(name, stratum, sums)| (name.as_str(), *stratum, sums.clone()));
+    let points = Groups::collect(Finish::Points(1), 200.0, points);
+    let both = Groups::stacked(&[accuracy.clone(), points]);
+    // The pictures are the same 20; half of them lie in each of the two strata.
+    assert_eq!((both.value(), both.len(), both.by_stratum().len()), (0.5, 20, 2));
+    // One benchmark twice over other pictures: half the variance of one.
+    let renamed = Groups { names: accuracy.names.iter().map(|name| format!("x{name}")).collect(), ..accuracy.clone() };
+    let error = |groups: &Groups| {
+        let nothing = Groups { sums: groups.sums.chunks(2).flat_map(|s| [0.0, s[1]]).collect(), ..groups.clone() };
+        paired(&nothing, groups).unwrap().error
+    };
+    let (one, two) = (error(&accuracy), error(&Groups::stacked(&[accuracy.clone(), renamed])));
+    assert!((two / one - 0.5f64.sqrt()).abs() < 1e-9, "{one} {two}");
+    // And over the same ones: no further knowledge.
+    let same = error(&Groups::stacked(&[accuracy.clone(), accuracy]));
+    assert!((same / one - 1.0).abs() < 1e-9, "{one} {same}");
+}
+
+#[test]
 fn points_are_summed_over_categories() {
     let rows = [
         ("a", 0u32, vec![200.0, 1.0, 0.0, 0.0]),

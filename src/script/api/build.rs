@@ -24,7 +24,7 @@ use crate::weights::Quantize;
 use crate::{bail, device, error};
 
 /// dtype and device of an option map; f32 on the CPU is the default.
-fn target(options: &Options) -> Result<Target> {
+pub(super) fn target(options: &Options) -> Result<Target> {
     let dtype = device::dtype(&options.string("dtype")?.unwrap_or_else(|| "f32".to_string()))?;
     let device = device::device(&options.string("device")?.unwrap_or_else(|| "cpu".to_string()))?;
     Ok(Target { dtype, device, quantize: None })
@@ -87,7 +87,7 @@ fn compose(
             .help("name it: `vlm(encoder, projector, llm, #{ template: \"llama_3_1\" })`"));
     };
     let template = Template::load(state.presets(), &template)?;
-    let aspect = aspect(&options.string("image")?.unwrap_or_else(|| "pad".to_string()))?;
+    let aspect = Aspect::parse(&options.string("image")?.unwrap_or_else(|| "pad".to_string()))?;
     let seed = seed(&options, state)?;
     finished(Vlm::compose(encoder.0, &projector.choice, llm.0, template, aspect, seed)?, &options)
 }
@@ -128,7 +128,7 @@ fn finished(mut vlm: Vlm, options: &Options) -> Result<VlmHandle> {
     Ok(VlmHandle(Arc::new(vlm)))
 }
 
-fn choose_projector(name: &str, map: Map) -> Result<ProjectorHandle> {
+pub(super) fn choose_projector(name: &str, map: Map) -> Result<ProjectorHandle> {
     ProjectorSpec::parse(name)?;
     let options = Options::new(map, "projector", &["pool", "tokens"])?;
     let pool = match (options.string("pool")?, options.count("tokens")?) {
@@ -137,15 +137,6 @@ fn choose_projector(name: &str, map: Map) -> Result<ProjectorHandle> {
         _ => bail!(Option, "projector: `pool` and `tokens` go together"),
     };
     Ok(ProjectorHandle { choice: ProjectorChoice { name: name.to_string(), pool }, part: None })
-}
-
-/// `square` or `pad`.
-pub(super) fn aspect(name: &str) -> Result<Aspect> {
-    match name {
-        "square" => Ok(Aspect::Square),
-        "pad" => Ok(Aspect::Pad),
-        _ => Err(Error::unknown("image mode", name, &["square", "pad"], "")),
-    }
 }
 
 #[export_module]

@@ -5,7 +5,6 @@ use rhai::plugin::*;
 use rhai::{Array, Map};
 
 use super::Fallible;
-use super::build::aspect;
 use crate::device::device_name;
 use crate::error;
 use crate::error::Result;
@@ -108,7 +107,7 @@ pub mod encoder {
     #[rhai_fn(name = "preprocess", return_raw)]
     pub fn preprocess_with(e: EncoderHandle, image: ImageHandle, options: Map) -> Fallible<TensorHandle> {
         let options = Options::new(options, "preprocess", &["image"])?;
-        let aspect = aspect(&options.string("image")?.unwrap_or_else(|| "square".to_string()))?;
+        let aspect = Aspect::parse(&options.string("image")?.unwrap_or_else(|| "square".to_string()))?;
         Ok(TensorHandle(e.0.preprocess(&image.get()?, aspect)?))
     }
 

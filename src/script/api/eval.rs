@@ -18,9 +18,9 @@ use crate::{bail, error, eval};
 
 /// Questions decoded together unless told otherwise.
 const BATCH: usize = 64;
-const SMOKE_LIMIT: usize = 16;
+pub(super) const SMOKE_LIMIT: usize = 16;
 
-fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
+pub(super) fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
     let known = ["data", "images", "limit", "rules", "reference_quirks"];
     let options = Options::new(map, "benchmark", &known)?;
     let smoke = state.overrides().smoke.then_some(SMOKE_LIMIT);
@@ -44,7 +44,7 @@ fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
 }
 
 fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Result<ResultsHandle> {
-    let options = Options::new(map, "run", &["batch", "image", "out", "shard", "cache", "choices"])?;
+    let options = Options::new(map, "run", &["batch", "image", "out", "shard", "cache", "choices", "name"])?;
     let control = match options.string("image")?.as_deref() {
         None => Control::Off,
         Some("gray") => Control::Gray,
@@ -56,6 +56,7 @@ fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Resu
         Some(other) => return Err(Error::unknown("way to choose", other, &["generate", "likelihood"], "")),
     };
     let options = RunOptions {
+        name: options.string("name")?,
         batch: options.count("batch")?.unwrap_or(BATCH),
         control,
         choices,
@@ -222,7 +223,8 @@ pub mod evaluation {
 
     /// The same with `batch` (questions decoded together), `image: "gray"` (a gray picture for every question: what is
     /// left of the score did not need the pictures), `out` (a results file that grows as questions are answered; a run that was
-    /// stopped goes on from it), `shard: [k, n]` (part k of n, from 0; `results` opens the parts as one).
+    /// stopped goes on from it), `shard: [k, n]` (part k of n, from 0; `results` opens the parts as one), `name` (what tables call
+    /// the model, where its parts do not say it).
     ///
     /// `cache`: an answer that is known for the same weights, prompt, pictures and options is not computed again, and equal
     /// questions about one picture are asked once. `"memory"` (as long as the session, the default), `"disk"` (in the cache

@@ -10,7 +10,7 @@ use crate::script::convert::{Options, number, numbers, shown};
 use crate::script::describe;
 use crate::script::handles::{FigureHandle, ImageHandle, PlanHandle, TableHandle, TensorHandle};
 use crate::script::state::State;
-use crate::show::{Caption, Cell, Figure, Labels, LinePlot, Picture, Table};
+use crate::show::{Bar, Caption, Cell, Figure, GroupedBars, Labels, LinePlot, Picture, Radar, Table};
 use crate::{bail, error};
 
 /// Shows a value where the session's output goes: tables and pictures as such, everything else on one line.
@@ -97,6 +97,58 @@ fn table_of(rows: &Array) -> Result<Table> {
     Ok(table)
 }
 
+/// Named series of values.
+type Series = Vec<(String, Vec<f64>)>;
+
+/// Maps from name to number, one a series: their keys in the order they first come up, and their values in that order.
+fn series_of(map: &Map) -> Result<(Vec<String>, Series)> {
+    let mut axes: Vec<String> = Vec::new();
+    let mut maps = Vec::new();
+    for (name, values) in map {
+        let Some(values) = values.clone().try_cast::<Map>() else {
+            bail!(Type, "series `{name}` is {}, expected a map from name to number", shown(values));
+        };
+        let new = values.keys().filter(|key| !axes.iter().any(|axis| axis == key.as_str()));
+        let new: Vec<String> = new.map(ToString::to_string).collect();
+        axes.extend(new);
+        maps.push((name.to_string(), values));
+    }
+    let value = |values: &Map, axis: &String| match values.get(axis.as_str()) {
+        None => Ok(f64::NAN),
+        Some(value) => number(value).ok_or_else(|| error!(Type, "`{axis}` is {}, expected a number", shown(value))),
+    };
+    let series = maps.iter().map(|(name, values)| {
+        Ok((name.clone(), axes.iter().map(|axis| value(values, axis)).collect::<Result<Vec<f64>>>()?))
+    });
+    let series = series.collect::<Result<Vec<_>>>()?;
+    Ok((axes, series))
+}
+
+fn radar_map(map: Map) -> Result<Figure> {
+    let options = Options::new(map, "radar", &["series", "title", "note"])?;
+    let Some(series) = options.value("series").and_then(|value| value.try_cast::<Map>()) else {
+        return Err(error!(Option, "`radar` needs `series`")
+            .help("radar(#{ series: #{ clip: #{ gqa: 0.6, pope: 0.8, ai2d: 0.5 } } })"));
+    };
+    let (axes, series) = series_of(&series)?;
+    let (title, note) = (options.string("title")?.unwrap_or_default(), options.string("note")?.unwrap_or_default());
+    Figure::radar(&Radar { axes, series, title, note })
+}
+
+/// Bars in groups: a map of maps, the series outside, the groups inside.
+fn grouped(map: &Map) -> Result<Figure> {
+    let (axes, series) = series_of(map)?;
+    let bars = |axis: usize| {
+        let bar = |(_, values): &(String, Vec<f64>)| {
+            values[axis].is_finite().then(|| Bar { value: values[axis], interval: None })
+        };
+        series.iter().map(bar).collect()
+    };
+    let groups = axes.iter().enumerate().map(|(i, axis)| (axis.clone(), bars(i))).collect();
+    let series = series.iter().map(|(name, _)| name.clone()).collect();
+    Figure::grouped_bars(&GroupedBars { groups, series, ..GroupedBars::default() })
+}
+
 #[export_module]
 pub mod look {
     /// A line plot of numbers.
@@ -129,13 +181,17 @@ pub mod look {
         Ok(FigureHandle(plot_map(options)?))
     }
 
-    /// A bar chart of a map from name to number.
+    /// A bar chart of a map from name to number; of a map of such maps, bars in groups.
     ///
     /// ```rhai
     /// let f = bar(#{ model: 0.98, blind: 0.67, majority: 0.373 });
+    /// let f = bar(#{ clip: #{ gqa: 62.4, pope: 85.1 }, siglip: #{ gqa: 63.5, pope: 86.2 } });
     /// ```
     #[rhai_fn(name = "bar", return_raw)]
     pub fn bar(values: Map) -> Fallible<FigureHandle> {
+        if !values.is_empty() && values.values().all(Dynamic::is_map) {
+            return Ok(FigureHandle(grouped(&values)?));
+        }
         let mut bars = Vec::new();
         for (name, value) in values {
             let Some(height) = number(&value) else {
@@ -144,6 +200,16 @@ pub mod look {
             bars.push((name.to_string(), height));
         }
         Ok(FigureHandle(Figure::bar(&bars, &Labels::default())?))
+    }
+
+    /// A radar chart: `#{ series: #{ name: #{ axis: number } }, title, note }`, three axes or more.
+    ///
+    /// ```rhai
+    /// let f = radar(#{ series: #{ clip: #{ gqa: 62.4, pope: 85.1, ai2d: 61.0 }, siglip: #{ gqa: 63.5, pope: 86.2, ai2d: 63.7 } } });
+    /// ```
+    #[rhai_fn(name = "radar", return_raw)]
+    pub fn radar(options: Map) -> Fallible<FigureHandle> {
+        Ok(FigureHandle(radar_map(options)?))
     }
 
     /// A histogram of numbers.

@@ -18,6 +18,7 @@ mod results;
 mod run;
 mod sampling;
 mod session;
+mod study;
 mod tensor;
 mod text;
 mod train;
@@ -46,6 +47,7 @@ pub(super) fn register(engine: &mut Engine) {
         exported_module!(eval::evaluation),
         exported_module!(results::results),
         exported_module!(report::reports),
+        exported_module!(study::study),
         exported_module!(look::look),
         exported_module!(tensor::tensor),
         exported_module!(session::session),

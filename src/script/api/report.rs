@@ -7,7 +7,6 @@ use rhai::Map;
 use rhai::plugin::*;
 
 use super::Fallible;
-use super::build::aspect;
 use crate::error;
 use crate::error::Result;
 use crate::eval::Benchmark;
@@ -15,7 +14,7 @@ use crate::image::Aspect;
 use crate::report::{self, MAPS, ReportOptions};
 use crate::script::convert::{Options, shown};
 use crate::script::handles::{
-    BenchmarkHandle, EncoderHandle, FigureHandle, ImageHandle, ResultsHandle, RunHandle, VlmHandle,
+    BenchmarkHandle, EncoderHandle, FigureHandle, ImageHandle, ResultsHandle, RunHandle, StudyHandle, VlmHandle,
 };
 use crate::script::state::State;
 use crate::show::{Caption, Figure, Picture, percent};
@@ -24,11 +23,16 @@ use crate::vlm::{Looking, Vlm};
 /// Side of a map in a figure, in pixels.
 const SIDE: usize = 336;
 
-fn report_run(state: &State, run: &RunHandle, path: &str, map: Map) -> Result<()> {
+/// The report of a run's or a study's folder.
+fn report_folder(state: &State, folder: &Path, path: &str, map: Map) -> Result<()> {
     let options = Options::new(map, "report", &["data", "maps"])?;
     let data = options.string("data")?.map(PathBuf::from);
     let options = ReportOptions { presets: state.presets(), data, maps: options.count("maps")?.unwrap_or(MAPS) };
-    report::write(&report::page_of(run.0.dir(), None, &options)?, Path::new(path))
+    report::write(&report::page_of(folder, &options)?, Path::new(path))
+}
+
+fn folder_of(s: &StudyHandle) -> Result<PathBuf> {
+    Ok(super::study::lock(s)?.dir().to_path_buf())
 }
 
 fn report_results(state: &State, results: &ResultsHandle, path: &str, map: Map) -> Result<()> {
@@ -90,7 +94,7 @@ pub mod reports {
     /// ```
     #[rhai_fn(name = "report", return_raw)]
     pub fn run_report(context: NativeCallContext, r: RunHandle, path: &str) -> Fallible<()> {
-        Ok(report_run(&State::of(&context)?, &r, path, Map::new())?)
+        Ok(report_folder(&State::of(&context)?, r.0.dir(), path, Map::new())?)
     }
 
     /// The same with `maps` (how many questions of a gallery get a feature map and an attention map, 8; 0 opens no model) and
@@ -105,7 +109,32 @@ pub mod reports {
     /// ```
     #[rhai_fn(name = "report", return_raw)]
     pub fn run_report_with(context: NativeCallContext, r: RunHandle, path: &str, options: Map) -> Fallible<()> {
-        Ok(report_run(&State::of(&context)?, &r, path, options)?)
+        Ok(report_folder(&State::of(&context)?, r.0.dir(), path, options)?)
+    }
+
+    /// Writes the study as one HTML page that loads nothing: what was found, tables that sort, curves, answers of every cell
+    /// with their pictures, every lock. It is made of the folder, finished or not.
+    ///
+    /// ```rhai
+    /// let s = study(#{ limit: 8, stage: #{ steps: 1, batch: 4 } });
+    /// s.run();
+    /// s.report("target/example-study.html");
+    /// ```
+    #[rhai_fn(name = "report", return_raw)]
+    pub fn study_report(context: NativeCallContext, s: StudyHandle, path: &str) -> Fallible<()> {
+        Ok(report_folder(&State::of(&context)?, &folder_of(&s)?, path, Map::new())?)
+    }
+
+    /// The same with `maps` and `data`, as for a run.
+    ///
+    /// ```rhai
+    /// let s = study(#{ limit: 8, stage: #{ steps: 1, batch: 4 } });
+    /// s.run();
+    /// s.report("target/example-study.html", #{ maps: 0 });
+    /// ```
+    #[rhai_fn(name = "report", return_raw)]
+    pub fn study_report_with(context: NativeCallContext, s: StudyHandle, path: &str, options: Map) -> Fallible<()> {
+        Ok(report_folder(&State::of(&context)?, &folder_of(&s)?, path, options)?)
     }
 
     /// Writes results as one HTML page that loads nothing: the score with its interval, categories, and answers to look
@@ -158,7 +187,7 @@ pub mod reports {
     #[rhai_fn(name = "map", return_raw)]
     pub fn map_with(e: EncoderHandle, image: ImageHandle, options: Map) -> Fallible<FigureHandle> {
         let options = Options::new(options, "map", &["image"])?;
-        let aspect = aspect(&options.string("image")?.unwrap_or_else(|| "square".to_string()))?;
+        let aspect = Aspect::parse(&options.string("image")?.unwrap_or_else(|| "square".to_string()))?;
         Ok(FigureHandle(map_figure(&e, &image, aspect)?))
     }
 

@@ -8,10 +8,10 @@ use rhai::{Array, FnPtr, Map, NativeCallContext};
 use toml::Table as Toml;
 
 use super::Fallible;
-use super::build::aspect;
 use crate::error;
 use crate::error::Result;
 use crate::events::Step;
+use crate::image::Aspect;
 use crate::preset::PresetKind;
 use crate::script::convert::{map_of, table, typed};
 use crate::script::handles::{
@@ -37,7 +37,7 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
         Some(name) => Template::load(state.presets(), name)?,
         None => m.0.template.clone(),
     };
-    let aspect = options.image.as_deref().map_or(Ok(m.0.aspect), aspect)?;
+    let aspect = options.image.as_deref().map_or(Ok(m.0.aspect), Aspect::parse)?;
     let setup = TrainerSetup {
         template,
         aspect,
@@ -46,6 +46,7 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
         lock: state.lock(number),
         folder: state.run_folder(&options.name),
         cache: state.cache().to_path_buf(),
+        features: None,
         repeats,
     };
     let trainer = Trainer::new(m.0, d.0, options, setup)?;

@@ -1,0 +1,152 @@
+//! The cells of a study: where each has its runs and results, and whose runs it shares. A cell once written down stays where
+//! it is when the study grows.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::record::{FILE, Record};
+use crate::bail;
+use crate::error::Result;
+
+/// One model of the grid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    pub id: String,
+    pub encoder: String,
+    pub llm: String,
+    pub seed: u64,
+    /// Below the study's folder.
+    pub folder: String,
+    /// The run folder of each stage below the study's folder; another cell's where the two share it.
+    pub stages: Vec<String>,
+    /// Why it could not be finished when it was last tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub results: Vec<ResultFile>,
+}
+
+/// The answers of a cell to a benchmark.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResultFile {
+    pub benchmark: String,
+    /// Below the study's folder.
+    pub file: String,
+    /// How many questions it answers, once it is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<usize>,
+}
+
+impl Record {
+    /// The cells, encoder by encoder. Those that are known stay what they are.
+    pub(super) fn lay_out(&self, known: &[Cell]) -> Vec<Cell> {
+        let mut used: BTreeSet<String> = known.iter().map(|cell| cell.id.clone()).collect();
+        let mut cells: Vec<Cell> = Vec::new();
+        for encoder in &self.encoders {
+            for llm in &self.llms {
+                for seed in &self.seeds {
+                    let is = |cell: &&Cell| (&cell.encoder, &cell.llm, &cell.seed) == (encoder, llm, seed);
+                    let mut cell = match known.iter().find(is) {
+                        Some(cell) => cell.clone(),
+                        None => {
+                            let id = free(format!("{}--{}--s{seed}", file_safe(encoder), file_safe(llm)), &mut used);
+                            let pair = |cell: &&Cell| (&cell.encoder, &cell.llm) == (encoder, llm);
+                            let before = known.iter().chain(&cells).find(pair);
+                            self.new_cell(id, (encoder, llm, *seed), before)
+                        }
+                    };
+                    for benchmark in &self.benchmarks {
+                        if !cell.results.iter().any(|result| result.benchmark == *benchmark) {
+                            let file = format!("{}/{}.jsonl", cell.folder, file_safe(benchmark));
+                            cell.results.push(ResultFile { benchmark: benchmark.clone(), file, answered: None });
+                        }
+                    }
+                    cells.push(cell);
+                }
+            }
+        }
+        cells
+    }
+
+    /// A cell whose stages before `seeds_from` are those of an earlier cell of the same encoder and LLM.
+    fn new_cell(&self, id: String, (encoder, llm, seed): (&str, &str, u64), before: Option<&Cell>) -> Cell {
+        let folder = format!("cells/{id}");
+        let stage = |number: usize| match before.and_then(|cell| cell.stages.get(number - 1)) {
+            Some(theirs) if number < self.seeds_from => theirs.clone(),
+            _ => format!("{folder}/stage-{number}"),
+        };
+        Cell {
+            encoder: encoder.to_string(),
+            llm: llm.to_string(),
+            seed,
+            stages: (1..=self.protocol.len()).map(stage).collect(),
+            error: None,
+            results: Vec::new(),
+            id,
+            folder,
+        }
+    }
+
+    /// What tells a cell from the others: `siglip + phi-4, seed 1`; axes with one value say nothing.
+    pub fn short_name(&self, cell: &Cell) -> String {
+        let model = self.pair_name(&cell.encoder, &cell.llm);
+        if self.seeds.len() > 1 { format!("{model}, seed {}", cell.seed) } else { model }
+    }
+
+    /// The same of an encoder with an LLM.
+    pub fn pair_name(&self, encoder: &str, llm: &str) -> String {
+        match (self.encoders.len(), self.llms.len()) {
+            (_, 1) => encoder.to_string(),
+            (1, _) => llm.to_string(),
+            _ => format!("{encoder} + {llm}"),
+        }
+    }
+
+    /// The cell whose folder a stage's run is in.
+    pub(super) fn owner<'a>(&'a self, cell: &'a Cell, stage: usize) -> &'a Cell {
+        let is_in = |owner: &&Cell| cell.stages[stage].strip_prefix(&owner.folder).is_some_and(|r| r.starts_with('/'));
+        self.cells.iter().find(is_in).unwrap_or(cell)
+    }
+}
+
+/// An id as a part of a file's name.
+fn file_safe(id: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let name: String = id.trim_matches(['/', '.']).chars().map(safe).collect();
+    if name.is_empty() { "x".to_string() } else { name }
+}
+
+/// The name, numbered when it is taken.
+fn free(name: String, used: &mut BTreeSet<String>) -> String {
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let found = std::iter::once(name.clone()).chain(numbered).find(|name| !used.contains(name)).unwrap_or(name);
+    used.insert(found.clone());
+    found
+}
+
+/// A study's answers go only into files below its folder.
+pub(super) fn below(dir: &Path, relative: &str) -> Result<PathBuf> {
+    let plain = Path::new(relative).components().all(|part| matches!(part, Component::Normal(_)));
+    if !plain {
+        bail!(Decode, "`{}`: `{relative}` is not a path below it", dir.join(FILE).display());
+    }
+    Ok(dir.join(relative))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_and_do_not_collide() {
+        assert_eq!(file_safe("org/model@main"), "org-model-main");
+        assert_eq!(file_safe("../up"), "up");
+        assert_eq!(file_safe("//"), "x");
+        let mut used = BTreeSet::new();
+        assert_eq!(free("a".to_string(), &mut used), "a");
+        assert_eq!(free("a".to_string(), &mut used), "a-2");
+        assert!(below(Path::new("s"), "cells/a").is_ok());
+        assert!(below(Path::new("s"), "../a").is_err() && below(Path::new("s"), "/etc").is_err());
+    }
+}

@@ -1,0 +1,114 @@
+//! The effect of each axis: one encoder against another, averaged over LLMs and seeds, and one LLM against another,
+//! averaged over encoders and seeds. The mean over the benchmarks is tested first; p values are corrected (Holm) among
+//! those tests, and, apart from them, among the tests of single benchmarks.
+
+use super::cells::Cell;
+use super::grid::{Contrast, Grid};
+use crate::error::Result;
+use crate::eval::stats::{detectable, holm};
+
+/// Below this p after correction a difference is told apart.
+pub(super) const ALPHA: f64 = 0.05;
+
+/// What is compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Axis {
+    Encoder,
+    Llm,
+}
+
+/// One value of an axis against another.
+pub(super) struct Effect {
+    pub axis: Axis,
+    pub first: String,
+    pub second: String,
+    /// `None` is the mean over all benchmarks.
+    pub benchmark: Option<usize>,
+    pub contrast: Contrast,
+    /// p after correction.
+    pub p: f64,
+    /// Whether there is more than one test of this kind.
+    pub corrected: bool,
+}
+
+impl Effect {
+    /// Whether the questions tell the two apart.
+    pub(super) fn is_found(&self) -> bool {
+        self.p < ALPHA
+    }
+
+    /// Whether other seeds alone may move the difference by as much (two standard errors).
+    pub(super) fn is_within_seeds(&self) -> bool {
+        let difference = self.contrast.paired.difference.abs();
+        self.contrast.seeds_error.is_some_and(|error| difference < 2.0 * error)
+    }
+
+    /// The smallest true difference that is found in 80 % of the cases.
+    pub(super) fn detectable(&self) -> f64 {
+        detectable(self.contrast.paired.error)
+    }
+}
+
+impl Grid<'_> {
+    /// The headline effects: on the mean of the benchmarks, or on the only one.
+    pub(super) fn headline_effects(&self) -> Result<Vec<Effect>> {
+        let only = match self.scored[..] {
+            [only] => Some(only),
+            _ => None,
+        };
+        let mut effects = self.effects_on(&self.scored, only)?;
+        correct(&mut effects);
+        Ok(effects)
+    }
+
+    /// The effects on each of several benchmarks.
+    pub(super) fn single_effects(&self) -> Result<Vec<Effect>> {
+        let mut effects = Vec::new();
+        if self.scored.len() > 1 {
+            for benchmark in &self.scored {
+                effects.extend(self.effects_on(&[*benchmark], Some(*benchmark))?);
+            }
+        }
+        correct(&mut effects);
+        Ok(effects)
+    }
+
+    fn effects_on(&self, which: &[usize], benchmark: Option<usize>) -> Result<Vec<Effect>> {
+        let record = self.folder.record();
+        let mut effects = Vec::new();
+        for (axis, values) in [(Axis::Encoder, &record.encoders), (Axis::Llm, &record.llms)] {
+            for (number, first) in values.iter().enumerate() {
+                for second in &values[number + 1..] {
+                    let Some(contrast) = self.contrast(&self.opposed(axis, first, second), which)? else { continue };
+                    let (first, second) = (first.clone(), second.clone());
+                    effects.push(Effect { axis, first, second, benchmark, contrast, p: 1.0, corrected: false });
+                }
+            }
+        }
+        Ok(effects)
+    }
+
+    /// Cells with the first value beside those that differ from them in having the second.
+    fn opposed(&self, axis: Axis, first: &str, second: &str) -> Vec<(usize, usize)> {
+        let cells = &self.folder.record().cells;
+        let parts = |cell: &Cell| match axis {
+            Axis::Encoder => (cell.encoder.clone(), (cell.llm.clone(), cell.seed)),
+            Axis::Llm => (cell.llm.clone(), (cell.encoder.clone(), cell.seed)),
+        };
+        let mut pairs = Vec::new();
+        for (a, cell) in cells.iter().enumerate().filter(|(_, cell)| parts(cell).0 == first) {
+            let rest = parts(cell).1;
+            let other = cells.iter().position(|other| parts(other) == (second.to_string(), rest.clone()));
+            pairs.extend(other.map(|b| (a, b)));
+        }
+        pairs
+    }
+}
+
+fn correct(effects: &mut [Effect]) {
+    let raw: Vec<f64> = effects.iter().map(|effect| effect.contrast.paired.p).collect();
+    let corrected = raw.len() > 1;
+    for (effect, p) in effects.iter_mut().zip(holm(&raw)) {
+        (effect.p, effect.corrected) = (p, corrected);
+    }
+}

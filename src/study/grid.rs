@@ -1,0 +1,144 @@
+//! The statistics of a grid: results pooled over seeds (and whatever else is averaged), compared pair by pair on the same
+//! questions. A question's score becomes its mean over what is pooled; images are resampled, with all their questions.
+
+use super::folder::Folder;
+use crate::error::Result;
+use crate::eval::stats::{Groups, Paired, paired};
+
+/// Sums per group of every whole result.
+pub(super) struct Grid<'a> {
+    pub folder: &'a Folder,
+    /// By cell and benchmark.
+    groups: Vec<Vec<Option<Groups>>>,
+    /// Benchmarks with scores.
+    pub scored: Vec<usize>,
+}
+
+/// One encoder with one LLM.
+pub(super) struct Pair {
+    pub encoder: String,
+    pub llm: String,
+    /// Its cells, one a seed.
+    pub cells: Vec<usize>,
+}
+
+/// Two models, or two values of an axis averaged over the other ones.
+pub(super) struct Contrast {
+    /// First minus second.
+    pub paired: Paired,
+    /// Questions that both sides answered.
+    pub questions: usize,
+    /// The standard error of the difference that other seeds would make, where there are several.
+    pub seeds_error: Option<f64>,
+}
+
+impl<'a> Grid<'a> {
+    pub(super) fn new(folder: &'a Folder) -> Self {
+        let (cells, benchmarks) = (folder.record().cells.len(), folder.record().benchmarks.len());
+        let scored = folder.scored();
+        let groups = |cell: usize, benchmark: usize| {
+            folder.results(cell, benchmark).filter(|_| scored.contains(&benchmark)).map(|results| results.groups())
+        };
+        let groups =
+            (0..cells).map(|cell| (0..benchmarks).map(|benchmark| groups(cell, benchmark)).collect()).collect();
+        Grid { folder, groups, scored }
+    }
+
+    /// The rows of the table: LLM by LLM.
+    pub(super) fn pairs(&self) -> Vec<Pair> {
+        let record = self.folder.record();
+        let mut pairs = Vec::new();
+        for llm in &record.llms {
+            for encoder in &record.encoders {
+                let mine = |cell: &usize| record.cells[*cell].encoder == *encoder && record.cells[*cell].llm == *llm;
+                let cells = (0..record.cells.len()).filter(mine).collect();
+                pairs.push(Pair { encoder: encoder.clone(), llm: llm.clone(), cells });
+            }
+        }
+        pairs
+    }
+
+    /// Whether a cell answered all of some benchmarks.
+    fn has(&self, cell: usize, which: &[usize]) -> bool {
+        !which.is_empty() && which.iter().all(|benchmark| self.groups[cell][*benchmark].is_some())
+    }
+
+    /// Of some cells those that answered all of some benchmarks.
+    pub(super) fn whole(&self, cells: &[usize], which: &[usize]) -> Vec<usize> {
+        cells.iter().copied().filter(|cell| self.has(*cell, which)).collect()
+    }
+
+    /// Some cells on some benchmarks as one result; several benchmarks have the mean of their metrics.
+    pub(super) fn pooled(&self, cells: &[usize], which: &[usize]) -> Result<Option<Groups>> {
+        let cells = self.whole(cells, which);
+        if cells.is_empty() {
+            return Ok(None);
+        }
+        let of = |benchmark: &usize| {
+            let all: Vec<&Groups> = cells.iter().filter_map(|cell| self.groups[*cell][*benchmark].as_ref()).collect();
+            Groups::pooled(&all)
+        };
+        let mut pooled = which.iter().map(of).collect::<Result<Vec<_>>>()?;
+        Ok(if pooled.len() == 1 { pooled.pop() } else { Some(Groups::stacked(&pooled)) })
+    }
+
+    /// Compares the first cells of some pairs with the second ones, pooled over the pairs of which both are whole.
+    pub(super) fn contrast(&self, pairs: &[(usize, usize)], which: &[usize]) -> Result<Option<Contrast>> {
+        let whole = |(a, b): &&(usize, usize)| self.has(*a, which) && self.has(*b, which);
+        let pairs: Vec<(usize, usize)> = pairs.iter().filter(whole).copied().collect();
+        let (firsts, seconds): (Vec<usize>, Vec<usize>) = pairs.iter().copied().unzip();
+        let (Some(first), Some(second)) = (self.pooled(&firsts, which)?, self.pooled(&seconds, which)?) else {
+            return Ok(None);
+        };
+        let rows = |benchmark: &usize| self.folder.results(firsts[0], *benchmark).map_or(0, |r| r.rows.len());
+        Ok(Some(Contrast {
+            paired: paired(&second, &first)?,
+            questions: which.iter().map(rows).sum(),
+            seeds_error: self.seeds_error(&pairs, which)?,
+        }))
+    }
+
+    /// How far the mean difference over pairs strays from seed to seed: the variance within what differs in nothing but
+    /// the seed, over the number of pairs.
+    fn seeds_error(&self, pairs: &[(usize, usize)], which: &[usize]) -> Result<Option<f64>> {
+        let cells = &self.folder.record().cells;
+        let mut by_model: std::collections::BTreeMap<[&str; 4], Vec<f64>> = std::collections::BTreeMap::new();
+        for (a, b) in pairs {
+            let (first, second) = (&cells[*a], &cells[*b]);
+            let key = [&first.encoder, &first.llm, &second.encoder, &second.llm].map(String::as_str);
+            let (Some(x), Some(y)) = (self.pooled(&[*a], which)?, self.pooled(&[*b], which)?) else { continue };
+            by_model.entry(key).or_default().push(x.value() - y.value());
+        }
+        let variances: Vec<f64> = by_model.values().filter_map(|values| variance(values)).collect();
+        if variances.is_empty() || variances.len() < by_model.len() {
+            return Ok(None);
+        }
+        let mean = variances.iter().sum::<f64>() / variances.len() as f64;
+        Ok(Some((mean / pairs.len() as f64).sqrt()))
+    }
+
+    /// The standard deviation over seeds of some cells; `None` with one.
+    pub(super) fn spread(&self, cells: &[usize], which: &[usize]) -> Result<Option<f64>> {
+        let mut values = Vec::new();
+        for cell in cells {
+            values.extend(self.pooled(&[*cell], which)?.map(|groups| groups.value()));
+        }
+        Ok(variance(&values).map(f64::sqrt))
+    }
+
+    /// The cells of two rows that have the same seed.
+    pub(super) fn matched(&self, a: &[usize], b: &[usize]) -> Vec<(usize, usize)> {
+        let cells = &self.folder.record().cells;
+        let same = |x: usize| b.iter().find(|y| cells[**y].seed == cells[x].seed).map(|y| (x, *y));
+        a.iter().filter_map(|x| same(*x)).collect()
+    }
+}
+
+/// The sample variance.
+fn variance(values: &[f64]) -> Option<f64> {
+    if values.len() < 2 {
+        return None;
+    }
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    Some(values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64)
+}

@@ -1,0 +1,155 @@
+//! `study.toml`: the axes of a study, its cells with their folders, and which of their results are whole. It is written
+//! before anything else, and a study goes on only in a folder whose axes it contains.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use super::StudyOptions;
+use super::cells::Cell;
+use crate::error;
+use crate::error::{Error, Result};
+use crate::train::Lock;
+use crate::weights::write_atomically;
+
+/// The file's name in the folder.
+pub const FILE: &str = "study.toml";
+
+/// What a study's folder says of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub about: String,
+    pub encoders: Vec<String>,
+    pub llms: Vec<String>,
+    pub projector: String,
+    pub recipe: String,
+    pub benchmarks: Vec<String>,
+    pub seeds: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// The first stage, from 1, that a seed changes.
+    #[serde(default = "one")]
+    pub seeds_from: usize,
+    /// Questions of each benchmark.
+    #[serde(default)]
+    pub questions: BTreeMap<String, usize>,
+    /// What trivial answerers score, by benchmark.
+    #[serde(default)]
+    pub baselines: BTreeMap<String, BTreeMap<String, f64>>,
+    /// Trainer options of each stage.
+    #[serde(default)]
+    pub protocol: Vec<Table>,
+    pub cells: Vec<Cell>,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Record {
+    /// Reads a study's folder.
+    ///
+    /// # Errors
+    /// `Missing` when it is none, `Decode` when its file says something else.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE);
+        if !path.is_file() {
+            return Err(error!(Missing, "`{}` is not the folder of a study: it has no {FILE}", dir.display()));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+        toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))
+    }
+
+    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+        std::fs::create_dir_all(dir).map_err(|error| Error::file(dir, error))?;
+        let text = toml::to_string(self).map_err(|error| error!(File, "{FILE}: {error}"))?;
+        write_atomically(&dir.join(FILE), |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
+    }
+
+    /// The record of a study; `known` is what its folder says already.
+    pub(super) fn new(options: &StudyOptions, stages: &[Table], known: Option<&Record>) -> Result<Self> {
+        let mut record = Record {
+            about: String::new(),
+            encoders: options.encoders.clone(),
+            llms: options.llms.clone(),
+            projector: options.projector.label(),
+            recipe: options.recipe.clone(),
+            benchmarks: options.benchmarks.iter().map(|benchmark| benchmark.id.clone()).collect(),
+            seeds: options.seeds.clone(),
+            limit: options.limit,
+            seeds_from: options.seeds_from,
+            questions: options.benchmarks.iter().map(|b| (b.id.clone(), b.items.len())).collect(),
+            baselines: options.benchmarks.iter().map(|b| (b.id.clone(), b.baselines.clone())).collect(),
+            protocol: stages.to_vec(),
+            cells: Vec::new(),
+        };
+        record.about = format!("{}, recipe {}, projector {}", record.grid(), record.recipe, record.projector);
+        if let Some(known) = known {
+            known.refuse_drift(&record)?;
+        }
+        record.cells = record.lay_out(known.map_or(&[], |known| &known.cells));
+        Ok(record)
+    }
+
+    /// `2 encoders x 1 LLM x 2 seeds`.
+    pub fn grid(&self) -> String {
+        let plural = |n: usize, thing: &str| format!("{n} {thing}{}", if n == 1 { "" } else { "s" });
+        let (encoders, llms) = (plural(self.encoders.len(), "encoder"), plural(self.llms.len(), "LLM"));
+        format!("{encoders} x {llms} x {}", plural(self.seeds.len(), "seed"))
+    }
+
+    /// Cells with all their results.
+    pub fn finished(&self) -> usize {
+        self.cells.iter().filter(|cell| cell.results.iter().all(|result| result.answered.is_some())).count()
+    }
+
+    /// A folder takes studies whose axes contain its own and that are the same in everything else.
+    fn refuse_drift(&self, new: &Record) -> Result<()> {
+        grown("encoders", &self.encoders, &new.encoders)?;
+        grown("llms", &self.llms, &new.llms)?;
+        grown("seeds", &self.seeds, &new.seeds)?;
+        grown("benchmarks", &self.benchmarks, &new.benchmarks)?;
+        same("projector", &self.projector, &new.projector)?;
+        same("recipe", &self.recipe, &new.recipe)?;
+        same("seeds_from", &self.seeds_from, &new.seeds_from)?;
+        let limit = |record: &Record| record.limit.map_or("none".to_string(), |limit| limit.to_string());
+        same("limit", &limit(self), &limit(new))?;
+        for (id, then) in &self.questions {
+            if let Some(now) = new.questions.get(id) {
+                same(&format!("questions of {id}"), then, now)?;
+            }
+        }
+        same("number of stages", &self.protocol.len(), &new.protocol.len())?;
+        for cell in &self.cells {
+            same(&format!("number of stages of {}", cell.id), &cell.stages.len(), &new.protocol.len())?;
+        }
+        for (number, (then, now)) in self.protocol.iter().zip(&new.protocol).enumerate() {
+            let lock = |options: &Table| Lock { options: options.clone(), ..Lock::default() };
+            let differences = lock(then).differences(&lock(now));
+            if !differences.is_empty() {
+                return Err(error!(Option, "stage {}: {}", number + 1, differences.join("; ")).help(OTHER));
+            }
+        }
+        Ok(())
+    }
+}
+
+const OTHER: &str = "choose another `out` for another study";
+
+fn grown<T: PartialEq + Debug>(axis: &str, then: &[T], now: &[T]) -> Result<()> {
+    if then.iter().all(|value| now.contains(value)) {
+        return Ok(());
+    }
+    Err(error!(Option, "`{axis}` was {then:?}, is {now:?}")
+        .help("an axis may grow: name what it had, too; or choose another `out` for another study"))
+}
+
+fn same<T: PartialEq + Debug>(key: &str, then: &T, now: &T) -> Result<()> {
+    if then != now {
+        return Err(error!(Option, "`{key}` was {then:?}, is {now:?}").help(OTHER));
+    }
+    Ok(())
+}
