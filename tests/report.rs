@@ -125,7 +125,7 @@ fn a_study_is_a_page_with_every_cell() {
     for shown in ["Study: two seeds", "They do not differ.", "the grid", "loss, stage-1", "p (Holm)", "not run yet"] {
         assert!(html.contains(shown), "{shown}");
     }
-    assert!(html.contains("second, pope: no file or folder"), "what is missing is named");
+    assert!(html.contains("second, pope: no file `cells/s1/pope.jsonl`"), "what is missing is named");
     assert!(html.contains("<h3>first</h3>") && html.contains("<h3>second</h3>"));
     assert_eq!(html.matches("<figcaption>features</figcaption>").count(), 2);
 }

@@ -99,7 +99,12 @@ impl Opened {
         let stage = |path: &PathBuf| (name_of(&study.join(path)), Run::open(&study.join(path)).ok());
         let (mut results, mut missing) = (Vec::new(), Vec::new());
         for entry in &cell.results {
-            match Results::open(&study.join(&entry.file)) {
+            let path = study.join(&entry.file);
+            if !path.is_file() {
+                missing.push(format!("{}, {}: no file `{}`", cell.id, entry.benchmark, entry.file.display()));
+                continue;
+            }
+            match Results::open(&path) {
                 // Cells that differ in the seed alone have models of the same name.
                 Ok(opened) => results.push(Results { model: cell.id.clone(), ..opened }),
                 Err(error) => missing.push(format!("{}, {}: {}", cell.id, entry.benchmark, error.message())),
