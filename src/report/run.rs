@@ -17,6 +17,8 @@ use crate::vlm::{Vlm, checkpoint};
 pub(super) const CURVE: (f64, f64) = (460.0, 290.0);
 /// Samples that are named.
 const NAMED: usize = 8;
+/// A value of a step.
+type Of<'a> = &'a dyn Fn(&Step) -> f64;
 /// Steps at the end over which the loss is averaged.
 const LAST: usize = 20;
 
@@ -79,7 +81,7 @@ fn training(steps: &[Step]) -> Result<Section> {
         return Ok(section.with(Block::Note("No step was made.".to_string())));
     }
     let speed = |step: &Step| if step.seconds > 0.0 { step.positions as f64 / step.seconds } else { f64::NAN };
-    let curves: [(&str, &dyn Fn(&Step) -> f64); 4] = [
+    let curves: [(&str, Of); 4] = [
         ("loss", &|step| step.loss),
         ("learning rate", &|step| step.lr),
         ("gradient norm", &|step| step.grad_norm),
@@ -96,7 +98,7 @@ fn training(steps: &[Step]) -> Result<Section> {
 }
 
 /// One value of every step.
-pub(super) fn points(steps: &[Step], of: &dyn Fn(&Step) -> f64) -> Vec<(f64, f64)> {
+pub(super) fn points(steps: &[Step], of: Of<'_>) -> Vec<(f64, f64)> {
     steps.iter().map(|step| (step.step as f64, of(step))).collect()
 }
 
