@@ -210,7 +210,7 @@ fn a_file_shows_what_the_run_showed() {
         show(res.table()); print("---"); show(results("target/test-scratch/result-file/scored.jsonl").table());"#;
     let got = run("result-file-score", scored).unwrap();
     let (fresh, opened) = got.split_once("---\n").unwrap();
-    assert!(fresh == opened && fresh.contains("chance baseline"), "{got}");
+    assert!(fresh.trim_end() == opened.trim_end() && fresh.contains("chance baseline"), "{got}");
     let unparsed = "unparsed: 4 answers could not be read and count as wrong (`1`, `2`, `3`, ...)";
     assert!(fresh.contains(unparsed), "{got}");
 }

@@ -82,7 +82,7 @@ impl Figure {
             scene.height += LABEL * 1.6;
         }
         let title = if chart.title.is_empty() { "bars" } else { &chart.title };
-        Ok(Figure { scene, about: format!("{title}, {} groups of {} bars", chart.groups.len(), chart.series.len()) })
+        Ok(Figure { scene, about: format!("{title}, {} bars", chart.groups.len() * chart.series.len()) })
     }
 }
 

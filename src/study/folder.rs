@@ -27,6 +27,9 @@ impl Folder {
 
     pub(super) fn of(dir: &Path, record: Record) -> Result<Self> {
         let mut results: Vec<Vec<Option<Results>>> = Vec::with_capacity(record.cells.len());
+        for stage in record.cells.iter().flat_map(|cell| &cell.stages) {
+            below(dir, stage)?;
+        }
         for cell in &record.cells {
             let of = |benchmark: &String| -> Result<Option<Results>> {
                 let Some(file) = cell.results.iter().find(|result| result.benchmark == *benchmark) else {
