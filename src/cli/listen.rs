@@ -10,10 +10,11 @@ use crate::show::{bytes, count, number, percent, seconds};
 /// Turns a session's events into updates of the progress display.
 pub(super) struct ProgressListener {
     progress: Arc<Progress>,
-    /// The task under way and its unit, and what its line says.
-    current: Mutex<Current>,
+    /// The tasks under way, the innermost last: a callback evaluates within a training run.
+    tasks: Mutex<Vec<Current>>,
 }
 
+/// A task under way and its unit, and what its line says.
 #[derive(Default)]
 struct Current {
     task: String,
@@ -28,18 +29,30 @@ struct Current {
 
 impl ProgressListener {
     pub(super) fn new(progress: Arc<Progress>) -> Self {
-        ProgressListener { progress, current: Mutex::default() }
+        ProgressListener { progress, tasks: Mutex::default() }
     }
 }
 
 impl Listener for ProgressListener {
     fn hear(&self, event: &Event) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Event::Start { task, unit, .. } = event {
+            tasks.retain(|known| known.task != *task);
+            tasks.push(Current { task: task.clone(), unit: unit.clone(), ..Current::default() });
+        }
+        // A task that failed never told its end: what lies above the one that speaks is over.
+        let speaks = |known: &Current| match event {
+            Event::Scored { task, .. } | Event::Progress { task, .. } | Event::End { task, .. } => known.task == *task,
+            Event::Step(_) => known.unit == "steps",
+            _ => true,
+        };
+        if let Some(place) = tasks.iter().rposition(speaks) {
+            tasks.truncate(place + 1);
+        }
+        let mut none = Current::default();
+        let current = tasks.last_mut().unwrap_or(&mut none);
         let (done, total, finished) = match event {
-            Event::Start { task, done, total, unit } => {
-                *current = Current { task: task.clone(), unit: unit.clone(), ..Current::default() };
-                (*done, *total, false)
-            }
+            Event::Start { done, total, .. } => (*done, *total, false),
             Event::Step(step) => {
                 current.tokens += step.positions;
                 current.seconds += step.seconds;
@@ -94,6 +107,9 @@ impl Listener for ProgressListener {
         };
         let (task, unit, facts) = (&current.task, &current.unit, &current.facts);
         self.progress.update(&Update { task, done, total, unit, facts, finished });
+        if finished {
+            tasks.pop();
+        }
     }
 }
 
