@@ -28,6 +28,7 @@ fn options(cache: Option<&AnswerCache>, batch: usize, choices: Choices) -> RunOp
         choices,
         cache: cache.cloned(),
         out: None,
+        limit: None,
         shard: None,
         listeners: Listeners::default(),
         interrupt: Interrupt::default(),
@@ -238,4 +239,51 @@ fn a_file_of_other_weights_is_not_gone_on_with() {
     let error = run("other-weights-4", &text(1, ", choices: \"likelihood\"")).unwrap_err();
     assert!(error.contains("holds answers with `choices` Generate, not Likelihood"), "{error}");
     assert!(Path::new(&folder).join("run.jsonl").is_file());
+}
+
+#[test]
+fn an_interrupt_keeps_every_whole_answer() {
+    let folder = scratch("answers-interrupt");
+    let (vlm, b) = (tiny(), benchmark("tiny-vqa", 60));
+    let whole = eval::run(&vlm, &b, &options(None, 4, Choices::Generate)).unwrap();
+    for (number, wait) in [0, 3, 10, 30, 100].into_iter().enumerate() {
+        let out = folder.join(format!("{number}.jsonl"));
+        let asked = RunOptions { out: Some(out.clone()), ..options(None, 4, Choices::Generate) };
+        let interrupt = asked.interrupt.clone();
+        let clock = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(wait));
+            interrupt.set();
+        });
+        let stopped = eval::run(&vlm, &b, &asked);
+        clock.join().unwrap();
+        let kept = Results::open(&out).map_or(0, |results| results.rows.len());
+        if let Err(error) = stopped {
+            assert!(error.message().starts_with(&format!("{kept} of 60 questions")), "{error}, {kept} in the file");
+        }
+        let rest = RunOptions { out: Some(out.clone()), ..options(None, 4, Choices::Generate) };
+        assert_eq!(outputs(&eval::run(&vlm, &b, &rest).unwrap()), outputs(&whole), "stopped after {wait} ms");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_results_file_stays_as_it_is() {
+    let folder = scratch("answers-foreign");
+    let (vlm, b) = (tiny(), benchmark("tiny-vqa", 2));
+    let foreign = ["{\"mine\": true}", "one line of a diary\nand another", "[1, 2]\n{\"not\": \"a row\"}\n"];
+    for (number, text) in foreign.into_iter().enumerate() {
+        let out = folder.join(format!("{number}.json"));
+        std::fs::write(&out, text).unwrap();
+        let asked = RunOptions { out: Some(out.clone()), ..options(None, 4, Choices::Generate) };
+        let error = eval::run(&vlm, &b, &asked).unwrap_err();
+        assert!(error.message().contains(&format!("{number}.json")), "{error}");
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), text);
+    }
+
+    // Answers that were read by other rules are not mixed with new ones.
+    let out = folder.join("rules.jsonl");
+    let asked = RunOptions { out: Some(out.clone()), ..options(None, 4, Choices::Generate) };
+    eval::run(&vlm, &benchmark("tiny-vqa", 1), &asked).unwrap();
+    let strict = Benchmark { rules: eval::Rules::Strict, ..b };
+    let error = eval::run(&vlm, &strict, &asked).unwrap_err();
+    assert!(error.message().contains("rules reference"), "{error}");
 }

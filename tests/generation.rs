@@ -93,7 +93,7 @@ fn answers(vlm: &Vlm, sampling: &Sampling, batch: usize) -> Vec<String> {
         questions.iter().map(|(shown, _)| shown.iter().map(|&image| images[image].clone()).collect()).collect();
     let asked: Vec<(&[Image], &str)> =
         shown.iter().zip(&questions).map(|(images, (_, text))| (images.as_slice(), text.as_str())).collect();
-    ask_all(vlm, &asked, (sampling, batch), &mut |_, _| true).unwrap()
+    ask_all(vlm, &asked, (sampling, batch), &mut |_, _, _| true).unwrap()
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn answers_do_not_depend_on_the_calls_they_are_asked_in() {
         let mut answerer = Answerer::new(&vlm).unwrap();
         let calls = asked.chunks(chunk).enumerate().map(|(call, part)| {
             let open = |question: usize, image: usize| Ok(images[questions[call * chunk + question].0[image]].clone());
-            answerer.answer(part, &open, (&sampling, 4), &mut |_, _| true).unwrap()
+            answerer.answer(part, &open, (&sampling, 4), &mut |_, _, _| true).unwrap()
         });
         calls.flatten().collect::<Vec<String>>()
     };
@@ -153,7 +153,7 @@ fn a_chat_computes_new_tokens_only_and_answers_as_from_the_beginning() {
         let stops = Stops::new(&vlm.template, vlm.tokenizer().unwrap(), &vlm.llm.end_ids);
         let prompt = pieces(&ids, &[vlm.visual_tokens(&image).unwrap()]).unwrap();
         let settings = Settings { sampling: &sampling, stops: &stops, batch: 1, first: 0 };
-        assert_eq!(fresh.run(&[prompt], &settings, &mut |_, _| true).unwrap(), [answer]);
+        assert_eq!(fresh.run(&[prompt], &settings, &mut |_, _, _| true).unwrap(), [answer]);
         if turn > 0 {
             // The question, the tokens around it and the new ones; the answer before may be tokenized another way.
             assert!(computed < 75, "turn {turn} took {computed} rows of {}", fresh.computed());
@@ -271,7 +271,7 @@ fn questions_about_one_picture_share_it_across_calls() {
     let mut cost = |texts: &[&str]| {
         let prompts: Vec<Vec<Piece>> = texts.iter().map(|text| prompt(text)).collect();
         let before = generator.computed();
-        generator.run(&prompts, &settings, &mut |_, _| true).unwrap();
+        generator.run(&prompts, &settings, &mut |_, _, _| true).unwrap();
         let (used, capacity) = generator.cache_rows();
         (generator.computed() - before, used, capacity)
     };
@@ -293,10 +293,10 @@ fn a_large_max_new_tokens_allocates_what_is_used() {
     let settings = |sampling| Settings { sampling, stops: &stops, batch: 4, first: 0 };
     let prompt: Vec<Piece> = (0..20).map(Piece::Token).collect();
     let mut generator = Generator::new(vlm.llm.clone()).unwrap();
-    generator.run(&vec![prompt.clone(); 8], &settings(&few), &mut |_, _| true).unwrap();
+    generator.run(&vec![prompt.clone(); 8], &settings(&few), &mut |_, _, _| true).unwrap();
     let (_, short) = generator.cache_rows();
     assert!(short <= 4 * 52 + 64, "{short} rows for four prompts of 20");
-    generator.run(&vec![prompt; 2], &settings(&many), &mut |index, _| index < 9).unwrap();
+    generator.run(&vec![prompt; 2], &settings(&many), &mut |index, _, _| index < 9).unwrap();
     let (_, long) = generator.cache_rows();
     assert!(long < 4 * 920, "{long} rows");
 }

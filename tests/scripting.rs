@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use llmore::events::{Interrupt, Listeners};
+use llmore::events::{Event, Interrupt, Listener, Listeners};
 use llmore::preset::Presets;
 use llmore::script::{Outcome, Output, Overrides, Session, SessionOptions};
 use llmore::show::{Figure, Table};
+use llmore::train::Run;
 
 /// Keeps what a session prints.
 #[derive(Default)]
@@ -48,12 +49,17 @@ pub fn scratch(name: &str) -> PathBuf {
 
 /// A session whose runs go to a scratch folder.
 pub fn session(name: &str) -> (Session, Arc<Captured>) {
+    hearing(name, Listeners::default(), Interrupt::default())
+}
+
+/// The same with listeners, and with what stops it.
+fn hearing(name: &str, listeners: Listeners, interrupt: Interrupt) -> (Session, Arc<Captured>) {
     let output = Arc::new(Captured::default());
     let session = Session::new(SessionOptions {
         presets: Presets::default(),
         output: output.clone(),
-        listeners: Listeners::default(),
-        interrupt: Interrupt::default(),
+        listeners,
+        interrupt,
         overrides: Overrides::default(),
         args: vec!["first".to_string()],
         repeats: None,
@@ -154,4 +160,48 @@ fn a_callback_may_look_at_its_own_receiver() {
         t.fit(|s| { seen += 1; t.losses.len() == s.step });
         `${d.len < 20} ${seen}`"#;
     assert_eq!(run("receiver", text).unwrap(), "true 3\n");
+}
+
+/// Asks for a stop at the third step.
+struct StopsAt3(Interrupt);
+
+impl Listener for StopsAt3 {
+    fn hear(&self, event: &Event) {
+        if matches!(event, Event::Step(step) if step.step == 3) {
+            self.0.set();
+        }
+    }
+}
+
+/// A trainer whose callback does `each` at its third step; the run folder it leaves.
+fn trained_until(name: &str, each: &str, listeners: Listeners, interrupt: Interrupt) -> (Result<(), String>, Run) {
+    let (mut session, _) = hearing(name, listeners, interrupt);
+    let out = scratch(&format!("{name}-out")).join("run");
+    let text = format!(
+        r#"let m = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"));
+        let t = trainer(m, dataset("tiny-captions"), #{{
+            train: #{{ projector: 1e-3 }}, template: "plain", batch: 2, steps: 9, out: "{}"
+        }});
+        t.fit(|s| {{ if s.step == 3 {{ {each} }} true }});"#,
+        out.display()
+    );
+    let ended = session.run("test.rhai", &text).map(|_| ()).map_err(|report| report.to_string());
+    (ended, Run::open(&out).unwrap())
+}
+
+#[test]
+fn a_callback_that_fails_or_is_interrupted_loses_no_step() {
+    let (ended, run) =
+        trained_until("callback-throws", "throw \"that is enough\"", Listeners::default(), Interrupt::default());
+    assert!(ended.unwrap_err().contains("that is enough"));
+    assert_eq!(run.status().unwrap(), "paused");
+    assert!(run.checkpoint().unwrap().unwrap().ends_with("checkpoint-3"));
+
+    // Ctrl-C right before the callback, which would never end.
+    let interrupt = Interrupt::default();
+    let listeners = Listeners::default().with(Arc::new(StopsAt3(interrupt.clone())));
+    let (ended, run) = trained_until("callback-interrupted", "loop { s.step += 0; }", listeners, interrupt);
+    ended.unwrap();
+    assert_eq!(run.status().unwrap(), "paused");
+    assert!(run.checkpoint().unwrap().unwrap().ends_with("checkpoint-3"));
 }

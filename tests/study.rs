@@ -310,6 +310,7 @@ fn made_up(
         seeds_from: 1,
         questions: Default::default(),
         baselines: Default::default(),
+        computed: None,
         protocol: Vec::new(),
         cells,
     };
@@ -370,7 +371,7 @@ fn a_difference_that_seeds_make_is_not_taken_for_one_of_encoders() {
     let table = folder.table().unwrap();
     assert!(table.rows[0][2].text.starts_with("55.0 \u{b1}35.4 ("), "{}", table.rows[0][2].text);
     let conclusion = folder.conclusion().unwrap();
-    assert!(conclusion.contains("other seeds alone move that by \u{b1}50.0"), "{conclusion}");
+    assert!(conclusion.contains("other seeds alone move that by \u{b1}317.6"), "{conclusion}");
 }
 
 #[test]
@@ -474,4 +475,39 @@ fn a_smoke_run_studies_stand_ins_elsewhere() {
     let text = value.to_string();
     assert!(text.starts_with("Study(1 encoder x 1 LLM x 1 seed, tiny-vqa, 0 of 1 cells done)"), "{text}");
     assert!(text.contains("runs") && !folder.join("out").exists(), "{text}");
+}
+
+#[test]
+fn a_study_does_not_mix_prompts_or_data() {
+    let folder = made_up("study-mixed", (&["a", "b"], &["lm"], &["tiny-seed"]), 20, &|at| at.question < 10);
+    let path = folder.dir().join("cells/b--lm--s1/tiny-seed.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replacen("\"prompt\":\"", "\"prompt\":\"Please: ", 1)).unwrap();
+    let error = Folder::open(folder.dir()).map(|_| ()).unwrap_err();
+    assert!(error.message().contains("has another prompt or answer for"), "{error}");
+
+    let folder = scratch("study-other-data");
+    let out = folder.join("out");
+    let one = || StudyOptions { seeds: vec![0], encoders: strings(&["tiny-clip"]), ..options(&out) };
+    study(&folder, one()).unwrap().0.run().unwrap();
+    let stage = "steps = 3\nbatch = 4\nsave_every_steps = 2\ndata = \"tiny-emoji\"";
+    let other = StudyOptions { stage: stage.parse().unwrap(), ..options(&out) };
+    let error = study(&folder, other).map(|_| ()).unwrap_err();
+    assert!(error.message().contains("data of stage 1"), "{error}");
+    let other = StudyOptions { target: Target { dtype: candle_core::DType::BF16, ..Target::cpu() }, ..options(&out) };
+    let error = study(&folder, other).map(|_| ()).unwrap_err();
+    assert!(error.message().contains("dtype and device"), "{error}");
+}
+
+#[test]
+fn a_cell_with_fewer_answers_than_another_is_not_done() {
+    let folder = made_up("study-fewer", (&["a", "b"], &["lm"], &["tiny-seed"]), 20, &|at| at.question < 10);
+    assert_eq!(folder.record().finished(), 4);
+    let mut record = folder.record().clone();
+    record.cells[1].results[0].answered = Some(19);
+    std::fs::write(folder.dir().join("study.toml"), toml::to_string(&record).unwrap()).unwrap();
+    let path = folder.dir().join(&record.cells[1].results[0].file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.lines().take(19).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    assert_eq!(Folder::open(folder.dir()).unwrap().record().finished(), 3);
 }

@@ -13,7 +13,7 @@ use crate::error::{Context, Result};
 use crate::image::Image;
 use crate::text::{IMAGE_ID, Turn, with_image_marks};
 use crate::vlm::Vlm;
-use crate::vlm::generate::{Answerer, Generator, Question, Sampling, Settings, Stops, check_marks, pieces};
+use crate::vlm::generate::{Answerer, Generator, Hear, Question, Sampling, Settings, Stops, check_marks, pieces};
 
 /// Answers one question about some pictures, or about none. Where the text has no marks, the pictures come first.
 /// `hear` gets what the answer has grown by after every token; `false` stops.
@@ -28,7 +28,7 @@ pub fn ask(
     hear: &mut dyn FnMut(&str) -> bool,
 ) -> Result<String> {
     let questions = [(images, text)];
-    let texts = ask_all(vlm, &questions, (sampling, 1), &mut |_, piece| hear(piece))?;
+    let texts = ask_all(vlm, &questions, (sampling, 1), &mut |_, piece, _| hear(piece))?;
     Ok(texts.into_iter().next().unwrap_or_default())
 }
 
@@ -41,7 +41,7 @@ pub fn ask_all(
     vlm: &Vlm,
     questions: &[(&[Image], &str)],
     (sampling, batch): (&Sampling, usize),
-    hear: &mut dyn FnMut(usize, &str) -> bool,
+    hear: Hear,
 ) -> Result<Vec<String>> {
     let question = |(number, (images, text)): (usize, &(&[Image], &str))| {
         let text = with_image_marks(text, images.len());
@@ -124,7 +124,7 @@ impl Chat {
         let settings = Settings { sampling, stops: &self.stops, batch: 1, first: self.history.len() as u64 };
         let answer = memory
             .generator
-            .resume(&prompt, &settings, &mut |_, piece| hear(piece))
+            .resume(&prompt, &settings, &mut |_, piece, _| hear(piece))
             .context(|| format!("turn {} of a chat", turns.len()))?;
         turns.push(Turn::gpt(answer.clone()));
         self.history = turns;

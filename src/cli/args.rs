@@ -73,6 +73,10 @@ pub(super) enum Command {
         #[arg(long, default_value_t = crate::report::MAPS)]
         maps: usize,
     },
+    /// What this machine and this build have, and what would be in the way
+    Doctor,
+    /// A completion script for a shell: `llmore completions bash > ~/.local/share/bash-completion/completions/llmore`
+    Completions { shell: clap_complete::Shell },
     /// Help on a function, or the whole script reference
     Docs {
         topic: Option<String>,
@@ -89,6 +93,11 @@ pub(super) enum Listing {
     Benchmarks,
     Recipes,
     Runs,
+}
+
+/// Prints the completion script of a shell.
+pub(super) fn completions(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Args::command(), "llmore", &mut std::io::stdout());
 }
 
 /// The help text.

@@ -4,6 +4,7 @@ mod args;
 mod assist;
 mod commands;
 mod complete;
+mod doctor;
 pub mod graphics;
 mod listen;
 mod output;
@@ -67,7 +68,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
     let overrides = match &args.command {
-        Some(Command::Run { set, .. }) => Overrides::parse(set)?,
+        Some(Command::Run { set, .. }) => Overrides::parse(&[args.set.as_slice(), set.as_slice()].concat())?,
         _ => Overrides::parse(&args.set)?,
     };
     match args.command {
@@ -107,6 +108,14 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
             let presets = Presets::new(settings.preset_folders.clone());
             let written = runs::report(path, out.as_deref(), data.clone(), (&presets, maps))?;
             println!("{}", written.display());
+            Ok(0)
+        }
+        Some(Command::Doctor) => {
+            output::print_table(&doctor::table(settings), args.json);
+            Ok(0)
+        }
+        Some(Command::Completions { shell }) => {
+            args::completions(shell);
             Ok(0)
         }
         Some(Command::Ls { what }) => commands::list(&Presets::new(settings.preset_folders.clone()), what, args.json),
@@ -157,7 +166,7 @@ impl Opened {
         if !self.interrupt.is_set() {
             return code;
         }
-        eprintln!("interrupted: what was done is saved; `t.resume(folder)` goes on");
+        eprintln!("interrupted: what was done is saved; `t.resume(folder)` or `b.run(m, #{{ out: file }})` goes on");
         INTERRUPTED
     }
 }

@@ -52,8 +52,8 @@ impl<'a> Asker<'a> {
         Ok(Asker { vlm, answerer, sampling, options, kept, contents, cached: 0 })
     }
 
-    /// Answers some questions. Inner errors are those of single questions. After an interrupt answers are cut short, and
-    /// none is kept.
+    /// Answers some questions. Inner errors are those of single questions; after an interrupt that is `Interrupted` where
+    /// an answer is not whole.
     pub(super) fn answer(&mut self, items: &[&Item]) -> Result<Vec<Result<Answer>>> {
         if self.kept.is_some() {
             self.read_contents(items);
@@ -80,16 +80,13 @@ impl<'a> Asker<'a> {
         for (place, answer) in found {
             answers[place] = Some(Ok(answer));
         }
-        if !self.options.interrupt.is_set() {
-            self.keep(
-                ask.iter().filter_map(|(place, asked)| Some((asked.key.clone()?, answers[*place].clone()?.ok()?))),
-            );
-        }
+        self.keep(ask.iter().filter_map(|(place, asked)| Some((asked.key.clone()?, answers[*place].clone()?.ok()?))));
         for (place, first) in repeated {
             self.cached += usize::from(matches!(answers[first], Some(Ok(_))));
             answers[place] = answers[first].clone();
         }
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Ok(Answer::default()))).collect())
+        let cut = || Err(error!(Interrupted, "the answer was cut short"));
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(cut)).collect())
     }
 
     /// Hashes the pictures that were not seen yet.
@@ -149,10 +146,14 @@ impl<'a> Asker<'a> {
     fn generate(&mut self, asked: &[(usize, &Asked)], open: &Open) -> Result<Vec<(usize, Answer)>> {
         let questions: Vec<Question> = asked.iter().map(|(_, asked)| asked.question.clone()).collect();
         let open = |number: usize, image: usize| open(asked[number].0, image);
-        let hear = &mut |_: usize, _: &str| !self.options.interrupt.is_set();
+        let mut whole = HashSet::new();
+        let hear = &mut |number: usize, _: &str, ended: bool| {
+            whole.extend(ended.then_some(number));
+            !self.options.interrupt.is_set()
+        };
         let outputs = self.answerer.answer(&questions, &open, (&self.sampling, self.options.batch.max(1)), hear)?;
-        let answer = |output| Answer { output, likelihoods: Vec::new() };
-        Ok(asked.iter().map(|(place, _)| *place).zip(outputs.into_iter().map(answer)).collect())
+        let answer = |(number, output): (usize, String)| (asked[number].0, Answer { output, likelihoods: Vec::new() });
+        Ok(outputs.into_iter().enumerate().filter(|(number, _)| whole.contains(number)).map(answer).collect())
     }
 
     /// The likeliest letter of every question; the first of equals.
@@ -174,7 +175,7 @@ impl<'a> Asker<'a> {
             );
             (*place, Answer { output: best.map_or(String::new(), |best| best.letter.to_string()), likelihoods })
         };
-        Ok(asked.iter().zip(weighed).map(answer).collect())
+        Ok(asked.iter().zip(weighed).filter(|(_, weights)| !weights.is_empty()).map(answer).collect())
     }
 
     fn keep(&mut self, new: impl Iterator<Item = (String, Answer)>) {

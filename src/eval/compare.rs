@@ -1,19 +1,20 @@
 //! Comparison: results side by side, benchmark by benchmark. The first result of a benchmark is what the others are compared
 //! with, question by question; p values are corrected for their number (Holm).
 
+use super::metrics::Metric;
 use super::published::PublishedModel;
 use super::results::Results;
 use super::scorers::Rules;
 use super::stats::{Paired, detectable, holm, mcnemar, paired};
 use crate::bail;
 use crate::error::{Context, Result};
-use crate::show::{Cell, Table, percent};
+use crate::show::{Cell, Table, p_value, percent};
 
 /// One result beside the first of its benchmark.
 #[derive(Clone, Debug)]
 pub struct Compared<'a> {
     pub results: &'a Results,
-    /// The difference from the first result of the benchmark; `None` for that one itself.
+    /// The difference from the first result of the benchmark; `None` for that one itself and where nothing is scored.
     pub paired: Option<Paired>,
     /// p after Holm's correction over all comparisons.
     pub p: Option<f64>,
@@ -36,6 +37,7 @@ pub fn compare<'a>(all: &[&'a Results]) -> Result<Vec<Compared<'a>>> {
         for (number, results) in of.iter().enumerate() {
             let paired = match number {
                 0 => None,
+                _ if results.scorer.metric() == Metric::None => None,
                 _ => Some(pair(of[0], results).context(|| format!("benchmark `{benchmark}`"))?),
             };
             let best = of.len() > 1 && results.score() == highest;
@@ -138,7 +140,7 @@ pub fn table(compared: &[Compared], published: Option<&PublishedModel>) -> Table
                 let p = one.p.unwrap_or(1.0);
                 cells.push(Cell::of(signed(results, paired.difference), paired.difference));
                 cells.push(interval.into());
-                cells.push(Cell::of(if p < 0.001 { "< 0.001".to_string() } else { format!("{p:.3}") }, p));
+                cells.push(Cell::of(p_value(p), p));
             }
         }
         if let Some(model) = published {

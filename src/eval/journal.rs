@@ -40,8 +40,6 @@ impl Journal {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64).map_err(failed)?;
-        file.seek(SeekFrom::End(0)).map_err(failed)?;
         let prompts: HashMap<&str, &str> =
             benchmark.items.iter().map(|item| (item.id.as_str(), item.prompt.as_str())).collect();
         let lines = parse(path, &bytes[..whole])?;
@@ -58,6 +56,18 @@ impl Journal {
                 )
                 .help("choose another `out`, or remove the file"));
             }
+            if (&row.scorer, row.rules) != (&benchmark.scorer.version(), benchmark.rules) {
+                return Err(error!(
+                    Data,
+                    "`{}` holds answers scored by {} with rules {}, not by {} with rules {}",
+                    path.display(),
+                    row.scorer,
+                    row.rules.name(),
+                    benchmark.scorer.version(),
+                    benchmark.rules.name()
+                )
+                .help("`results(path).rescore(#{ rules })` scores them again; or choose another `out`"));
+            }
             match prompts.get(row.id.as_str()) {
                 Some(prompt) if *prompt != row.prompt => {
                     bail!(Data, "`{}`: the prompt of question `{}` is another one now", path.display(), row.id)
@@ -66,6 +76,11 @@ impl Journal {
             };
         }
         check_facts(path, &lines.facts, facts)?;
+        if !is_cut_line(&bytes[whole..]) {
+            return Err(error!(Data, "`{}` is not a results file", path.display()).help("choose another `out`"));
+        }
+        file.set_len(whole as u64).map_err(failed)?;
+        file.seek(SeekFrom::End(0)).map_err(failed)?;
         let facts = (whole == 0).then(|| facts.clone());
         let left_out = lines.left_out.into_iter().collect();
         Ok(Journal { path: path.to_path_buf(), file, done, left_out, facts })
@@ -92,6 +107,12 @@ impl Journal {
     fn write(&mut self, text: &[u8]) -> Result<()> {
         self.file.write_all(text).and_then(|()| self.file.flush()).map_err(|error| Error::file(&self.path, error))
     }
+}
+
+/// Whether the end of a file after its last whole line can be what a stopped run left of a line.
+fn is_cut_line(end: &[u8]) -> bool {
+    let begins = |start: &[u8]| end.starts_with(start) || start.starts_with(end);
+    begins(br#"{"benchmark":"#) || begins(br#"{"id":"#)
 }
 
 /// Refuses to go on with answers of another state of the model. A file of an older version does not say.

@@ -20,6 +20,11 @@ pub struct Facts {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub answers_sha256: String,
     pub choices: Choices,
+    /// The type of the model's numbers and where they were computed; empty where nothing was.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub dtype: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub device: String,
     /// What trivial answerers score.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub baselines: BTreeMap<String, f64>,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::answers::{Answer, Likelihood};
 use super::benchmark::{Benchmark, Item};
 use super::gold::Gold;
+use super::metrics::Metric;
 use super::result_file::{Facts, LeftOut, push, read};
 use super::scorers::{Rules, Scorer};
 use super::stats::{Groups, Interval, interval};
@@ -132,8 +133,11 @@ impl Results {
         self.scorer.metric().headline(&self.rows)
     }
 
-    /// 95 % interval of the headline over groups of questions.
+    /// 95 % interval of the headline over groups of questions; none where nothing scores automatically.
     pub fn interval(&self) -> Option<Interval> {
+        if self.scorer.metric() == Metric::None {
+            return None;
+        }
         interval(&self.groups())
     }
 
@@ -244,14 +248,8 @@ impl Results {
         let same =
             |row: &&Row| row.benchmark == first.benchmark && row.model == first.model && row.rules == first.rules;
         if let Some(other) = rows.iter().find(|row| !same(row)) {
-            bail!(
-                Data,
-                "`{path}`: answers of `{}` to `{}` among those of `{}` to `{}`",
-                other.model,
-                other.benchmark,
-                first.model,
-                first.benchmark
-            );
+            let of = |row: &Row| format!("of `{}` to `{}` by rules {}", row.model, row.benchmark, row.rules.name());
+            bail!(Data, "`{path}`: answers {} among those {}", of(other), of(first));
         }
         Ok(Results {
             benchmark: first.benchmark.clone(),

@@ -13,6 +13,7 @@ use super::benchmark::{Benchmark, Item};
 use super::journal::Journal;
 use super::result_file::Facts;
 use super::results::{Results, Row};
+use crate::device::device_name;
 use crate::error;
 use crate::error::{Context, Error, Kind, Result};
 use crate::events::{Event, Interrupt, Listeners};
@@ -50,6 +51,8 @@ pub struct RunOptions {
     pub cache: Option<AnswerCache>,
     /// A results file that grows while questions are answered; what it holds is not asked again.
     pub out: Option<PathBuf>,
+    /// Questions at most, from the first on.
+    pub limit: Option<usize>,
     /// `(k, n)`: the k-th of n parts, from 0.
     pub shard: Option<(usize, usize)>,
     pub listeners: Listeners,
@@ -71,17 +74,26 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
         Control::Off => (benchmark.id.clone(), called),
         Control::Gray => (format!("{} (gray)", benchmark.id), format!("{called} (gray pictures)")),
     };
-    let mut facts = Facts { choices: options.choices, baselines: benchmark.baselines.clone(), ..Facts::default() };
+    let target = vlm.target();
+    let mut facts = Facts {
+        choices: options.choices,
+        dtype: target.dtype.as_str().to_string(),
+        device: device_name(&target.device),
+        baselines: benchmark.baselines.clone(),
+        ..Facts::default()
+    };
     if options.cache.is_some() || options.out.is_some() {
         facts.answers_sha256 = vlm.answers_sha256()?;
     }
     let mut journal = options.out.as_ref().map(|out| Journal::open(out, benchmark, &model, &facts)).transpose()?;
     let kept = options.cache.as_ref().map(|cache| cache.open(&facts.answers_sha256)).transpose()?;
-    let items = part(&benchmark.items, options.shard);
+    let most = options.limit.map_or(benchmark.items.len(), |limit| limit.min(benchmark.items.len()));
+    let items = part(&benchmark.items[..most], options.shard);
     let known = |item: &Item| journal.as_ref().and_then(|journal| journal.done.get(&item.id).cloned());
     let mut answers: HashMap<&str, Result<Answer>> =
         items.iter().filter_map(|item| Some((item.id.as_str(), Ok(known(item)?)))).collect();
     let pending: Vec<&Item> = items.iter().copied().filter(|item| !answers.contains_key(item.id.as_str())).collect();
+    let resumed = !answers.is_empty();
     let (start, total, unit) = (Instant::now(), items.len() as u64, "questions".to_string());
     let listeners = &options.listeners;
     listeners.tell(&Event::Start { task: task.clone(), done: answers.len() as u64, total, unit: unit.clone() });
@@ -94,10 +106,6 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
         let batch = asker
             .answer(items)
             .context(|| format!("benchmark `{}`, questions from `{}`", benchmark.id, items[0].id))?;
-        // Answers may have been cut short.
-        if options.interrupt.is_set() {
-            return Err(interrupted(answers.len(), total, options));
-        }
         let row =
             |(item, answer): (&&Item, &Result<Answer>)| Some(Row::new(benchmark, &model, item, answer.as_ref().ok()?));
         let rows: Vec<Row> = items.iter().zip(&batch).filter_map(row).collect();
@@ -106,7 +114,13 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
         }
         score += rows.iter().map(|row| row.score).sum::<f64>();
         answered += rows.len() as u64;
-        answers.extend(items.iter().map(|item| item.id.as_str()).zip(batch));
+        let is_cut = |answer: &Result<Answer>| answer.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
+        let is_stopped = batch.iter().any(is_cut);
+        let whole = items.iter().map(|item| item.id.as_str()).zip(batch).filter(|(_, answer)| !is_cut(answer));
+        answers.extend(whole);
+        if is_stopped {
+            return Err(interrupted(answers.len(), total, options));
+        }
         let (done, cached) = (answers.len() as u64, asker.cached as u64);
         let score = score / answered.max(1) as f64;
         listeners.tell(&Event::Scored { task: task.clone(), done, total, score, cached });
@@ -116,9 +130,10 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
     {
         return Err(error.clone().context(format!("benchmark `{}`: no question can be asked", benchmark.id)));
     }
-    facts.seconds = start.elapsed().as_secs_f64();
+    let seconds = start.elapsed().as_secs_f64();
+    // Of a run that went on the time of its first part is not known.
+    facts.seconds = if resumed { 0.0 } else { seconds };
     facts.cached = asker.cached;
-    let seconds = facts.seconds;
     listeners.tell(&Event::End { task, done: total, total, unit, status: "done".to_string(), seconds });
     let answers = items.into_iter().filter_map(|item| Some((item, answers.remove(item.id.as_str())?)));
     let results = Results::of_answers(benchmark, &model, answers, facts);

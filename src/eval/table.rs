@@ -71,7 +71,7 @@ fn notes(results: &Results) -> Vec<String> {
         notes.push(format!("{} answers from the cache", count(cached)));
     }
     if took > 0.0 {
-        let speed = results.rows.len() as f64 / took;
+        let speed = results.rows.len().saturating_sub(cached) as f64 / took;
         notes.push(format!("{}, {} questions/s", seconds(took), count(speed as usize)));
     }
     notes

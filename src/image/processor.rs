@@ -27,6 +27,14 @@ impl Aspect {
             _ => Err(Error::unknown("image mode", name, &["square", "pad"], "")),
         }
     }
+
+    /// `square` or `pad`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Aspect::Square => "square",
+            Aspect::Pad => "pad",
+        }
+    }
 }
 
 /// What the first step of a processor makes of a size.

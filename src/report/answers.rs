@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::eval::{Benchmark, Item, Metric, Results, Row};
 use crate::image::Image;
 use crate::show::Picture;
-use crate::show::page::{Card, Gallery, LARGEST, Shot};
+use crate::show::page::{Card, Gallery, Shot, fitted};
 use crate::vlm::Vlm;
 
 /// Of so many cards one is of a right answer.
@@ -19,8 +19,8 @@ pub(super) struct Answers<'a> {
     pub results: &'a Results,
     /// The benchmark, or why it could not be opened.
     pub benchmark: std::result::Result<&'a Benchmark, &'a Error>,
-    /// The model that answered, where it is at hand.
-    pub model: Option<&'a Vlm>,
+    /// The model that answered, where it is at hand, or why it could not be opened.
+    pub model: std::result::Result<Option<&'a Vlm>, &'a Error>,
     /// Questions that get maps.
     pub maps: usize,
     /// Questions at most.
@@ -55,7 +55,9 @@ impl Answers<'_> {
         if let Err(error) = self.benchmark {
             notes.push(format!("no pictures: {}", error.message()));
         }
-        let (mut cards, mut mapped, mut broken) = (Vec::with_capacity(chosen.len()), 0, None);
+        let no_maps = |error: &Error| format!("no maps: {}", error.message());
+        let (mut cards, mut mapped) = (Vec::with_capacity(chosen.len()), 0);
+        let mut broken = self.model.err().map(no_maps);
         for place in chosen {
             let row = &rows[place];
             // A results file may be of other data than the benchmark has now.
@@ -65,13 +67,13 @@ impl Answers<'_> {
                 None => Vec::new(),
             };
             let mut shots = images.iter().map(shot).collect::<Result<Vec<Shot>>>()?;
-            if let (Some(model), [image]) = (self.model, images.as_slice())
+            if let (Ok(Some(model)), [image]) = (self.model, images.as_slice())
                 && mapped < self.maps
                 && broken.is_none()
             {
                 match maps_of(model, image, &row.prompt) {
                     Ok(maps) => shots.extend(maps),
-                    Err(error) => broken = Some(format!("no maps: {}", error.message())),
+                    Err(error) => broken = Some(no_maps(&error)),
                 }
                 mapped += 1;
             }
@@ -111,12 +113,7 @@ fn spread(places: &[usize], n: usize) -> Vec<usize> {
 
 fn shot(image: &Image) -> Result<Shot> {
     let picture = Picture::new(image.width, image.height, image.pixels.to_vec())?;
-    let longest = image.width.max(image.height);
-    let picture = match longest > LARGEST {
-        true => picture.scaled(image.width * LARGEST / longest, image.height * LARGEST / longest),
-        false => picture,
-    };
-    Ok(Shot { picture, caption: String::new() })
+    Ok(Shot { picture: fitted(&picture), caption: String::new() })
 }
 
 #[cfg(test)]

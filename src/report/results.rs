@@ -22,7 +22,7 @@ pub(super) fn page(
 ) -> Result<Page> {
     let mut about = vec![format!("answers by {}", results.model)];
     about.extend(benchmark.ok().map(|benchmark| benchmark.about.clone()));
-    let (tables, gallery) = blocks(results, benchmark, model, options)?;
+    let (tables, gallery) = blocks(results, benchmark, Ok(model), options)?;
     let score = Section { title: "Score".to_string(), blocks: tables };
     Ok(Page {
         title: format!("Results: {}", results.benchmark),
@@ -36,7 +36,7 @@ pub(super) fn page(
 pub(super) fn blocks(
     results: &Results,
     benchmark: std::result::Result<&Benchmark, &Error>,
-    model: Option<&Vlm>,
+    model: std::result::Result<Option<&Vlm>, &Error>,
     options: &ReportOptions,
 ) -> Result<(Vec<Block>, Block)> {
     let mut tables = vec![Block::Table(results.table()), Block::Table(metrics(results))];

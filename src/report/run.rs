@@ -173,26 +173,27 @@ fn results_in(run: &Run, options: &ReportOptions) -> Result<Vec<Section>> {
         .collect();
     files.sort();
     let found: Vec<Results> = files.iter().filter_map(|file| Results::open(file).ok()).collect();
-    let model = if found.is_empty() { None } else { model_of(run, options) };
+    let model = if found.is_empty() { Ok(None) } else { model_of(run, options) };
     let trained = run.lock()?.model;
     let mut sections = Vec::new();
     for one in &found {
         let benchmark = open_benchmark(one, options);
         // Not what was shown gray pictures, nor another model.
-        let seen = model.as_ref().filter(|model| one.model == trained || one.model == model.describe());
+        let is_its = |model: &&Vlm| one.model == trained || one.model == model.describe();
+        let seen = model.as_ref().map(|model| model.as_ref().filter(is_its));
         let (tables, gallery) = results::blocks(one, benchmark.as_ref(), seen, options)?;
         sections.push(Section { title: one.benchmark.clone(), blocks: tables }.with(gallery));
     }
     Ok(sections)
 }
 
-/// The model of a run's newest checkpoint, if there are to be maps and it can be opened.
-pub(super) fn model_of(run: &Run, options: &ReportOptions) -> Option<Vlm> {
+/// The model of a run's newest checkpoint, if there is one and there are to be maps.
+pub(super) fn model_of(run: &Run, options: &ReportOptions) -> Result<Option<Vlm>> {
     if options.maps == 0 {
-        return None;
+        return Ok(None);
     }
-    let folder = run.checkpoint().ok()??;
-    checkpoint::load(options.presets, &folder, None, &Target::cpu()).ok()
+    let Some(folder) = run.checkpoint()? else { return Ok(None) };
+    checkpoint::load(options.presets, &folder, None, &Target::cpu()).map(Some)
 }
 
 /// The lock as it is, and the script it holds.

@@ -43,7 +43,8 @@ pub(super) fn page(path: &Path, options: &ReportOptions) -> Result<Page> {
         "" => Vec::new(),
         about => vec![about.to_string()],
     };
-    Ok(Page { title: format!("Study: {}", name_of(path)), about, headlines: headlines(&cells), sections })
+    let done = folder.record().finished();
+    Ok(Page { title: format!("Study: {}", name_of(path)), about, headlines: headlines(&cells, done), sections })
 }
 
 impl Opened {
@@ -64,14 +65,15 @@ impl Opened {
     }
 
     /// The model after the last stage.
-    fn model(&self, options: &ReportOptions) -> Option<Vlm> {
-        self.stages.iter().rev().find_map(|(_, run)| run.as_ref()).and_then(|run| model_of(run, options))
+    fn model(&self, options: &ReportOptions) -> Result<Option<Vlm>> {
+        let run = self.stages.iter().rev().find_map(|(_, run)| run.as_ref());
+        run.map_or(Ok(None), |run| model_of(run, options))
     }
 }
 
-fn headlines(cells: &[Opened]) -> Vec<Headline> {
+/// `done` cells have all their results.
+fn headlines(cells: &[Opened], done: usize) -> Vec<Headline> {
     let benchmarks = benchmarks(cells);
-    let done = cells.iter().filter(|cell| cell.results.len() == benchmarks.len() && !benchmarks.is_empty()).count();
     let mut headlines = vec![
         Headline::new("models", count(cells.len()), format!("{done} with all results")),
         Headline::new("benchmarks", count(benchmarks.len()), ""),
@@ -206,7 +208,7 @@ fn galleries(cells: &[Opened], options: &ReportOptions) -> Result<Vec<Section>> 
         for results in &cell.results {
             let Some(place) = names.iter().position(|name| *name == results.benchmark) else { continue };
             let benchmark = open_benchmark(results, options);
-            let (benchmark, model, maps) = (benchmark.as_ref(), model.as_ref(), options.maps);
+            let (benchmark, model, maps) = (benchmark.as_ref(), model.as_ref().map(Option::as_ref), options.maps);
             let answers = Answers { results, benchmark, model, maps, most };
             sections[place].blocks.push(Block::Gallery(answers.gallery(&cell.id)?));
         }

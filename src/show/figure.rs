@@ -7,6 +7,7 @@ use super::picture::Picture;
 use super::scene::Scene;
 use crate::error;
 use crate::error::{Error, Result};
+use crate::weights::write_atomically;
 
 /// What stands around a chart. Empty texts are left out.
 #[derive(Clone, Debug, Default)]
@@ -67,17 +68,10 @@ impl Figure {
                 return Err(error.help("end the name in .png or .svg"));
             }
         };
-        let failed = |cause| Error::file(path, cause);
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(failed)?;
+            std::fs::create_dir_all(folder).map_err(|error| Error::file(path, error))?;
         }
-        let temporary = path.with_extension(format!("{ending}.{}.tmp", std::process::id()));
-        let written = std::fs::write(&temporary, content).and_then(|()| std::fs::rename(&temporary, path));
-        written.map_err(|cause| {
-            // The write failed already; a leftover that cannot be removed either adds nothing.
-            let _ = std::fs::remove_file(&temporary);
-            failed(cause)
-        })
+        write_atomically(path, |file| std::fs::write(file, &content).map_err(|error| Error::file(file, error)))
     }
 }
 

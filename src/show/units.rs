@@ -41,6 +41,11 @@ pub fn percent(fraction: f64) -> String {
     if fraction.is_finite() { format!("{:.1} %", fraction * 100.0) } else { "-".to_string() }
 }
 
+/// A p value: `0.043`, `< 0.001`.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_string() } else { format!("{p:.3}") }
+}
+
 /// Any number in at most four significant digits: `0.0432`, `12`, `1,234`, `1.5e-5`; NaN is `nan`.
 pub fn number(value: f64) -> String {
     let size = value.abs();

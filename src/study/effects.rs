@@ -37,10 +37,10 @@ impl Effect {
         self.p < ALPHA
     }
 
-    /// Whether other seeds alone may move the difference by as much (two standard errors).
+    /// Whether other seeds alone may move the difference by as much.
     pub(super) fn is_within_seeds(&self) -> bool {
         let difference = self.contrast.paired.difference.abs();
-        self.contrast.seeds_error.is_some_and(|error| difference < 2.0 * error)
+        self.contrast.seeds.is_some_and(|seeds| difference < seeds.margin)
     }
 
     /// The smallest true difference that is found in 80 % of the cases.

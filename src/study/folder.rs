@@ -1,12 +1,14 @@
 //! A study's folder, read: which cells are done, with what results. No model is opened here; tables, figures and the
 //! report are made from these files alone.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::cells::below;
 use super::record::Record;
+use crate::error;
 use crate::error::{Context, Result};
-use crate::eval::{Metric, Results, compare};
+use crate::eval::{Metric, Results, Row, compare};
 
 /// A study as its folder has it.
 pub struct Folder {
@@ -72,7 +74,11 @@ impl Folder {
         for (benchmark, id) in self.record.benchmarks.iter().enumerate() {
             let mut all = self.results.iter().filter_map(|of| of[benchmark].as_ref());
             if let Some(first) = all.next() {
-                all.try_for_each(|other| compare::check_same(first, other)).context(|| format!("benchmark `{id}`"))?;
+                let same = |other: &Results| {
+                    compare::check_same(first, other)?;
+                    same_words(first, other)
+                };
+                all.try_for_each(same).context(|| format!("benchmark `{id}`"))?;
             }
         }
         Ok(())
@@ -111,5 +117,22 @@ impl Folder {
     pub(super) fn scored(&self) -> Vec<usize> {
         let is = |benchmark: &usize| self.example(*benchmark).is_some_and(|r| r.scorer.metric() != Metric::None);
         (0..self.record.benchmarks.len()).filter(is).collect()
+    }
+}
+
+/// Refuses results whose questions have the same ids but other words or answers. Prompts may be what is compared
+/// elsewhere; in a study they are the same for all.
+fn same_words(first: &Results, second: &Results) -> Result<()> {
+    let known: HashMap<&str, &Row> = first.rows.iter().map(|row| (row.id.as_str(), row)).collect();
+    let is_other = |row: &&Row| {
+        known.get(row.id.as_str()).is_some_and(|known| (&known.prompt, &known.gold) != (&row.prompt, &row.gold))
+    };
+    match second.rows.iter().find(is_other) {
+        Some(row) => Err(error!(
+            Data,
+            "question `{}` has another prompt or answer for `{}` than for `{}`", row.id, second.model, first.model
+        )
+        .help("choose another `out` for another study")),
+        None => Ok(()),
     }
 }

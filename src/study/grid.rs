@@ -3,7 +3,7 @@
 
 use super::folder::Folder;
 use crate::error::Result;
-use crate::eval::stats::{Groups, Paired, paired};
+use crate::eval::stats::{Groups, Paired, paired, t_quantile};
 
 /// Sums per group of every whole result.
 pub(super) struct Grid<'a> {
@@ -28,8 +28,18 @@ pub(super) struct Contrast {
     pub paired: Paired,
     /// Questions that both sides answered.
     pub questions: usize,
-    /// The standard error of the difference that other seeds would make, where there are several.
-    pub seeds_error: Option<f64>,
+    /// How far other seeds move the difference, where there are several.
+    pub seeds: Option<Seeds>,
+}
+
+/// What another draw of seeds would do to a mean difference.
+#[derive(Clone, Copy)]
+pub(super) struct Seeds {
+    /// Its standard error.
+    pub error: f64,
+    /// What the error exceeds in one of 20 draws: Student's t, whose degrees of freedom are the seeds beyond the first of
+    /// each pair of models.
+    pub margin: f64,
 }
 
 impl<'a> Grid<'a> {
@@ -94,13 +104,13 @@ impl<'a> Grid<'a> {
         Ok(Some(Contrast {
             paired: paired(&second, &first)?,
             questions: which.iter().map(rows).sum(),
-            seeds_error: self.seeds_error(&pairs, which)?,
+            seeds: self.over_seeds(&pairs, which)?,
         }))
     }
 
     /// How far the mean difference over pairs strays from seed to seed: the variance within what differs in nothing but
     /// the seed, over the number of pairs.
-    fn seeds_error(&self, pairs: &[(usize, usize)], which: &[usize]) -> Result<Option<f64>> {
+    fn over_seeds(&self, pairs: &[(usize, usize)], which: &[usize]) -> Result<Option<Seeds>> {
         let cells = &self.folder.record().cells;
         let mut by_model: std::collections::BTreeMap<[&str; 4], Vec<f64>> = std::collections::BTreeMap::new();
         for (a, b) in pairs {
@@ -114,7 +124,9 @@ impl<'a> Grid<'a> {
             return Ok(None);
         }
         let mean = variances.iter().sum::<f64>() / variances.len() as f64;
-        Ok(Some((mean / pairs.len() as f64).sqrt()))
+        let error = (mean / pairs.len() as f64).sqrt();
+        let freedom: usize = by_model.values().map(|values| values.len() - 1).sum();
+        Ok(Some(Seeds { error, margin: t_quantile(freedom as f64) * error }))
     }
 
     /// The standard deviation over seeds of some cells; `None` with one.

@@ -124,7 +124,7 @@ impl Study {
         let mut table =
             ShownTable::new(format!("study in `{}`", self.options.out.display())).column("cell").column("state");
         for cell in &self.record.cells {
-            let left = cell.results.iter().filter(|result| result.answered.is_none()).count();
+            let left = self.record.left(cell).len();
             let state = match (&cell.error, left) {
                 (Some(error), _) => format!("failed: {error}"),
                 (None, 0) => "done".to_string(),

@@ -83,7 +83,7 @@ impl Study {
 
     /// Whether anything of a cell is left to do.
     fn is_left(&self, cell: &Cell) -> bool {
-        cell.results.iter().any(|result| result.answered.is_none())
+        !self.record.left(cell).is_empty()
     }
 
     fn row(&self, cell: &Cell, measured: Option<&Measured>, totals: &mut Totals) -> Result<Vec<Shown>> {
@@ -95,7 +95,8 @@ impl Study {
             seconds += time;
         }
         let mut questions = 0;
-        for result in cell.results.iter().filter(|result| result.answered.is_none()) {
+        for place in self.record.left(cell) {
+            let result = &cell.results[place];
             let all = self.record.questions.get(&result.benchmark).copied().unwrap_or(0);
             let left = all.saturating_sub(lines(&below(&self.options.out, &result.file)?));
             questions += left;
@@ -120,7 +121,7 @@ impl Study {
         totals: &mut Totals,
     ) -> Result<(String, f64)> {
         let folder = &cell.stages[stage];
-        let state = progress(&below(&self.options.out, folder)?);
+        let state = progress(&below(&self.options.out, folder)?)?;
         let plan = measured.and_then(|measured| measured.stages.get(stage));
         if let Some(first) = totals.seen.get(folder) {
             totals.runs_shared += 1;
@@ -200,6 +201,7 @@ impl Study {
                 choices: Choices::default(),
                 cache: Some(AnswerCache::in_memory()),
                 out: None,
+                limit: None,
                 shard: None,
                 listeners: Listeners::default(),
                 interrupt: self.setup.interrupt.clone(),

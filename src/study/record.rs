@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::StudyOptions;
-use super::cells::Cell;
+use super::cells::{Cell, ResultFile};
+use crate::device::device_name;
 use crate::error;
 use crate::error::{Error, Result};
 use crate::train::Lock;
@@ -39,6 +40,9 @@ pub struct Record {
     /// What trivial answerers score, by benchmark.
     #[serde(default)]
     pub baselines: BTreeMap<String, BTreeMap<String, f64>>,
+    /// The type and the device of all numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub computed: Option<String>,
     /// Trainer options of each stage.
     #[serde(default)]
     pub protocol: Vec<Table>,
@@ -83,6 +87,7 @@ impl Record {
             seeds_from: options.seeds_from,
             questions: options.benchmarks.iter().map(|b| (b.id.clone(), b.items.len())).collect(),
             baselines: options.benchmarks.iter().map(|b| (b.id.clone(), b.baselines.clone())).collect(),
+            computed: Some(format!("{} on {}", options.target.dtype.as_str(), device_name(&options.target.device))),
             protocol: stages.to_vec(),
             cells: Vec::new(),
         };
@@ -103,7 +108,17 @@ impl Record {
 
     /// Cells with all their results.
     pub fn finished(&self) -> usize {
-        self.cells.iter().filter(|cell| cell.results.iter().all(|result| result.answered.is_some())).count()
+        self.cells.iter().filter(|cell| self.left(cell).is_empty()).count()
+    }
+
+    /// What a cell has not answered yet, or less of than another cell, by position: a picture may have been missing then.
+    pub(super) fn left(&self, cell: &Cell) -> Vec<usize> {
+        let of = |benchmark: &str| -> Option<usize> {
+            let same = |result: &&ResultFile| result.benchmark == benchmark;
+            self.cells.iter().flat_map(|cell| &cell.results).filter(same).filter_map(|result| result.answered).max()
+        };
+        let is_left = |result: &ResultFile| result.answered.is_none() || result.answered < of(&result.benchmark);
+        (0..cell.results.len()).filter(|place| is_left(&cell.results[*place])).collect()
     }
 
     /// A folder takes studies whose axes contain its own and that are the same in everything else.
@@ -122,11 +137,15 @@ impl Record {
                 same(&format!("questions of {id}"), then, now)?;
             }
         }
+        if self.computed.is_some() {
+            same("dtype and device", &self.computed, &new.computed)?;
+        }
         same("number of stages", &self.protocol.len(), &new.protocol.len())?;
         for cell in &self.cells {
             same(&format!("number of stages of {}", cell.id), &cell.stages.len(), &new.protocol.len())?;
         }
         for (number, (then, now)) in self.protocol.iter().zip(&new.protocol).enumerate() {
+            same(&format!("data of stage {}", number + 1), &then.get("data"), &now.get("data"))?;
             let lock = |options: &Table| Lock { options: options.clone(), ..Lock::default() };
             let differences = lock(then).differences(&lock(now));
             if !differences.is_empty() {

@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::eval::{self, AnswerCache, Choices, Control, RunOptions};
 use crate::events::{Event, Listeners};
 use crate::show::Table;
-use crate::train::{Run, Status};
+use crate::train::{Run, Status, Trainer, checkpoints};
 use crate::vlm::Vlm;
 
 /// How far a stage is.
@@ -36,7 +36,7 @@ impl Study {
         let mut kept = Kept::default();
         for number in 0..self.record.cells.len() {
             let cell = &self.record.cells[number];
-            if cell.error.is_none() && cell.results.iter().all(|result| result.answered.is_some()) {
+            if cell.error.is_none() && self.record.left(cell).is_empty() {
                 continue;
             }
             let title = format!("cell {} of {}, {}", number + 1, self.record.cells.len(), self.record.short_name(cell));
@@ -63,8 +63,9 @@ impl Study {
         for stage in 0..self.stages.len() {
             self.run_stage(&vlm, (&cell, stage), kept, listeners).context(|| self.stage_name(stage))?;
         }
-        for (place, result) in cell.results.iter().enumerate().filter(|(_, result)| result.answered.is_none()) {
+        for place in self.record.left(&cell) {
             self.stop_if_asked()?;
+            let result = &cell.results[place];
             let Some(benchmark) = self.options.benchmarks.iter().find(|b| b.id == result.benchmark) else { continue };
             let run = RunOptions {
                 batch: self.options.batch,
@@ -73,6 +74,7 @@ impl Study {
                 choices: Choices::default(),
                 cache: Some(AnswerCache::in_memory()),
                 out: Some(below(&self.options.out, &result.file)?),
+                limit: None,
                 shard: None,
                 listeners: listeners.clone(),
                 interrupt: self.setup.interrupt.clone(),
@@ -100,7 +102,7 @@ impl Study {
         self.stop_if_asked()?;
         let folder = self.run_folder(cell, stage)?;
         let mut trainer = self.trainer(vlm, (cell, stage), kept, listeners.clone())?;
-        match progress(&folder) {
+        match progress(&folder)? {
             Progress::Done => {
                 trainer.restore(&folder)?;
                 return Run::open(&folder)?.keep_weights();
@@ -112,11 +114,26 @@ impl Study {
             }
             Progress::New => {}
         }
+        if trainer.done() == 0 {
+            self.same_data(stage, &trainer)?;
+        }
         let (steps, status) = (trainer.steps(), trainer.fit(&mut |_| Ok(true))?);
         let Some(run) = trainer.run().filter(|_| status == Status::Done) else {
             return Err(error!(Interrupted, "stopped after {} of {steps} steps", trainer.done()));
         };
         run.keep_weights()
+    }
+
+    /// Refuses data of other contents than those that another cell was trained on.
+    fn same_data(&self, stage: usize, trainer: &Trainer) -> Result<()> {
+        for cell in &self.record.cells {
+            let Ok(run) = Run::open(&self.run_folder(cell, stage)?) else { continue };
+            if run.lock()?.dataset_sha256 != trainer.dataset().sha256() {
+                return Err(error!(Data, "the data are not those that {} was trained on", cell.id)
+                    .help("give `data` what it had, or choose another `out` for another study"));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn stop_if_asked(&self) -> Result<()> {
@@ -134,12 +151,14 @@ impl Study {
 }
 
 /// How far the run in a folder is.
-pub(super) fn progress(folder: &Path) -> Progress {
-    let Ok(run) = Run::open(folder) else { return Progress::New };
-    let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("checkpoint-")?.parse().ok();
-    match run.checkpoint().ok().flatten().as_deref().and_then(step) {
-        Some(_) if run.status().is_ok_and(|status| status == Status::Done.name()) => Progress::Done,
-        Some(step) => Progress::At(step),
-        None => Progress::New,
+///
+/// # Errors
+/// What reading the folder gives: only what was read is known to be new.
+pub(super) fn progress(folder: &Path) -> Result<Progress> {
+    if !folder.exists() {
+        return Ok(Progress::New);
     }
+    let Some((step, _)) = checkpoints(folder)?.pop() else { return Ok(Progress::New) };
+    let is_done = Run::open(folder)?.status()? == Status::Done.name();
+    Ok(if is_done { Progress::Done } else { Progress::At(step) })
 }

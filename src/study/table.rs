@@ -6,7 +6,7 @@ use super::grid::{Grid, Pair};
 use crate::error::Result;
 use crate::eval::stats::{exchange, holm, interval};
 use crate::eval::{Published, PublishedModel};
-use crate::show::{Cell, Table};
+use crate::show::{Cell, Table, p_value};
 
 /// What stands behind a score that cannot be told apart from the best.
 const TIE: &str = "\u{2248}";
@@ -175,9 +175,9 @@ impl Folder {
             Cell::from(effect.benchmark.map_or("mean", |benchmark| &self.record().benchmarks[benchmark])),
             Cell::of(signed(paired.difference, points), paired.difference),
             ends.into(),
-            Cell::of(p_text(effect.p), effect.p),
+            Cell::of(p_value(effect.p), effect.p),
             number(effect.detectable()),
-            effect.contrast.seeds_error.map_or(Cell::from(""), number),
+            effect.contrast.seeds.map_or(Cell::from(""), |seeds| number(seeds.error)),
             Cell::from(verdict),
         ]
     }
@@ -189,18 +189,21 @@ fn scores(grid: &Grid, columns: &[Column], pairs: &[Pair]) -> Result<Vec<Vec<Opt
     let mut table = Vec::with_capacity(columns.len());
     let (mut compared, mut raw) = (Vec::new(), Vec::new());
     for (number, column) in columns.iter().enumerate() {
-        let scores = pairs.iter().map(|pair| score(grid, column, pair)).collect::<Result<Vec<_>>>()?;
-        let value = |row: &usize| scores[*row].as_ref().map(|score| score.value);
-        let known = (0..pairs.len()).filter(|row| scores[*row].is_some());
-        let best = known.clone().max_by(|a, b| value(a).partial_cmp(&value(b)).unwrap_or(std::cmp::Ordering::Equal));
-        for row in known.filter(|row| Some(*row) != best) {
-            let Some(best) = best else { continue };
+        let mut scores = pairs.iter().map(|pair| score(grid, column, pair)).collect::<Result<Vec<_>>>()?;
+        let value = |row: usize| scores[row].as_ref().map(|score| (row, score.value));
+        let known: Vec<(usize, f64)> = (0..pairs.len()).filter_map(value).collect();
+        let best = known.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(row, _)| *row);
+        for (row, _) in known {
+            let Some(best) = best.filter(|best| *best != row) else { continue };
             let cells = grid.matched(&pairs[best].cells, &pairs[row].cells);
             let both = cells.iter().filter(|(a, b)| grid.whole(&[*a, *b], &column.which).len() == 2);
             let (a, b): (Vec<usize>, Vec<usize>) = both.copied().unzip();
             if let (Some(a), Some(b)) = (grid.pooled(&a, &column.which)?, grid.pooled(&b, &column.which)?) {
                 compared.push((number, row));
                 raw.push(exchange(&a, &b));
+            } else if let Some(score) = &mut scores[row] {
+                // No seed that both have: nothing tells them apart yet.
+                score.tie = true;
             }
         }
         table.push(scores);
@@ -257,9 +260,4 @@ pub(super) fn signed(value: f64, points: bool) -> String {
         value if value < 0.0 => format!("\u{2212}{text}"),
         _ => format!("+{text}"),
     }
-}
-
-/// A p value.
-pub(super) fn p_text(p: f64) -> String {
-    if p < 0.001 { "< 0.001".to_string() } else { format!("{p:.3}") }
 }

@@ -3,9 +3,9 @@
 use super::effects::{Axis, Effect};
 use super::folder::Folder;
 use super::grid::Grid;
-use super::table::{p_text, shown};
+use super::table::shown;
 use crate::error::Result;
-use crate::show::count;
+use crate::show::{count, p_value};
 
 /// With more values than this only those against the best one are told.
 const ALL_PAIRS: usize = 3;
@@ -49,7 +49,7 @@ impl Folder {
             (done, cells) if done < cells => format!(" Only {done} of {cells} cells are done."),
             _ => String::new(),
         };
-        let seeds = match effects.iter().any(|effect| effect.contrast.seeds_error.is_some()) {
+        let seeds = match effects.iter().any(|effect| effect.contrast.seeds.is_some()) {
             true => String::new(),
             false => " The intervals are over questions: with one seed, how much another training run would change is \
                       not known."
@@ -84,7 +84,7 @@ fn sentence(effect: &Effect, points: bool) -> String {
         let text = |value: f64| shown(value, points).replace('-', "\u{2212}");
         format!("95 % interval {} to {}, ", text(low), text(high))
     });
-    let p = match p_text(effect.p) {
+    let p = match p_value(effect.p) {
         text if text.starts_with('<') => format!("p {text}"),
         text => format!("p = {text}"),
     };
@@ -98,11 +98,11 @@ fn sentence(effect: &Effect, points: bool) -> String {
              {least} would be found in 80 % of cases"
         );
     }
-    match contrast.seeds_error.filter(|_| effect.is_within_seeds()) {
-        Some(error) => format!(
+    match contrast.seeds.filter(|_| effect.is_within_seeds()) {
+        Some(seeds) => format!(
             "{ahead} is {by} ahead of {behind} on these models ({ends}{p}{holm}), but other seeds alone move that by \
              \u{b1}{}: more seeds are needed",
-            shown(2.0 * error, points)
+            shown(seeds.margin, points)
         ),
         None => format!("{ahead} beats {behind} by {by} ({ends}{p}{holm})"),
     }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use toml::Value;
 
 use super::run::{Lock, Run};
 use super::trainer::Trainer;
@@ -147,6 +148,13 @@ impl Trainer {
     pub(super) fn lock(&self) -> Result<Lock> {
         let mut lock = self.setup.lock.clone();
         lock.set_options(&self.options, self.steps(), self.setup.template.name())?;
+        let resolved = [
+            ("image", Value::from(self.setup.aspect.name())),
+            ("max_length", Value::from(self.limit as i64)),
+            ("micro_batch", Value::from(self.options.sampling().micro_batch as i64)),
+            ("dtype", Value::from(self.vlm().target().dtype.as_str())),
+        ];
+        lock.options.extend(resolved.map(|(key, value)| (key.to_string(), value)));
         lock.dataset = self.dataset().name().to_string();
         lock.dataset_sha256 = self.dataset().sha256();
         lock.model = self.vlm().describe();
@@ -169,7 +177,7 @@ fn sweep(run: &Path) -> Result<()> {
 }
 
 /// The complete checkpoints of a run, oldest first.
-pub(super) fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
+pub fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(run).map_err(|error| Error::file(run, error))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

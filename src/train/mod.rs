@@ -22,6 +22,7 @@ mod trainer;
 mod trouble;
 
 pub use audit::Audit;
+pub use checkpoint::checkpoints;
 pub use diff::{Difference, LossDifference, RunDiff};
 pub use fit::{Fit, Status};
 pub use fits::{Alternatives, Saving};

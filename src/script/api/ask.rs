@@ -49,7 +49,7 @@ fn ask_all_model(
     if batch == 0 {
         bail!(Option, "option `batch` is 0, it must be above 0");
     }
-    let on = &mut |_: usize, _: &str| !state.interrupt().is_set();
+    let on = &mut |_: usize, _: &str, _: bool| !state.interrupt().is_set();
     let answers = chat::ask_all(&m.0, &asked.collect::<Vec<_>>(), (&sampling(&options, &state)?, batch), on)?;
     if state.interrupt().is_set() {
         bail!(Interrupted, "{} questions were not all answered", texts.len());

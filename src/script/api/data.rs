@@ -139,7 +139,7 @@ pub mod data {
     }
 
     /// Number of samples.
-    #[rhai_fn(get = "len", pure)]
+    #[rhai_fn(get = "len", name = "len", pure)]
     pub fn len(d: &mut DatasetHandle) -> i64 {
         d.0.len() as i64
     }

@@ -44,7 +44,7 @@ pub(super) fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle>
 }
 
 fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Result<ResultsHandle> {
-    let options = Options::new(map, "run", &["batch", "image", "out", "shard", "cache", "choices", "name"])?;
+    let options = Options::new(map, "run", &["batch", "image", "out", "limit", "shard", "cache", "choices", "name"])?;
     let control = match options.string("image")?.as_deref() {
         None => Control::Off,
         Some("gray") => Control::Gray,
@@ -62,6 +62,7 @@ fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Resu
         choices,
         cache: cache(state, options.string("cache")?.as_deref())?,
         out: options.string("out")?.map(PathBuf::from),
+        limit: options.count("limit")?,
         shard: options.value("shard").map(|shard| part(&shard)).transpose()?,
         listeners: state.listeners().clone(),
         interrupt: state.interrupt().clone(),
@@ -181,7 +182,7 @@ pub mod evaluation {
     }
 
     /// Number of questions.
-    #[rhai_fn(get = "len", pure)]
+    #[rhai_fn(get = "len", name = "len", pure)]
     pub fn len(b: &mut BenchmarkHandle) -> i64 {
         b.0.items.len() as i64
     }
@@ -223,8 +224,8 @@ pub mod evaluation {
 
     /// The same with `batch` (questions decoded together), `image: "gray"` (a gray picture for every question: what is
     /// left of the score did not need the pictures), `out` (a results file that grows as questions are answered; a run that was
-    /// stopped goes on from it), `shard: [k, n]` (part k of n, from 0; `results` opens the parts as one), `name` (what tables call
-    /// the model, where its parts do not say it).
+    /// stopped goes on from it), `limit` (the first n questions), `shard: [k, n]` (part k of n, from 0; `results` opens the parts as
+    /// one), `name` (what tables call the model, where its parts do not say it).
     ///
     /// `cache`: an answer that is known for the same weights, prompt, pictures and options is not computed again, and equal
     /// questions about one picture are asked once. `"memory"` (as long as the session, the default), `"disk"` (in the cache

@@ -7,9 +7,7 @@ use super::Fallible;
 use super::data::position;
 use super::findings::{Rendering, lengths_of, masks_of, stats_of, verify_of, walk};
 use crate::data::Sample;
-use crate::error;
 use crate::error::Result;
-use crate::script::convert::from_json;
 use crate::script::handles::{DatasetHandle, TableHandle, VlmHandle};
 use crate::script::state::State;
 use crate::show::{Caption, Figure, Mark, Painted, Picture, Span, Tone};
@@ -191,18 +189,5 @@ pub mod inspect {
         }
         state.output().painted(&painted);
         Ok(())
-    }
-
-    /// The rows of a table: maps from column to value.
-    ///
-    /// ```rhai
-    /// print(table([#{ model: "clip", score: 0.9 }]).rows[0].score);
-    /// ```
-    #[rhai_fn(get = "rows", return_raw, pure)]
-    pub fn rows(t: &mut TableHandle) -> Fallible<Array> {
-        match from_json(&t.0.json()["rows"]).try_cast::<Array>() {
-            Some(rows) => Ok(rows),
-            None => Err(error!(Type, "this table has no rows").into()),
-        }
     }
 }

@@ -137,6 +137,20 @@ pub mod results {
         Ok(res.0.why(usize::try_from(index).unwrap_or(usize::MAX))?)
     }
 
+    /// The same of the question with an id.
+    ///
+    /// ```rhai
+    /// let res = benchmark("tiny-vqa", #{ limit: 2 }).score(["yes", "no"]);
+    /// print(res.why(res.rows[0].id));
+    /// ```
+    #[rhai_fn(name = "why", return_raw)]
+    pub fn why_id(res: ResultsHandle, id: &str) -> Fallible<String> {
+        match res.0.rows.iter().position(|row| row.id == id) {
+            Some(index) => Ok(res.0.why(index)?),
+            None => Err(error!(Data, "no answer has the id `{id}`").help("`res.rows[0].id` is one").into()),
+        }
+    }
+
     /// The n rows with the lowest score.
     #[rhai_fn(name = "worst")]
     pub fn worst(res: ResultsHandle, n: i64) -> Array {

@@ -91,9 +91,14 @@ fn fit_with(context: &NativeCallContext, t: &TrainerHandle, each: Option<&FnPtr>
         let step = lock(t)?.advance(&mut fit)?;
         let Some(step) = step else { break };
         if let Some(each) = each {
-            let answer = each.call_within_context::<Dynamic>(context, (step_map(&step),))?;
-            if answer.as_bool() == Ok(false) {
-                break;
+            match each.call_within_context::<Dynamic>(context, (step_map(&step),)) {
+                Ok(answer) if answer.as_bool() == Ok(false) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    // Whatever went wrong in the callback, the last whole step is on disk.
+                    lock(t)?.finish(fit)?;
+                    return if State::of(context)?.interrupt().is_set() { Ok(run_of(t)?) } else { Err(error) };
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use super::super::text::escape;
 use crate::error::Result;
 
 /// The longer side of a picture in a page, in pixels.
-pub const LARGEST: usize = 336;
+const LARGEST: usize = 336;
 
 /// Questions to look through.
 #[derive(Clone, Debug, Default)]
@@ -139,8 +139,8 @@ fn write_shot(shot: &Shot, id: &str, out: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// The picture, its longer side at most [`LARGEST`].
-fn fitted(picture: &Picture) -> Picture {
+/// The picture as pages show it: its longer side at most 336 pixels.
+pub fn fitted(picture: &Picture) -> Picture {
     let longest = picture.width.max(picture.height);
     if longest <= LARGEST {
         return picture.clone();

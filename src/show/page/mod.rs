@@ -6,7 +6,7 @@ mod html;
 mod table;
 mod theme;
 
-pub use gallery::{Card, Gallery, LARGEST, Shot};
+pub use gallery::{Card, Gallery, Shot, fitted};
 
 use super::{Figure, Table};
 use crate::error::Result;

@@ -38,6 +38,9 @@ impl Generator {
         let (llm, batch) = (self.llm.clone(), settings.batch.max(1));
         let mut all = vec![Vec::new(); prompts.len()];
         for first in (0..prompts.len()).step_by(batch) {
+            if !on() {
+                break;
+            }
             let mut streams: Vec<Stream> = Vec::new();
             self.admit(&llm, prompts, first..prompts.len().min(first + batch), settings, &mut streams)?;
             let mut rest = streams.as_mut_slice();

@@ -59,8 +59,9 @@ pub struct Settings<'a> {
     pub first: u64,
 }
 
-/// Hears the index of a prompt and what its text has grown by, after every token; `false` stops everything.
-pub type Hear<'a> = &'a mut dyn FnMut(usize, &str) -> bool;
+/// Hears the index of a prompt, what its text has grown by, and whether that was its end, after every token; `false`
+/// stops everything.
+pub type Hear<'a> = &'a mut dyn FnMut(usize, &str, bool) -> bool;
 
 /// An LLM with a cache that keeps what the next prompts may begin with.
 pub struct Generator {
@@ -225,7 +226,8 @@ impl Generator {
             if !stream.transcript.push(id)? && step + 1 >= settings.sampling.max_new_tokens {
                 stream.transcript.finish()?;
             }
-            on &= hear(stream.index, stream.transcript.fresh());
+            let ended = stream.transcript.ended();
+            on &= hear(stream.index, stream.transcript.fresh(), ended);
         }
         Ok(on)
     }
@@ -340,7 +342,7 @@ pub fn complete(llm: &Arc<Llm>, text: &str, sampling: &Sampling, hear: &mut dyn 
     let prompt: Vec<Piece> = llm.tokenizer()?.encode(text)?.into_iter().map(Piece::Token).collect();
     let stops = Stops { ids: llm.end_ids.clone(), texts: Vec::new(), trim: false };
     let settings = Settings { sampling, stops: &stops, batch: 1, first: 0 };
-    generator.resume(&prompt, &settings, &mut |_, piece| hear(piece))
+    generator.resume(&prompt, &settings, &mut |_, piece, _| hear(piece))
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 
 use super::{SHARD, write_json, write_text};
 use crate::error::Result;
-use crate::image::Aspect;
 use crate::vlm::checkpoint::llava_more::{POOL, POOL_TOKENS, class, family};
 use crate::vlm::{Part, Vlm};
 use crate::weights::{save_shards, save_tensors};
@@ -43,10 +42,7 @@ fn config(vlm: &Vlm) -> Value {
     let mut config: Map<String, Value> = vlm.llm.origin.config.value().as_object().cloned().unwrap_or_default();
     let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("llama").to_string();
     let (model_type, class) = class(family(&model_type));
-    let aspect = match vlm.aspect {
-        Aspect::Square => "square",
-        Aspect::Pad => "pad",
-    };
+    let aspect = vlm.aspect.name();
     let keys = [
         ("_name_or_path", json!(vlm.llm.id)),
         ("architectures", json!([class])),

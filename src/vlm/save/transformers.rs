@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 use super::{SHARD, write_json, write_text};
 use crate::error;
 use crate::error::{Context, Result};
-use crate::image::Aspect;
 use crate::models::config::Config;
 use crate::text::IMAGE_MARKER;
 use crate::vlm::checkpoint::llava_more::family;
@@ -170,10 +169,7 @@ fn config(vlm: &Vlm, vision: &Config, image: &ImageToken) -> Value {
         candle_core::DType::F16 => "float16",
         _ => "float32",
     };
-    let aspect = match vlm.aspect {
-        Aspect::Square => "square",
-        Aspect::Pad => "pad",
-    };
+    let aspect = vlm.aspect.name();
     json!({
         "architectures": ["LlavaForConditionalGeneration"],
         "model_type": "llava",
