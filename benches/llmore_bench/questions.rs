@@ -29,14 +29,14 @@ pub fn questions(options: &Options) -> Result<()> {
         let mut together = Vec::new();
         let (shared, _) = report::time(0, options.rounds, || {
             let mut generator = Generator::new(llm.clone())?;
-            together = generator.run(&prompts, &settings, &mut |_, _| true)?;
+            together = generator.run(&prompts, &settings, &mut |_, _, _| true)?;
             Ok(())
         })?;
         let mut alone = Vec::new();
         let (single, _) = report::time(0, 1, || {
             for prompt in prompts.iter().step_by(ALONE) {
                 let mut generator = Generator::new(llm.clone())?;
-                alone.extend(generator.run(std::slice::from_ref(prompt), &settings, &mut |_, _| true)?);
+                alone.extend(generator.run(std::slice::from_ref(prompt), &settings, &mut |_, _, _| true)?);
             }
             Ok(())
         })?;

@@ -5,14 +5,12 @@
 use super::kernel::kernel;
 use super::math::fma;
 use super::memory::Source;
-use super::rows::{Rows, Shared, for_each, map_rows, reduce_rows, uninitialized};
+use super::rows::{Rows, SERIAL, Shared, block_rows, for_each, reduce_rows, uninitialized};
 
 /// Rows up to which the weight is read row by row instead of through a blocked matrix product.
-pub const FEW_ROWS: usize = 16;
+pub const FEW_ROWS: usize = 64;
 /// Rows of several sequences that may go through one pass: up to here a row's sums do not depend on the other rows.
 pub const PASS_ROWS: usize = 128;
-/// Rows up to which strips of the weight go to the threads, as `gemm` would pack too much for too little.
-const SOME_ROWS: usize = 64;
 /// Multiplications below which one thread does everything.
 const SERIAL_PRODUCT: usize = 1 << 19;
 
@@ -108,7 +106,7 @@ pub(super) fn project(x: &[f32], weight: Source, (out, inputs): (usize, usize), 
     let few = rows <= FEW_ROWS || rows <= PASS_ROWS && depends_on_rows(out, inputs);
     match weight {
         _ if rows > 0 && few => few_rows(x, weight, (out, inputs), bias),
-        Source::F32(weight) if rows > SOME_ROWS => {
+        Source::F32(weight) => {
             let mut values = start_values(rows, out, bias);
             let product = Product { add: bias.is_some(), ..Product::new(rows, inputs, out) };
             product.write(&mut values, out, View::rows(x, inputs), View::rows(weight, inputs).t());
@@ -135,21 +133,22 @@ fn start_values(rows: usize, out: usize, bias: Option<&[f32]>) -> Vec<f32> {
 /// The product for few rows: every weight row is read (and widened) once, for all rows of x.
 fn few_rows(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
     let rows = x.len() / inputs;
-    // (out, rows)
-    let columns = map_rows(out, rows, inputs, |block, values| {
-        let mut scratch = Vec::new();
-        for (index, values) in block.zip(values.chunks_mut(rows)) {
-            products(values, x, weight.part(index * inputs..(index + 1) * inputs, &mut scratch));
-            if let Some(bias) = bias {
-                values.iter_mut().for_each(|value| *value += bias[index]);
+    let mut values = uninitialized(rows * out);
+    let base = Shared::new(&mut values);
+    let block = block_rows(inputs);
+    for_each(out.div_ceil(block), out * inputs <= SERIAL, |index| {
+        let (first, last) = (index * block, out.min((index + 1) * block));
+        let (mut scratch, mut sums) = (Vec::new(), vec![0.0; (last - first) * rows]); // (last - first, rows)
+        products(&mut sums, x, weight.part(first * inputs..last * inputs, &mut scratch), inputs);
+        for row in 0..rows {
+            // SAFETY: blocks are disjoint columns of the (rows, out) result.
+            let to = unsafe { base.slice(row * out + first, last - first) };
+            for (column, to) in to.iter_mut().enumerate() {
+                *to = sums[column * rows + row] + bias.map_or(0.0, |bias| bias[first + column]);
             }
         }
     });
-    if rows == 1 {
-        return columns;
-    }
-    let places = (0..rows).flat_map(|row| (0..out).map(move |column| column * rows + row));
-    places.map(|place| columns[place]).collect()
+    values
 }
 
 /// The product by strips of weight rows, side by side; a strip of a narrow weight is widened in cache.
@@ -172,17 +171,30 @@ fn strips(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option
 }
 
 kernel! {
-    /// `values[r]`: the scalar product of a weight row and row r of x.
-    fn products<const FMA: bool>(values: &mut [f32], x: &[f32], weight: &[f32]) {
-        let inputs = weight.len();
-        let (fours, rest) = values.split_at_mut(values.len() / 4 * 4);
-        for (values, x) in fours.chunks_exact_mut(4).zip(x.chunks_exact(4 * inputs)) {
-            let (first, second) = x.split_at(2 * inputs);
-            let ((a, b), (c, d)) = (first.split_at(inputs), second.split_at(inputs));
-            values.copy_from_slice(&dots::<FMA, 4>(weight, [a, b, c, d]));
-        }
-        for (value, x) in rest.iter_mut().zip(x[fours.len() * inputs..].chunks_exact(inputs)) {
-            [*value] = dots::<FMA, 1>(weight, [x]);
+    /// The scalar products of weight rows and rows of x, (weight rows, rows of x). As many weight rows as stay in the first
+    /// cache meet all of x before the next ones are read.
+    fn products<const FMA: bool>(values: &mut [f32], x: &[f32], weight: &[f32], inputs: usize) {
+        const CACHED: usize = 4096;
+        let rows = x.len() / inputs;
+        let group = (CACHED / inputs).max(1);
+        for (values, weight) in values.chunks_mut(group * rows).zip(weight.chunks(group * inputs)) {
+            for (number, x) in x.chunks(4 * inputs).enumerate() {
+                let places = values.chunks_exact_mut(rows).map(|values| &mut values[4 * number..]);
+                for (values, weight) in places.zip(weight.chunks_exact(inputs)) {
+                    match x.len() == 4 * inputs {
+                        true => {
+                            let (first, second) = x.split_at(2 * inputs);
+                            let ((a, b), (c, d)) = (first.split_at(inputs), second.split_at(inputs));
+                            values[..4].copy_from_slice(&dots::<FMA, 4>(weight, [a, b, c, d]));
+                        }
+                        false => {
+                            for (value, x) in values.iter_mut().zip(x.chunks_exact(inputs)) {
+                                [*value] = dots::<FMA, 1>(weight, [x]);
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 }
@@ -278,13 +290,16 @@ mod tests {
                 [Some(Source::F32(&weight)), Some(Source::BF16(&narrow)), blocks.as_ref().map(Source::Blocks)];
             for source in sources.into_iter().flatten() {
                 let whole = project(&x, source, (out, inputs), None);
-                for rows in (FEW_ROWS + 1..40).chain([63, 64, 65, 66, 100]) {
+                for rows in (FEW_ROWS + 1..100).step_by(5) {
                     let first = (rows * 7) % (PASS_ROWS - rows);
                     let part = project(&x[first * inputs..(first + rows) * inputs], source, (out, inputs), None);
                     assert!(part == whole[first * out..(first + rows) * out], "{inputs} -> {out}, {rows} rows");
                 }
                 let few = project(&x[..FEW_ROWS * inputs], source, (out, inputs), None);
-                assert!(project(&x[..inputs], source, (out, inputs), None) == few[..out], "{inputs} -> {out}, one row");
+                for rows in [1, 2, 5, 16, 31, 63] {
+                    let part = project(&x[..rows * inputs], source, (out, inputs), None);
+                    assert!(part == few[..rows * out], "{inputs} -> {out}, {rows} rows");
+                }
             }
         }
     }
