@@ -35,6 +35,16 @@ fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
     Ok(DatasetHandle(Dataset::open(Path::new(&id), format, pictures(&options)?)?))
 }
 
+/// A picture; in a smoke run one that is missing is an embedded one.
+fn open_image(state: &State, path: &str) -> Result<ImageHandle> {
+    let place = state.found(Path::new(path));
+    if state.smoke() && !place.is_file() {
+        let sample = Dataset::preset(state.presets(), "tiny-emoji")?.get(0)?;
+        return ImageHandle::of(&sample).ok_or_else(|| error!(Missing, "no picture `{path}`, nor an embedded one"));
+    }
+    Ok(ImageHandle::new(Image::open(&place)?))
+}
+
 /// The option `images`: a folder or archive, or a map from the beginning of names to one.
 fn pictures(options: &Options) -> Result<Option<Pictures>> {
     let Some(places) = options.value("images").and_then(|value| value.try_cast::<Map>()) else {
@@ -242,8 +252,8 @@ pub mod data {
     /// print(`${i.width} x ${i.height}`);
     /// ```
     #[rhai_fn(name = "image", return_raw)]
-    pub fn image(path: &str) -> Fallible<ImageHandle> {
-        Ok(ImageHandle::new(Image::open(Path::new(path))?))
+    pub fn image(context: NativeCallContext, path: &str) -> Fallible<ImageHandle> {
+        Ok(open_image(&State::of(&context)?, path)?)
     }
 
     /// Width in pixels.
