@@ -1,6 +1,7 @@
 //! Where a script's files go. Outside smoke runs a path is a path. A smoke run writes the folders of runs, models and
-//! studies, and answers, below a folder of its own, at the place the script names; so a real run is never in its way, nor it
-//! in a real one's. Readers look there first. Figures, reports and the like stay where they are named, unless they lie in such a folder.
+//! studies, and answers, below a folder of its own, at the place the script names; so a real run is never in its way, nor
+//! it in a real one's. Readers look there first. Figures, reports and the like stay where they are named, unless they lie
+//! in such a folder.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};

@@ -23,6 +23,8 @@ const QUESTIONS: usize = 16;
 const NEW_TOKENS: usize = 32;
 /// Visual tokens the stand-ins can be pooled to: all have a grid of 8 x 8.
 const GRIDS: [usize; 4] = [64, 16, 4, 1];
+/// Samples of a data set that stands in for another, so that walks over it are short.
+const SAMPLES: usize = 1000;
 /// Samples that are looked at to see what kind a data set is of.
 const LOOKED_AT: usize = 64;
 /// The published metrics that are one number.
@@ -169,6 +171,11 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Some samples of a stand-in.
+    pub(super) fn some(&self, data: Dataset) -> Dataset {
+        if self.smoke() { data.take(SAMPLES) } else { data }
     }
 
     /// Data to train on: captions where a template takes one round and the stand-in has conversations, and some samples

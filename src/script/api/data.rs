@@ -24,9 +24,11 @@ fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
             None => return Err(Error::unknown("data format", &name, &Format::NAMES.map(|(known, _)| known), "")),
         },
     };
-    let id = state.stand_in(PresetKind::Datasets, id);
+    let named = id;
+    let id = state.stand_in(PresetKind::Datasets, named);
     if state.presets().contains(PresetKind::Datasets, &id) {
-        return Ok(DatasetHandle(Dataset::preset(state.presets(), &id)?));
+        let data = Dataset::preset(state.presets(), &id)?;
+        return Ok(DatasetHandle(if id == named { data } else { state.some(data) }));
     }
     if !id.contains('.') && !id.contains('/') {
         // Neither a file's name nor a preset: let the preset's error suggest one.
