@@ -25,6 +25,7 @@ mod resume;
 mod runs;
 mod scorers;
 mod scripting;
+mod smoke;
 mod statistics;
 mod study;
 mod templates;

@@ -473,7 +473,7 @@ fn a_smoke_run_studies_stand_ins_elsewhere() {
     );
     let Ok(Outcome::Value(value)) = session.run("test.rhai", &script) else { panic!("the script failed") };
     let text = value.to_string();
-    assert!(text.starts_with("Study(1 encoder x 1 LLM x 1 seed, tiny-vqa, 0 of 1 cells done)"), "{text}");
+    assert!(text.starts_with("Study(2 encoders x 1 LLM x 1 seed, tiny-pope, 0 of 2 cells done)"), "{text}");
     assert!(text.contains("runs") && !folder.join("out").exists(), "{text}");
 }
 

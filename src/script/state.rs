@@ -1,7 +1,6 @@
 //! What the functions of a session share: presets, listeners, overrides, the place output goes. It travels in the
 //! engine's tag, so there is no global state.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +9,12 @@ use rhai::NativeCallContext;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
+use super::places::Places;
+use super::smoke;
 use crate::error::{Error, Result};
 use crate::eval::AnswerCache;
 use crate::events::{Interrupt, Listeners};
-use crate::preset::{PresetKind, Presets};
+use crate::preset::Presets;
 use crate::show::{Figure, Painted, Table as ShownTable};
 use crate::train::Lock;
 
@@ -40,7 +41,7 @@ pub struct Overrides {
     pub train: Table,
     /// `limit` of every benchmark.
     pub limit: Option<usize>,
-    /// Two steps, 16 questions, and `tiny-*` stand-ins for every id.
+    /// Two steps, 16 questions, and `tiny-*` stand-ins for every id (`smoke.rs`).
     pub smoke: bool,
 }
 
@@ -75,6 +76,8 @@ struct Shared {
     script: Mutex<String>,
     /// Answers of this session's evaluations.
     answers: AnswerCache,
+    /// Where a smoke run writes.
+    places: Places,
 }
 
 impl State {
@@ -84,7 +87,15 @@ impl State {
         let seed = AtomicU64::new(seed as u64);
         let (runs, trainers) = (AtomicU64::default(), AtomicU64::default());
         let answers = AnswerCache::in_memory();
-        State(Arc::new(Shared { options, seed, runs, trainers, script: Mutex::default(), answers }))
+        State(Arc::new(Shared {
+            options,
+            seed,
+            runs,
+            trainers,
+            script: Mutex::default(),
+            answers,
+            places: Places::default(),
+        }))
     }
 
     /// The state of the session a native function was called in.
@@ -134,6 +145,15 @@ impl State {
         &self.0.options.cache
     }
 
+    /// Where run folders go.
+    pub(super) fn runs(&self) -> &Path {
+        &self.0.options.runs
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.0.places
+    }
+
     /// The answers that evaluations of this session gave.
     pub(super) fn answers(&self) -> &AnswerCache {
         &self.0.answers
@@ -172,28 +192,6 @@ impl State {
         let number = self.0.runs.fetch_add(1, Ordering::SeqCst);
         let plain = runs.join(&stem);
         if plain.exists() { runs.join(format!("{stem}-{}-{number}", std::process::id())) } else { plain }
-    }
-
-    /// The id to open: itself, or the stand-in of a smoke run.
-    pub(super) fn stand_in(&self, kind: PresetKind, id: &str) -> String {
-        let tiny = |name: &str| name.starts_with("tiny-") || name.ends_with("-tiny");
-        if !self.overrides().smoke || tiny(id) {
-            return id.to_string();
-        }
-        // `data/tiny-captions`: a script put a folder before what the tiny recipe names.
-        if let Some(name) = id.rsplit('/').next().filter(|name| tiny(name)) {
-            return name.to_string();
-        }
-        match kind {
-            PresetKind::Encoders => "tiny-clip",
-            PresetKind::Llms => "tiny-llama",
-            PresetKind::Models => "tiny-llava",
-            PresetKind::Datasets => "tiny-instruct",
-            PresetKind::Benchmarks => "tiny-vqa",
-            PresetKind::Recipes => "llava-more-tiny",
-            PresetKind::Templates => id,
-        }
-        .to_string()
     }
 }
 
@@ -244,8 +242,7 @@ impl Overrides {
     pub(super) fn train(&self) -> Table {
         let mut table = self.train.clone();
         if self.smoke {
-            let small: BTreeMap<&str, i64> = BTreeMap::from([("steps", 2), ("batch", 4)]);
-            for (key, value) in small {
+            for (key, value) in smoke::TRAIN {
                 table.entry(key).or_insert(Value::Integer(value));
             }
         }

@@ -16,24 +16,29 @@ use crate::preset::PresetKind;
 use crate::script::convert::Options;
 use crate::script::handles::{EncoderHandle, LlmHandle, ProjectorHandle, VlmHandle};
 use crate::script::state::State;
-use crate::text::Template;
+use crate::text::{Template, Tokenizer};
 use crate::vlm::{
     Encoder, EncoderOptions, Llm, LlmOptions, ModelPreset, ProjectorChoice, Select, Vlm, Weights, checkpoint,
 };
 use crate::weights::Quantize;
 use crate::{bail, device, error};
 
-/// dtype and device of an option map; f32 on the CPU is the default.
-pub(super) fn target(options: &Options) -> Result<Target> {
+/// dtype and device of an option map; f32 on the CPU is the default, and what smoke runs take.
+pub(super) fn target(state: &State, options: &Options) -> Result<Target> {
     let dtype = device::dtype(&options.string("dtype")?.unwrap_or_else(|| "f32".to_string()))?;
+    if state.smoke() {
+        return Ok(Target::cpu());
+    }
     let device = device::device(&options.string("device")?.unwrap_or_else(|| "cpu".to_string()))?;
     Ok(Target { dtype, device, quantize: None })
 }
 
 /// The same, for parts whose linear layers can be quantized.
-fn quantized_target(options: &Options) -> Result<Target> {
+fn quantized_target(state: &State, options: &Options) -> Result<Target> {
     let quantize = options.string("quantize")?.map(|name| Quantize::parse(&name)).transpose()?;
-    Ok(Target { quantize, ..target(options)? })
+    // Stand-ins are not GGUF files, whose blocks could be kept.
+    let quantize = quantize.filter(|quantize| !state.smoke() || *quantize != Quantize::Keep);
+    Ok(Target { quantize, ..target(state, options)? })
 }
 
 /// `weights: "random"` or `"none"`; stored weights are the default.
@@ -54,22 +59,25 @@ fn open_encoder(state: &State, id: &str, map: Map) -> Result<EncoderHandle> {
     let keys = ["select_layer", "select", "s2", "weights", "seed", "dtype", "device"];
     let options = Options::new(map, "encoder", &keys)?;
     let select = options.string("select")?.map(|name| Select::parse(&name)).transpose()?;
-    let options = EncoderOptions {
+    let mut options = EncoderOptions {
         select_layer: options.int("select_layer")?,
         select,
         s2: options.counts("s2")?,
         weights: weights(&options)?,
         seed: seed(&options, state)?,
-        target: target(&options)?,
+        target: target(state, &options)?,
     };
-    let id = state.stand_in(PresetKind::Encoders, id);
-    Ok(EncoderHandle(Arc::new(Encoder::open(state.presets(), &id, options)?)))
+    let opened = state.stand_in(PresetKind::Encoders, id);
+    if opened != id {
+        state.adapt_encoder(&opened, &mut options)?;
+    }
+    Ok(EncoderHandle(Arc::new(Encoder::open(state.presets(), &opened, options)?)))
 }
 
 fn open_llm(state: &State, id: &str, map: Map) -> Result<LlmHandle> {
     let options = Options::new(map, "llm", &["weights", "seed", "dtype", "device", "quantize"])?;
     let (weights, seed) = (weights(&options)?, seed(&options, state)?);
-    let options = LlmOptions { weights, seed, target: quantized_target(&options)? };
+    let options = LlmOptions { weights, seed, target: quantized_target(state, &options)? };
     let id = state.stand_in(PresetKind::Llms, id);
     Ok(LlmHandle(Arc::new(Llm::open(state.presets(), &id, options)?)))
 }
@@ -82,7 +90,8 @@ fn compose(
     map: Map,
 ) -> Result<VlmHandle> {
     let options = Options::new(map, "vlm", &["seed", "image", "template", "reference_quirks"])?;
-    let Some(template) = options.string("template")?.or_else(|| llm.0.template.clone()) else {
+    let named = state.template(options.string("template")?, llm.0.tokenizer().ok())?;
+    let Some(template) = named.or_else(|| llm.0.template.clone()) else {
         return Err(error!(Option, "LLM `{}` does not say which template it was made for", llm.0.id)
             .help("name it: `vlm(encoder, projector, llm, #{ template: \"llama_3_1\" })`"));
     };
@@ -96,20 +105,32 @@ fn compose(
 fn compose_preset(state: &State, id: &str, map: Map) -> Result<VlmHandle> {
     let keys = ["seed", "template", "weights", "dtype", "device", "reference_quirks"];
     let options = Options::new(map, "vlm", &keys)?;
-    let (template, weights) = (options.string("template")?, weights(&options)?);
+    let weights = weights(&options)?;
     let preset = ModelPreset::open(state.presets(), &state.stand_in(PresetKind::Models, id))?;
-    let (seed, target) = (seed(&options, state)?, target(&options)?);
+    let template = preset_template(state, &preset, &options)?;
+    let (seed, target) = (seed(&options, state)?, target(state, &options)?);
     finished(preset.compose(state.presets(), template.as_deref(), weights, seed, &target)?, &options)
+}
+
+/// The option `template`; whether a stand-in can write it is seen by its tokenizer.
+fn preset_template(state: &State, preset: &ModelPreset, options: &Options) -> Result<Option<String>> {
+    let name = options.string("template")?;
+    let tokenizer =
+        name.as_ref().filter(|_| state.smoke()).and_then(|_| Llm::tokenizer_of(state.presets(), &preset.llm).ok());
+    state.template(name, tokenizer.as_ref())
 }
 
 fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
     let keys = ["template", "dtype", "device", "quantize", "weights", "seed", "reference_quirks"];
     let options = Options::new(map, "load", &keys)?;
-    let (template, weights, target) = (options.string("template")?, weights(&options)?, quantized_target(&options)?);
+    let (weights, target) = (weights(&options)?, quantized_target(state, &options)?);
     let presets = state.presets();
     // A folder that is there is what the script made or was given, in a smoke run as well.
-    let id = if Path::new(path).is_dir() { path.to_string() } else { state.stand_in(PresetKind::Models, path) };
+    let place = state.found(Path::new(path));
+    let is_there = state.smoke() && place.is_dir();
+    let id = if is_there { place.display().to_string() } else { state.stand_in(PresetKind::Models, path) };
     if presets.contains(PresetKind::Models, &id) {
+        let template = preset_template(state, &ModelPreset::open(presets, &id)?, &options)?;
         let seed = seed(&options, state)?;
         return finished(ModelPreset::load(presets, &id, template.as_deref(), weights, seed, &target)?, &options);
     }
@@ -117,7 +138,9 @@ fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
         return Err(error!(Option, "load: `weights` goes with a model preset, `{path}` is none")
             .help("`presets(\"models\")` lists them"));
     }
-    finished(checkpoint::open(presets, path, template.as_deref(), &target)?, &options)
+    let tokenizer = is_there.then(|| Tokenizer::open(&place).ok()).flatten();
+    let template = state.template(options.string("template")?, tokenizer.as_ref())?;
+    finished(checkpoint::open(presets, &id, template.as_deref(), &target)?, &options)
 }
 
 /// `reference_quirks: true` asks as the released inference does.
@@ -128,12 +151,14 @@ fn finished(mut vlm: Vlm, options: &Options) -> Result<VlmHandle> {
     Ok(VlmHandle(Arc::new(vlm)))
 }
 
-pub(super) fn choose_projector(name: &str, map: Map) -> Result<ProjectorHandle> {
+pub(super) fn choose_projector(state: &State, name: &str, map: Map) -> Result<ProjectorHandle> {
     ProjectorSpec::parse(name)?;
+    // Widths that are equal in the parts of a script differ in their stand-ins.
+    let name = if state.smoke() && name == "identity" { "linear" } else { name };
     let options = Options::new(map, "projector", &["pool", "tokens"])?;
     let pool = match (options.string("pool")?, options.count("tokens")?) {
         (None, None) => None,
-        (Some(pool), Some(tokens)) => Some((PoolKind::parse(&pool)?, tokens)),
+        (Some(pool), Some(tokens)) => Some((PoolKind::parse(&pool)?, state.pooled(tokens))),
         _ => bail!(Option, "projector: `pool` and `tokens` go together"),
     };
     Ok(ProjectorHandle { choice: ProjectorChoice { name: name.to_string(), pool }, part: None })
@@ -200,8 +225,8 @@ pub mod build {
     /// let p = projector("mlp2x_gelu");
     /// ```
     #[rhai_fn(name = "projector", return_raw)]
-    pub fn projector(name: &str) -> Fallible<ProjectorHandle> {
-        Ok(choose_projector(name, Map::new())?)
+    pub fn projector(context: NativeCallContext, name: &str) -> Fallible<ProjectorHandle> {
+        Ok(choose_projector(&State::of(&context)?, name, Map::new())?)
     }
 
     /// Names a projector that reduces the visual tokens first: `pool` ("average" or "pixel_shuffle") and `tokens`.
@@ -211,8 +236,8 @@ pub mod build {
     /// print(m);
     /// ```
     #[rhai_fn(name = "projector", return_raw)]
-    pub fn projector_with(name: &str, options: Map) -> Fallible<ProjectorHandle> {
-        Ok(choose_projector(name, options)?)
+    pub fn projector_with(context: NativeCallContext, name: &str, options: Map) -> Fallible<ProjectorHandle> {
+        Ok(choose_projector(&State::of(&context)?, name, options)?)
     }
 
     /// Joins an encoder, a projector and an LLM; widths, context and template are checked here.

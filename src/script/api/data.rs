@@ -24,15 +24,27 @@ fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
             None => return Err(Error::unknown("data format", &name, &Format::NAMES.map(|(known, _)| known), "")),
         },
     };
-    let id = state.stand_in(PresetKind::Datasets, id);
+    let named = id;
+    let id = state.stand_in(PresetKind::Datasets, named);
     if state.presets().contains(PresetKind::Datasets, &id) {
-        return Ok(DatasetHandle(Dataset::preset(state.presets(), &id)?));
+        let data = Dataset::preset(state.presets(), &id)?;
+        return Ok(DatasetHandle(if id == named { data } else { state.some(data) }));
     }
     if !id.contains('.') && !id.contains('/') {
         // Neither a file's name nor a preset: let the preset's error suggest one.
         return Ok(DatasetHandle(Dataset::preset(state.presets(), &id)?));
     }
     Ok(DatasetHandle(Dataset::open(Path::new(&id), format, pictures(&options)?)?))
+}
+
+/// A picture; in a smoke run one that is missing is an embedded one.
+fn open_image(state: &State, path: &str) -> Result<ImageHandle> {
+    let place = state.found(Path::new(path));
+    if state.smoke() && !place.is_file() {
+        let sample = Dataset::preset(state.presets(), "tiny-emoji")?.get(0)?;
+        return ImageHandle::of(&sample).ok_or_else(|| error!(Missing, "no picture `{path}`, nor an embedded one"));
+    }
+    Ok(ImageHandle::new(Image::open(&place)?))
 }
 
 /// The option `images`: a folder or archive, or a map from the beginning of names to one.
@@ -242,8 +254,8 @@ pub mod data {
     /// print(`${i.width} x ${i.height}`);
     /// ```
     #[rhai_fn(name = "image", return_raw)]
-    pub fn image(path: &str) -> Fallible<ImageHandle> {
-        Ok(ImageHandle::new(Image::open(Path::new(path))?))
+    pub fn image(context: NativeCallContext, path: &str) -> Fallible<ImageHandle> {
+        Ok(open_image(&State::of(&context)?, path)?)
     }
 
     /// Width in pixels.

@@ -1,6 +1,6 @@
 //! Benchmarks, and how a model's answers to them are scored.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rhai::plugin::*;
@@ -18,13 +18,11 @@ use crate::{bail, error, eval};
 
 /// Questions decoded together unless told otherwise.
 const BATCH: usize = 64;
-pub(super) const SMOKE_LIMIT: usize = 16;
 
 pub(super) fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
     let known = ["data", "images", "limit", "rules", "reference_quirks"];
     let options = Options::new(map, "benchmark", &known)?;
-    let smoke = state.overrides().smoke.then_some(SMOKE_LIMIT);
-    let limit = state.overrides().limit.or(smoke).or(options.count("limit")?);
+    let limit = state.limit(options.count("limit")?);
     let stand_in = state.stand_in(PresetKind::Benchmarks, id);
     // A stand-in brings its own data.
     let path = |key: &str| -> Result<Option<PathBuf>> {
@@ -59,9 +57,9 @@ fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Resu
         name: options.string("name")?,
         batch: options.count("batch")?.unwrap_or(BATCH),
         control,
-        choices,
+        choices: state.choices(choices, &b.0),
         cache: cache(state, options.string("cache")?.as_deref())?,
-        out: options.string("out")?.map(PathBuf::from),
+out: options.string("out")?.map(|out| state.written_anew(Path::new(&out))).transpose()?,
         limit: options.count("limit")?,
         shard: options.value("shard").map(|shard| part(&shard)).transpose()?,
         listeners: state.listeners().clone(),
@@ -92,6 +90,16 @@ fn part(shard: &Dynamic) -> Result<(usize, usize)> {
         [k, n] if k < n => Ok((k, n)),
         _ => bail!(Option, "option `shard` is {}, expected `[k, n]`, part k of n, from 0", shown(shard)),
     }
+}
+
+/// The same for the questions of a stand-in, which are others than the script has predictions for.
+fn outputs_for_stand_in(b: &BenchmarkHandle, predictions: &Dynamic) -> Option<Vec<String>> {
+    let text = |value: Option<&Dynamic>| value.map_or_else(String::new, ToString::to_string);
+    if let Some(array) = predictions.read_lock::<Array>() {
+        return Some((0..b.0.items.len()).map(|index| text(array.get(index))).collect());
+    }
+    let map = predictions.read_lock::<Map>()?;
+    Some(b.0.items.iter().map(|item| text(map.get(item.id.as_str()))).collect())
 }
 
 /// Outputs in item order, from an array, or a map from id to text.
@@ -260,8 +268,16 @@ pub mod evaluation {
     /// print(b.score(["yes", "no", "circle"]).score);
     /// ```
     #[rhai_fn(name = "score", return_raw)]
-    pub fn score_outputs(b: BenchmarkHandle, predictions: Dynamic) -> Fallible<ResultsHandle> {
-        let outputs = outputs(&b, &predictions)?;
+    pub fn score_outputs(
+        context: NativeCallContext,
+        b: BenchmarkHandle,
+        predictions: Dynamic,
+    ) -> Fallible<ResultsHandle> {
+        let smoke = State::of(&context)?.smoke();
+        let outputs = match smoke.then(|| outputs_for_stand_in(&b, &predictions)).flatten() {
+            Some(outputs) => outputs,
+            None => outputs(&b, &predictions)?,
+        };
         Ok(ResultsHandle(Arc::new(Results::score_outputs(&b.0, "predictions", &outputs, 0.0)?)))
     }
 

@@ -27,7 +27,7 @@ impl Rendering {
     pub(super) fn new(state: &State, m: VlmHandle, options: Map) -> Result<Self> {
         let options = Options::new(options, "rendering", &["template", "max_length"])?;
         let template = match options.string("template")? {
-            Some(name) => Template::load(state.presets(), &name)?,
+            Some(name) => state.writable(Template::load(state.presets(), &name)?, m.0.tokenizer()?)?,
             None => m.0.template.clone(),
         };
         template.check(m.0.tokenizer()?)?;

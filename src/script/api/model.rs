@@ -122,8 +122,8 @@ pub mod model {
     /// m.save("target/example-model");
     /// ```
     #[rhai_fn(name = "save", return_raw)]
-    pub fn save(m: VlmHandle, folder: &str) -> Fallible<()> {
-        Ok(m.0.save(Path::new(folder))?)
+    pub fn save(context: NativeCallContext, m: VlmHandle, folder: &str) -> Fallible<()> {
+        Ok(m.0.save(&State::of(&context)?.written(Path::new(folder)))?)
     }
 
     /// The same with `layout`: "llava-more", or "transformers" for what `LlavaForConditionalGeneration` loads. The latter adds
@@ -138,16 +138,17 @@ pub mod model {
     #[rhai_fn(name = "save", return_raw)]
     pub fn save_with(context: NativeCallContext, m: VlmHandle, folder: &str, options: Map) -> Fallible<()> {
         let options = Options::new(options, "save", &["layout", "merge"])?;
+        let folder = &State::of(&context)?.written(Path::new(folder));
         if options.bool("merge")? == Some(false) {
             return match options.string("layout")?.as_deref() {
-                None | Some("llava-more") => Ok(m.0.save_adapter(Path::new(folder), false)?),
+                None | Some("llava-more") => Ok(m.0.save_adapter(folder, false)?),
                 Some(layout) => Err(error!(Option, "`merge: false` has a layout of its own, not `{layout}`").into()),
             };
         }
         match options.string("layout")?.as_deref() {
-            None | Some("llava-more") => Ok(m.0.save(Path::new(folder))?),
+            None | Some("llava-more") => Ok(m.0.save(folder)?),
             Some("transformers") => {
-                if let Some(note) = m.0.save_transformers(Path::new(folder))? {
+                if let Some(note) = m.0.save_transformers(folder)? {
                     State::of(&context)?.output().text(&format!("note: {note}"));
                 }
                 Ok(())
@@ -177,7 +178,7 @@ pub mod model {
     /// print(encoder("target/example-tower"));
     /// ```
     #[rhai_fn(name = "save", return_raw)]
-    pub fn save_encoder(e: EncoderHandle, folder: &str) -> Fallible<()> {
-        Ok(e.0.save(Path::new(folder))?)
+    pub fn save_encoder(context: NativeCallContext, e: EncoderHandle, folder: &str) -> Fallible<()> {
+        Ok(e.0.save(&State::of(&context)?.written(Path::new(folder)))?)
     }
 }

@@ -28,7 +28,7 @@ fn report_folder(state: &State, folder: &Path, path: &str, map: Map) -> Result<(
     let options = Options::new(map, "report", &["data", "maps"])?;
     let data = options.string("data")?.map(PathBuf::from);
     let options = ReportOptions { presets: state.presets(), data, maps: options.count("maps")?.unwrap_or(MAPS) };
-    report::write(&report::page_of(folder, &options)?, Path::new(path))
+    report::write(&report::page_of(folder, &options)?, &state.beside(Path::new(path)))
 }
 
 fn folder_of(s: &StudyHandle) -> Result<PathBuf> {
@@ -59,7 +59,7 @@ fn report_results(state: &State, results: &ResultsHandle, path: &str, map: Map) 
     };
     let options = ReportOptions { presets: state.presets(), data: None, maps: options.count("maps")?.unwrap_or(MAPS) };
     let page = report::page_of_results(&results.0, benchmark.as_deref(), model.as_deref(), &options)?;
-    report::write(&page, Path::new(path))
+    report::write(&page, &state.beside(Path::new(path)))
 }
 
 fn map_figure(encoder: &EncoderHandle, image: &ImageHandle, aspect: Aspect) -> Result<Figure> {
@@ -72,9 +72,14 @@ fn grown(picture: &Picture) -> Picture {
     picture.scaled(picture.width * factor, picture.height * factor)
 }
 
-fn attention_figure(m: &VlmHandle, image: &ImageHandle, question: &str, map: Map) -> Result<Figure> {
+fn attention_figure(state: &State, m: &VlmHandle, image: &ImageHandle, question: &str, map: Map) -> Result<Figure> {
     let options = Options::new(map, "attention", &["layer", "token"])?;
-    let looking = Looking { layer: options.int("layer")?, token: options.count("token")?.unwrap_or(0) };
+    let mut looking = Looking { layer: options.int("layer")?, token: options.count("token")?.unwrap_or(0) };
+    if state.smoke() {
+        // Stand-ins have few layers and may answer in fewer tokens.
+        let layers = m.0.llm.model.spec().layers as i64;
+        looking = Looking { layer: looking.layer.filter(|layer| (-layers..layers).contains(layer)), token: 0 };
+    }
     let map = m.0.attention(&image.get()?, question, looking)?;
     let layers = looking.layer.map_or("mean over layers".to_string(), |layer| format!("layer {layer}"));
     let told = format!("{} on the picture; {layers}, token {}", percent(map.share()), looking.token);
@@ -200,8 +205,13 @@ pub mod reports {
     /// f.save("target/example-attention.png");
     /// ```
     #[rhai_fn(name = "attention", return_raw)]
-    pub fn attention(m: VlmHandle, image: ImageHandle, question: &str) -> Fallible<FigureHandle> {
-        Ok(FigureHandle(attention_figure(&m, &image, question, Map::new())?))
+    pub fn attention(
+        context: NativeCallContext,
+        m: VlmHandle,
+        image: ImageHandle,
+        question: &str,
+    ) -> Fallible<FigureHandle> {
+        Ok(FigureHandle(attention_figure(&State::of(&context)?, &m, &image, question, Map::new())?))
     }
 
     /// The same in one `layer` (from 0, -1 is the last) and for another `token` of the greedy answer (from 0).
@@ -212,7 +222,13 @@ pub mod reports {
     /// let f = m.attention(picture, "What color is it?", #{ layer: -1, token: 1 });
     /// ```
     #[rhai_fn(name = "attention", return_raw)]
-    pub fn attention_with(m: VlmHandle, image: ImageHandle, question: &str, options: Map) -> Fallible<FigureHandle> {
-        Ok(FigureHandle(attention_figure(&m, &image, question, options)?))
+    pub fn attention_with(
+        context: NativeCallContext,
+        m: VlmHandle,
+        image: ImageHandle,
+        question: &str,
+        options: Map,
+    ) -> Fallible<FigureHandle> {
+        Ok(FigureHandle(attention_figure(&State::of(&context)?, &m, &image, question, options)?))
     }
 }

@@ -1,6 +1,6 @@
 //! Results: scores, explanations, comparison with other and with published results.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rhai::plugin::*;
@@ -66,8 +66,9 @@ fn compare_with(list: &Array, map: Map) -> Result<TableHandle> {
 pub mod results {
     /// Opens a file that `res.save` wrote.
     #[rhai_fn(name = "results", return_raw)]
-    pub fn results(path: &str) -> Fallible<ResultsHandle> {
-        Ok(ResultsHandle(Arc::new(Results::open(Path::new(path))?)))
+    pub fn results(context: NativeCallContext, path: &str) -> Fallible<ResultsHandle> {
+        let path = State::of(&context)?.found(Path::new(path));
+        Ok(ResultsHandle(Arc::new(Results::open(&path)?)))
     }
 
     /// Opens the files of a run in parts (`shard`) as one.
@@ -78,9 +79,10 @@ pub mod results {
     /// print(results(["target/example-part.jsonl"]).score);
     /// ```
     #[rhai_fn(name = "results", return_raw)]
-    pub fn results_parts(paths: Array) -> Fallible<ResultsHandle> {
-        let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
-        let paths: Vec<&Path> = paths.iter().map(Path::new).collect();
+    pub fn results_parts(context: NativeCallContext, paths: Array) -> Fallible<ResultsHandle> {
+        let state = State::of(&context)?;
+        let paths: Vec<PathBuf> = paths.iter().map(|path| state.found(Path::new(&path.to_string()))).collect();
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
         Ok(ResultsHandle(Arc::new(Results::open_all(&paths)?)))
     }
 
@@ -105,9 +107,12 @@ pub mod results {
     }
 
     /// Every metric: the scorer's own, and those by category.
-    #[rhai_fn(get = "metrics", pure)]
-    pub fn metrics(res: &mut ResultsHandle) -> Map {
-        res.0.metrics().iter().map(|(name, value)| (name.as_str().into(), from_json(value))).collect()
+    #[rhai_fn(get = "metrics", return_raw, pure)]
+    pub fn metrics(context: NativeCallContext, res: &mut ResultsHandle) -> Fallible<Map> {
+        let mut metrics: Map =
+            res.0.metrics().iter().map(|(name, value)| (name.as_str().into(), from_json(value))).collect();
+        State::of(&context)?.add_metrics(&mut metrics, res.0.score());
+        Ok(metrics)
     }
 
     /// A map per question: `id, group, category, prompt, output, extracted, answer, score, scorer`, and `likelihoods`, the
@@ -175,7 +180,7 @@ pub mod results {
         let state = State::of(&context)?;
         let options = Options::new(options, "rescore", &["rules"])?;
         let rules = options.string("rules")?.map_or(Ok(Rules::default()), |rules| Rules::parse(&rules))?;
-        let after = res.0.rescore(rules)?;
+        let after = res.0.rescore(state.rules(rules, &res.0))?;
         state.output().table(&compare::rescored(&res.0, &after));
         Ok(ResultsHandle(Arc::new(after)))
     }
@@ -258,7 +263,7 @@ pub mod results {
     /// print(results("target/example-results.jsonl").score);
     /// ```
     #[rhai_fn(name = "save", return_raw)]
-    pub fn save(res: ResultsHandle, path: &str) -> Fallible<()> {
-        Ok(res.0.save(Path::new(path))?)
+    pub fn save(context: NativeCallContext, res: ResultsHandle, path: &str) -> Fallible<()> {
+        Ok(res.0.save(&State::of(&context)?.beside(Path::new(path)))?)
     }
 }

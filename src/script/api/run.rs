@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use rhai::Array;
 use rhai::plugin::*;
+use rhai::{Array, NativeCallContext};
 
 use super::Fallible;
 use super::train::step_map;
 use crate::error::Result;
 use crate::script::handles::{FigureHandle, RunHandle};
+use crate::script::state::State;
 use crate::show::{Figure, LinePlot};
 use crate::train::Run;
 
@@ -30,8 +31,8 @@ pub mod runs {
     /// print(r.losses.len());  // 2
     /// ```
     #[rhai_fn(name = "run", return_raw)]
-    pub fn run(folder: &str) -> Fallible<RunHandle> {
-        Ok(RunHandle(Run::open(Path::new(folder))?))
+    pub fn run(context: NativeCallContext, folder: &str) -> Fallible<RunHandle> {
+        Ok(RunHandle(Run::open(&State::of(&context)?.found(Path::new(folder)))?))
     }
 
     /// Where it is.

@@ -18,7 +18,7 @@ pub(super) const BATCH_KEYS: [&str; 6] = ["max_new_tokens", "temperature", "top_
 pub(super) fn sampling(options: &Options, state: &State) -> Result<Sampling> {
     let standard = Sampling::default();
     let sampling = Sampling {
-        max_new_tokens: options.count("max_new_tokens")?.unwrap_or(standard.max_new_tokens),
+        max_new_tokens: state.new_tokens(options.count("max_new_tokens")?.unwrap_or(standard.max_new_tokens)),
         temperature: options.float("temperature")?.unwrap_or(standard.temperature),
         top_k: options.count("top_k")?.unwrap_or(standard.top_k),
         top_p: options.float("top_p")?.unwrap_or(standard.top_p),

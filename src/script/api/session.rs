@@ -1,5 +1,7 @@
 //! The session itself: presets, help, seeds, files, leaving.
 
+use std::path::Path;
+
 use rhai::plugin::*;
 use rhai::{Map, NativeCallContext};
 
@@ -113,8 +115,9 @@ pub mod session {
     /// print(read("tests/fixtures/training/how.md").len());
     /// ```
     #[rhai_fn(name = "read", return_raw)]
-    pub fn read(path: &str) -> Fallible<String> {
-        Ok(std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?)
+    pub fn read(context: NativeCallContext, path: &str) -> Fallible<String> {
+        let place = State::of(&context)?.found(Path::new(path));
+        Ok(std::fs::read_to_string(place).map_err(|error| Error::file(path, error))?)
     }
 
     /// A value from JSON text; `null` becomes `()`.

@@ -1,6 +1,6 @@
 //! Studies: a grid of encoders and LLMs, planned, run, and compared.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rhai::plugin::*;
@@ -9,16 +9,17 @@ use toml::Table as Toml;
 
 use super::Fallible;
 use super::build::{choose_projector, target};
-use super::eval::{SMOKE_LIMIT, open as open_benchmark};
+use super::eval::open as open_benchmark;
 use crate::error;
 use crate::error::Result;
 use crate::eval::Benchmark;
+use crate::models::registry::Target;
 use crate::preset::PresetKind;
 use crate::script::convert::{Options, shown, table};
 use crate::script::handles::{BenchmarkHandle, FigureHandle, ProjectorHandle, StudyHandle, TableHandle};
 use crate::script::state::State;
 use crate::study::{Study, StudyOptions, StudySetup};
-use crate::vlm::ProjectorChoice;
+use crate::vlm::{Llm, LlmOptions, ProjectorChoice, Weights};
 
 const KEYS: [&str; 15] = [
     "encoders",
@@ -46,30 +47,29 @@ fn make(state: &State, map: Map) -> Result<StudyHandle> {
         let ids = strings(&options, key)?.unwrap_or_else(|| vec![usual.to_string()]);
         Ok(ids.iter().map(|id| state.stand_in(kind, id)).collect())
     };
-    let smoke = state.overrides().smoke;
-    let limit = state.overrides().limit.or(smoke.then_some(SMOKE_LIMIT)).or(options.count("limit")?);
     let name = options.string("name")?.unwrap_or_else(|| "study".to_string());
     let mut stage = options.value("stage").map_or(Ok(Toml::new()), |value| match value.try_cast::<Map>() {
         Some(map) => table(&map),
         None => Err(error!(Option, "option `stage` is not a map of trainer options")),
     })?;
     stage.extend(state.overrides().train());
-    // What a script's own folder holds is no place for a run on stand-ins.
-    let out = options.string("out")?.filter(|_| !smoke).map_or_else(|| state.run_folder(&name), PathBuf::from);
+    let llms = ids("llms", PresetKind::Llms, "tiny-llama")?;
+    adapt(state, &mut stage, &llms)?;
+    let out = options.string("out")?.map(|out| state.written(Path::new(&out)));
     let options = StudyOptions {
         encoders: ids("encoders", PresetKind::Encoders, "tiny-clip")?,
-        llms: ids("llms", PresetKind::Llms, "tiny-llama")?,
-        projector: projector(&options)?,
+        llms,
+        projector: projector(state, &options)?,
         recipe: state.stand_in(PresetKind::Recipes, &options.string("recipe")?.unwrap_or("llava-more-tiny".into())),
         stage,
         benchmarks: benchmarks(state, &options)?,
-        limit,
+        limit: state.limit(options.count("limit")?),
         seeds: seeds(state, &options)?,
         seeds_from: options.count("seeds_from")?.unwrap_or(1),
         data: options.string("data")?.map(PathBuf::from),
         batch: options.count("batch")?.unwrap_or(BATCH),
-        target: target(&options)?,
-        out,
+        target: target(state, &options)?,
+        out: out.unwrap_or_else(|| state.run_folder(&name)),
     };
     let setup = StudySetup {
         presets: state.presets().clone(),
@@ -79,6 +79,18 @@ fn make(state: &State, map: Map) -> Result<StudyHandle> {
         cache: state.cache().to_path_buf(),
     };
     Ok(StudyHandle(Arc::new(Mutex::new(Study::new(options, setup)?))))
+}
+
+/// Trainer options as the LLMs of a smoke run can take them.
+fn adapt(state: &State, stage: &mut Toml, llms: &[String]) -> Result<()> {
+    if !state.smoke() {
+        return Ok(());
+    }
+    let open = |id: &String| {
+        Llm::open(state.presets(), id, LlmOptions { weights: Weights::None, seed: 0, target: Target::cpu() })
+    };
+    let llms = llms.iter().map(open).collect::<Result<Vec<Llm>>>()?;
+    state.adapt_training(stage, &llms.iter().collect::<Vec<_>>())
 }
 
 /// A string, or an array of them.
@@ -95,12 +107,12 @@ fn each(value: &Dynamic) -> Vec<Dynamic> {
     value.read_lock::<Array>().map_or_else(|| vec![value.clone()], |array| array.to_vec())
 }
 
-fn projector(options: &Options) -> Result<ProjectorChoice> {
+fn projector(state: &State, options: &Options) -> Result<ProjectorChoice> {
     match options.value("projector").map(|value| value.try_cast_result::<ProjectorHandle>()) {
-        None => Ok(choose_projector("mlp2x_gelu", Map::new())?.choice),
+        None => Ok(choose_projector(state, "mlp2x_gelu", Map::new())?.choice),
         Some(Ok(handle)) => Ok(handle.choice),
         Some(Err(value)) => match value.into_string() {
-            Ok(name) => Ok(choose_projector(&name, Map::new())?.choice),
+            Ok(name) => Ok(choose_projector(state, &name, Map::new())?.choice),
             Err(kind) => Err(error!(Option, "option `projector` is of type {kind}")
                 .help("name one, or give `projector(\"mlp2x_gelu\", #{ pool: \"average\", tokens: 16 })`")),
         },
@@ -218,8 +230,12 @@ pub mod study {
 
     /// A radar chart over benchmarks, three or more.
     #[rhai_fn(name = "radar", return_raw)]
-    pub fn radar_of_study(s: StudyHandle) -> Fallible<FigureHandle> {
-        Ok(FigureHandle(lock(&s)?.folder()?.radar()?))
+    pub fn radar_of_study(context: NativeCallContext, s: StudyHandle) -> Fallible<FigureHandle> {
+        let study = lock(&s)?;
+        // Several benchmarks may have the same stand-in.
+        let few = State::of(&context)?.smoke() && study.record().benchmarks.len() < 3;
+        let folder = study.folder()?;
+        Ok(FigureHandle(if few { folder.bars()? } else { folder.radar()? }))
     }
 
     /// Its cells: `#{ id, encoder, llm, seed, folder, stages, error }`; folders are below `dir`, `error` is `()` unless the cell

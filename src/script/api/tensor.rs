@@ -4,12 +4,13 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use rhai::plugin::*;
-use rhai::{Array, Map};
+use rhai::{Array, Map, NativeCallContext};
 
 use super::Fallible;
 use crate::device::{device_name, dtype};
 use crate::error::{Error, Result};
 use crate::script::handles::{TensorHandle, dtype_name};
+use crate::script::state::State;
 use crate::weights::{read_tensors, save_tensors};
 use crate::{bail, error};
 
@@ -103,8 +104,8 @@ pub mod tensor {
     /// print(all["stage1.losses"][0]);
     /// ```
     #[rhai_fn(name = "tensors", return_raw)]
-    pub fn tensors(path: &str) -> Fallible<Map> {
-        let all = read_tensors(Path::new(path), &Device::Cpu)?;
+    pub fn tensors(context: NativeCallContext, path: &str) -> Fallible<Map> {
+        let all = read_tensors(&State::of(&context)?.found(Path::new(path)), &Device::Cpu)?;
         Ok(all.into_iter().map(|(name, tensor)| (name.into(), Dynamic::from(TensorHandle(tensor)))).collect())
     }
 
@@ -115,7 +116,7 @@ pub mod tensor {
     /// save_tensors(#{ features: x }, "target/example.safetensors");
     /// ```
     #[rhai_fn(name = "save_tensors", return_raw)]
-    pub fn save(map: Map, path: &str) -> Fallible<()> {
+    pub fn save(context: NativeCallContext, map: Map, path: &str) -> Fallible<()> {
         let mut all = Vec::new();
         for (name, value) in map {
             let Some(tensor) = value.clone().try_cast::<TensorHandle>() else {
@@ -123,7 +124,7 @@ pub mod tensor {
             };
             all.push((name.to_string(), tensor.0));
         }
-        Ok(save_tensors(&all, Path::new(path))?)
+        Ok(save_tensors(&all, &State::of(&context)?.beside(Path::new(path)))?)
     }
 
     /// The largest absolute difference of two float tensors of one shape.

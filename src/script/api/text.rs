@@ -7,6 +7,7 @@ use rhai::{Array, Map, NativeCallContext};
 
 use super::Fallible;
 use crate::error::Result;
+use crate::preset::PresetKind;
 use crate::script::convert;
 use crate::script::handles::{TemplateHandle, TokenizerHandle};
 use crate::script::state::State;
@@ -23,6 +24,13 @@ fn token_ids(array: &Array) -> Result<Vec<u32>> {
 }
 
 fn open(state: &State, id: &str) -> Result<TokenizerHandle> {
+    if state.smoke() {
+        let id = state.stand_in(PresetKind::Llms, id);
+        return match state.made(Path::new(&id)) {
+            Some(place) => Ok(TokenizerHandle(Tokenizer::open(&place)?)),
+            None => Ok(TokenizerHandle(crate::vlm::Llm::tokenizer_of(state.presets(), &id)?)),
+        };
+    }
     if Path::new(id).exists() {
         return Ok(TokenizerHandle(Tokenizer::open(Path::new(id))?));
     }
@@ -85,8 +93,14 @@ pub mod text {
 
     /// A conversation for training: `#{ text, ids, labels }`; -200 marks the image, -100 an unsupervised position.
     #[rhai_fn(name = "render", return_raw)]
-    pub fn render(t: TemplateHandle, tokenizer: TokenizerHandle, turns: Array) -> Fallible<Map> {
-        let rendered = t.0.render(&tokenizer.0, &convert::turns(&turns)?)?;
+    pub fn render(
+        context: NativeCallContext,
+        t: TemplateHandle,
+        tokenizer: TokenizerHandle,
+        turns: Array,
+    ) -> Fallible<Map> {
+        let template = State::of(&context)?.writable(t.0, &tokenizer.0)?;
+        let rendered = template.render(&tokenizer.0, &convert::turns(&turns)?)?;
         let mut map = Map::new();
         map.insert("text".into(), rendered.text.into());
         map.insert("ids".into(), Dynamic::from_array(array_of(rendered.ids)));
@@ -96,7 +110,13 @@ pub mod text {
 
     /// The ids to generate an answer from.
     #[rhai_fn(name = "prompt", return_raw)]
-    pub fn prompt(t: TemplateHandle, tokenizer: TokenizerHandle, turns: Array) -> Fallible<Array> {
-        Ok(array_of(t.0.prompt(&tokenizer.0, &convert::turns(&turns)?)?))
+    pub fn prompt(
+        context: NativeCallContext,
+        t: TemplateHandle,
+        tokenizer: TokenizerHandle,
+        turns: Array,
+    ) -> Fallible<Array> {
+        let template = State::of(&context)?.writable(t.0, &tokenizer.0)?;
+        Ok(array_of(template.prompt(&tokenizer.0, &convert::turns(&turns)?)?))
     }
 }

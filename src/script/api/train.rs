@@ -26,13 +26,18 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
     let mut options = options;
     options.entry("seed").or_insert(toml::Value::Integer(state.seed() as i64));
     options.extend(state.overrides().train());
+    state.adapt_training(&mut options, &[&m.0.llm])?;
     let number = state.next_trainer();
     let repeats = state.repeats(number);
     if repeats.is_some() {
         // The folder of the run that is repeated is taken.
         options.remove("out");
     }
-    let options: TrainOptions = typed(options, "trainer")?;
+    let mut options: TrainOptions = typed(options, "trainer")?;
+    // A folder that `--set` names is taken as it is.
+    if let Some(out) = options.out.as_mut().filter(|_| !state.overrides().train.contains_key("out")) {
+        *out = state.written_anew(out)?;
+    }
     let template = match &options.template {
         Some(name) => Template::load(state.presets(), name)?,
         None => m.0.template.clone(),
@@ -49,7 +54,8 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
         features: None,
         repeats,
     };
-    let trainer = Trainer::new(m.0, d.0, options, setup)?;
+    let data = state.trainable(&setup.template, d.0)?;
+    let trainer = Trainer::new(m.0, data, options, setup)?;
     Ok(TrainerHandle(Arc::new(Mutex::new(trainer))))
 }
 
@@ -317,7 +323,8 @@ pub mod train {
 
     /// Loads the newest complete checkpoint of a run into a trainer that was made alike; `fit` then goes on.
     #[rhai_fn(name = "resume", return_raw)]
-    pub fn resume(t: TrainerHandle, folder: &str) -> Fallible<()> {
-        Ok(lock(&t)?.resume(Path::new(folder))?)
+    pub fn resume(context: NativeCallContext, t: TrainerHandle, folder: &str) -> Fallible<()> {
+        let folder = State::of(&context)?.found(Path::new(folder));
+        Ok(lock(&t)?.resume(&folder)?)
     }
 }
