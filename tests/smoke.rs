@@ -7,7 +7,7 @@ use llmore::events::{Interrupt, Listeners};
 use llmore::preset::Presets;
 use llmore::script::{Outcome, Overrides, Session, SessionOptions};
 
-use super::scripting::{Captured, scratch};
+use super::scripting::{Captured, run, scratch};
 
 /// What a script prints in a smoke run; `FOLDER` in it is a folder of its own.
 fn smoke(folder: &Path, script: &str) -> Result<String, String> {
@@ -60,15 +60,21 @@ fn a_script_for_full_size_models_runs_again_and_again() {
         assert_eq!(lines[..2], ["192 f32", "2"], "{told}");
         assert_eq!(lines[3..5], ["tiny", "true"], "{told}");
     }
-    // What is there are the two folders of smoke runs, nothing where a real run would write.
+    // The second run took the place of the first one's runs, and left its model and its answers alone.
     let names = |folder: PathBuf| -> Vec<String> {
         let entries = std::fs::read_dir(folder).unwrap().flatten();
         let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort_unstable();
         names
     };
-    assert_eq!(names(folder.clone()), ["runs"]);
-    assert_eq!(names(folder.join("runs")).len(), 2);
+    assert_eq!(names(folder.clone()), ["model", "one", "pope.jsonl", "runs", "two"]);
+    assert_eq!(names(folder.join("runs")).len(), 1);
+
+    // A real run takes the place of a smoke run's.
+    let real = r#"let m = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"));
+        trainer(m, dataset("tiny-captions"), #{ train: #{ projector: 1e-3 }, template: "plain", batch: 2, steps: 3, out: "FOLDER/two" }).fit();
+        run("FOLDER/two").losses.len()"#;
+    assert_eq!(run("smoke-then-real", &real.replace("FOLDER", &folder.display().to_string())).unwrap(), "3\n");
 }
 
 #[test]
@@ -116,5 +122,5 @@ fn a_study_keeps_its_axes() {
     );
     let told = told.unwrap();
     assert_eq!(told, "Study(3 encoders x 2 LLMs x 1 seed, tiny-pope, tiny-seed, tiny-vqa, 0 of 6 cells done)\n");
-    assert!(!folder.join("study-2").exists());
+    assert!(folder.join("study-2/radar.png").is_file());
 }

@@ -1,7 +1,6 @@
-//! Where a script's files go. Outside smoke runs a path is a path. A smoke run writes the folders of runs, models and
-//! studies, and answers, below a folder of its own, at the place the script names; so a real run is never in its way, nor
-//! it in a real one's. Readers look there first. Figures, reports and the like stay where they are named, unless they lie
-//! in such a folder.
+//! Where a script's files go. A path is a path; but what is there already is not touched by a smoke run: it writes runs,
+//! models, studies and answers below a folder of its own then, where readers of the same script find them under the name
+//! the script gave. Runs that a smoke run left behind give way to any other (`train/run.rs`).
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -9,25 +8,26 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use super::state::State;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::train::{Run, Status};
+use crate::train::Run;
 
-/// What the folders of smoke runs have in their names.
-const MARK: &str = "smoke-run-";
-
-/// The folder of a smoke run, and what was written there.
+/// What a smoke run has written, and the folder for what had to go elsewhere.
 #[derive(Default)]
 pub(super) struct Places {
-    root: OnceLock<PathBuf>,
-    written: Mutex<Vec<PathBuf>>,
+    elsewhere: OnceLock<PathBuf>,
+    /// What the script names, and where it is.
+    written: Mutex<Vec<(PathBuf, PathBuf)>>,
 }
 
-/// The place of a path below a folder; what is there already stays.
-fn below(root: &Path, path: &Path) -> PathBuf {
-    if path.starts_with(root) {
-        return path.to_path_buf();
+impl Places {
+    /// Where a path lies that is, or is in, something written.
+    fn of(&self, path: &Path) -> Option<PathBuf> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let inside = |(named, place): &(PathBuf, PathBuf)| match path.strip_prefix(named).ok()? {
+            rest if rest.as_os_str().is_empty() => Some(place.clone()),
+            rest => Some(place.join(rest)),
+        };
+        written.iter().rev().find_map(inside)
     }
-    let names = path.components().filter(|component| matches!(component, Component::Normal(_)));
-    root.join(names.collect::<PathBuf>())
 }
 
 impl State {
@@ -36,49 +36,49 @@ impl State {
         if !self.smoke() {
             return path.to_path_buf();
         }
-        let root = self.places().root.get_or_init(|| {
-            let root = self.run_folder(&format!("{MARK}{}", std::process::id()));
-            let text = format!("a smoke run: runs, models and answers are written below `{}`", root.display());
-            self.listeners().tell(&Event::Warning { text });
-            root
-        });
-        let place = below(root, path);
-        self.places().written.lock().unwrap_or_else(PoisonError::into_inner).push(place.clone());
+        if let Some(place) = self.places().of(path) {
+            return place;
+        }
+        let is_smoke_run = || Run::open(path).and_then(|run| run.lock()).is_ok_and(|lock| lock.is_smoke());
+        let place = if path.exists() && !is_smoke_run() { self.elsewhere(path) } else { path.to_path_buf() };
+        let mut written = self.places().written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.push((path.to_path_buf(), place.clone()));
         place
     }
 
-    /// The same for a run or a file of answers. Ids that share a stand-in may share a place, too: the later one takes it.
+    /// The same for a file of answers. Benchmarks that share a stand-in may share a file, too: the later one takes it.
     ///
     /// # Errors
     /// `File` when the earlier one cannot be removed.
-    pub(super) fn written_anew(&self, path: &Path) -> Result<PathBuf> {
+    pub(super) fn answers_written(&self, path: &Path) -> Result<PathBuf> {
         let place = self.written(path);
-        if self.smoke() {
-            let done = || Run::open(&place).and_then(|run| run.status()).is_ok_and(|word| word == Status::Done.name());
-            let removed = match place.is_file() {
-                true => std::fs::remove_file(&place),
-                false if done() => std::fs::remove_dir_all(&place),
-                false => Ok(()),
-            };
-            removed.map_err(|error| Error::file(&place, error))?;
+        if self.smoke() && place.is_file() {
+            std::fs::remove_file(&place).map_err(|error| Error::file(&place, error))?;
         }
         Ok(place)
     }
 
-    /// Where a figure, a report, a table of tensors or the like is written.
+    /// A path below the folder for what cannot be where the script names it.
+    fn elsewhere(&self, path: &Path) -> PathBuf {
+        let root = self.places().elsewhere.get_or_init(|| {
+            let root = self.run_folder(&format!("smoke-run-{}", std::process::id()));
+            let (path, below) = (path.display(), root.display());
+            let text = format!("`{path}` is there already: this smoke run writes it, and its like, below `{below}`");
+            self.listeners().tell(&Event::Warning { text });
+            root
+        });
+        let names = path.components().filter(|component| matches!(component, Component::Normal(_)));
+        root.join(names.collect::<PathBuf>())
+    }
+
+    /// Where a figure, a report, a table of tensors or the like is written: beside the run it is about.
     pub(super) fn beside(&self, path: &Path) -> PathBuf {
-        let Some(root) = self.places().root.get() else { return path.to_path_buf() };
-        let place = below(root, path);
-        let written = self.places().written.lock().unwrap_or_else(PoisonError::into_inner);
-        let inside = written.iter().any(|folder| place.starts_with(folder));
-        let is_there =
-            |path: &Path| path.parent().is_some_and(|folder| folder.as_os_str().is_empty() || folder.is_dir());
-        if inside || (!is_there(path) && is_there(&place)) { place } else { path.to_path_buf() }
+        self.places().of(path).unwrap_or_else(|| path.to_path_buf())
     }
 
     /// What this smoke run has written at a path.
     pub(super) fn made(&self, path: &Path) -> Option<PathBuf> {
-        let place = below(self.places().root.get()?, path);
+        let place = self.places().of(path)?;
         if place.exists() {
             return Some(place);
         }
@@ -91,22 +91,8 @@ impl State {
         Some(if rest.as_os_str().is_empty() { newest } else { newest.join(rest) }).filter(|place| place.exists())
     }
 
-    /// Where something is read: what this smoke run has written, what is there, or what the newest smoke run has.
+    /// Where something is read: what this smoke run has written, or what is there.
     pub(super) fn found(&self, path: &Path) -> PathBuf {
-        if !self.smoke() {
-            return path.to_path_buf();
-        }
-        if let Some(place) = self.made(path) {
-            return place;
-        }
-        let earlier = || {
-            let entries = std::fs::read_dir(self.runs()).ok()?;
-            let is_smoke = |folder: &PathBuf| folder.to_string_lossy().contains(MARK);
-            let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_smoke).collect();
-            folders.sort_unstable();
-            folders.iter().rev().map(|root| below(root, path)).find(|place| place.exists())
-        };
-        let known = if path.exists() { None } else { earlier() };
-        known.unwrap_or_else(|| path.to_path_buf())
+        self.made(path).unwrap_or_else(|| path.to_path_buf())
     }
 }

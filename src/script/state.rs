@@ -145,11 +145,6 @@ impl State {
         &self.0.options.cache
     }
 
-    /// Where run folders go.
-    pub(super) fn runs(&self) -> &Path {
-        &self.0.options.runs
-    }
-
     pub(super) fn places(&self) -> &Places {
         &self.0.places
     }

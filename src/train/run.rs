@@ -50,6 +50,11 @@ impl Lock {
         Ok(())
     }
 
+    /// Whether it is that of a smoke run, of which nothing is worth keeping.
+    pub fn is_smoke(&self) -> bool {
+        self.set.get("smoke").and_then(Value::as_bool) == Some(true)
+    }
+
     /// What differs between two locks in a way that changes results.
     pub fn differences(&self, other: &Lock) -> Vec<String> {
         let mut found = Vec::new();
@@ -96,8 +101,11 @@ pub struct Run {
 }
 
 impl Run {
-    /// Makes the folder and writes run.lock; a folder that holds a run already is refused.
+    /// Makes the folder and writes run.lock; a folder that holds a run already is refused, unless that was a smoke run.
     pub(super) fn create(dir: &Path, lock: &Lock) -> Result<Self> {
+        if Run::open(dir).and_then(|run| run.lock()).is_ok_and(|lock| lock.is_smoke()) {
+            std::fs::remove_dir_all(dir).map_err(|error| Error::file(dir, error))?;
+        }
         if dir.join("run.lock").exists() {
             return Err(error!(File, "`{}` holds a run already", dir.display())
                 .help("go on with it by `t.resume(dir)`, or choose another `out`"));

@@ -59,7 +59,7 @@ fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Resu
         control,
         choices: state.choices(choices, &b.0),
         cache: cache(state, options.string("cache")?.as_deref())?,
-out: options.string("out")?.map(|out| state.written_anew(Path::new(&out))).transpose()?,
+        out: options.string("out")?.map(|out| state.answers_written(Path::new(&out))).transpose()?,
         limit: options.count("limit")?,
         shard: options.value("shard").map(|shard| part(&shard)).transpose()?,
         listeners: state.listeners().clone(),

@@ -36,7 +36,7 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
     let mut options: TrainOptions = typed(options, "trainer")?;
     // A folder that `--set` names is taken as it is.
     if let Some(out) = options.out.as_mut().filter(|_| !state.overrides().train.contains_key("out")) {
-        *out = state.written_anew(out)?;
+        *out = state.written(out);
     }
     let template = match &options.template {
         Some(name) => Template::load(state.presets(), name)?,
