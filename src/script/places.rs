@@ -1,6 +1,6 @@
 //! Where a script's files go. A path is a path; but what is there already is not touched by a smoke run: it writes runs,
-//! models, studies and answers below a folder of its own then, where readers of the same script find them under the name
-//! the script gave. Runs that a smoke run left behind give way to any other (`train/run.rs`).
+//! models and answers below a folder of its own then, and studies always, where readers of the same script find them under
+//! the name the script gave. Runs that a smoke run left behind give way to any other (`train/run.rs`).
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -19,6 +19,11 @@ pub(super) struct Places {
 }
 
 impl Places {
+    fn note(&self, named: &Path, place: &Path) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.push((named.to_path_buf(), place.to_path_buf()));
+    }
+
     /// Where a path lies that is, or is in, something written.
     fn of(&self, path: &Path) -> Option<PathBuf> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,10 +45,16 @@ impl State {
             return place;
         }
         let is_smoke_run = || Run::open(path).and_then(|run| run.lock()).is_ok_and(|lock| lock.is_smoke());
-        let place = if path.exists() && !is_smoke_run() { self.elsewhere(path) } else { path.to_path_buf() };
-        let mut written = self.places().written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.push((path.to_path_buf(), place.clone()));
-        place
+        if path.exists() && !is_smoke_run() {
+            return self.elsewhere(path);
+        }
+        self.places().note(path, path);
+        path.to_path_buf()
+    }
+
+    /// The same for a study, whose folder takes no other one later: a smoke run's is always elsewhere.
+    pub(super) fn studied(&self, path: &Path) -> PathBuf {
+        if self.smoke() { self.elsewhere(path) } else { path.to_path_buf() }
     }
 
     /// The same for a file of answers. Benchmarks that share a stand-in may share a file, too: the later one takes it.
@@ -58,17 +69,19 @@ impl State {
         Ok(place)
     }
 
-    /// A path below the folder for what cannot be where the script names it.
+    /// The place of a path below the folder for what cannot be where the script names it.
     fn elsewhere(&self, path: &Path) -> PathBuf {
         let root = self.places().elsewhere.get_or_init(|| {
             let root = self.run_folder(&format!("smoke-run-{}", std::process::id()));
             let (path, below) = (path.display(), root.display());
-            let text = format!("`{path}` is there already: this smoke run writes it, and its like, below `{below}`");
+            let text = format!("this smoke run writes `{path}`, and what is there already, below `{below}`");
             self.listeners().tell(&Event::Warning { text });
             root
         });
         let names = path.components().filter(|component| matches!(component, Component::Normal(_)));
-        root.join(names.collect::<PathBuf>())
+        let place = root.join(names.collect::<PathBuf>());
+        self.places().note(path, &place);
+        place
     }
 
     /// Where a figure, a report, a table of tensors or the like is written: beside the run it is about.

@@ -55,7 +55,7 @@ fn make(state: &State, map: Map) -> Result<StudyHandle> {
     stage.extend(state.overrides().train());
     let llms = ids("llms", PresetKind::Llms, "tiny-llama")?;
     adapt(state, &mut stage, &llms)?;
-    let out = options.string("out")?.map(|out| state.written(Path::new(&out)));
+    let out = options.string("out")?.map(|out| state.studied(Path::new(&out)));
     let options = StudyOptions {
         encoders: ids("encoders", PresetKind::Encoders, "tiny-clip")?,
         llms,
