@@ -86,6 +86,15 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// Ends the process quietly when nobody reads its output any more, as in `llmore docs | head`; for commands that only print.
+pub fn end_with_the_pipe() {
+    #[cfg(unix)]
+    // SAFETY: restores the default action of a signal, which Rust ignores at start-up.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
 /// The device of a name: `cpu`, `cuda`, `cuda:1`.
 pub fn device(name: &str) -> Result<Device> {
     match name.split_once(':').unwrap_or((name, "0")) {

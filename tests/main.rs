@@ -12,6 +12,7 @@ mod data;
 mod errors;
 mod generation;
 mod gguf;
+mod grids;
 mod hostile;
 mod hub;
 mod images;

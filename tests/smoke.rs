@@ -70,11 +70,13 @@ fn a_script_for_full_size_models_runs_again_and_again() {
     assert_eq!(names(folder.clone()), ["model", "one", "pope.jsonl", "runs", "two"]);
     assert_eq!(names(folder.join("runs")).len(), 1);
 
-    // A real run takes the place of a smoke run's.
+    // A real run takes the place of a smoke run's, and of nothing else in the folder.
+    std::fs::write(folder.join("two/mine.txt"), "kept").unwrap();
     let real = r#"let m = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"));
         trainer(m, dataset("tiny-captions"), #{ train: #{ projector: 1e-3 }, template: "plain", batch: 2, steps: 3, out: "FOLDER/two" }).fit();
         run("FOLDER/two").losses.len()"#;
     assert_eq!(run("smoke-then-real", &real.replace("FOLDER", &folder.display().to_string())).unwrap(), "3\n");
+    assert_eq!(std::fs::read_to_string(folder.join("two/mine.txt")).unwrap(), "kept");
 }
 
 #[test]

@@ -86,6 +86,14 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// Whether nothing is lost when its output is read no further.
+    pub(super) fn only_prints(&self) -> bool {
+        use Command::{Check, Completions, Diff, Docs, Doctor, Ls};
+        matches!(self, Check { .. } | Completions { .. } | Diff { .. } | Docs { .. } | Doctor | Ls { .. })
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum Listing {
     Models,

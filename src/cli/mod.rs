@@ -23,7 +23,7 @@ use std::sync::Arc;
 use clap::Parser;
 use sha2::{Digest, Sha256};
 
-use crate::device::{Settings, keep_freed_memory, set_threads};
+use crate::device::{Settings, end_with_the_pipe, keep_freed_memory, set_threads};
 use crate::error::{Error, Kind, Result};
 use crate::events::{Interrupt, Listeners};
 use crate::hub::Hub;
@@ -71,6 +71,9 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
         Some(Command::Run { set, .. }) => Overrides::parse(&[args.set.as_slice(), set.as_slice()].concat())?,
         _ => Overrides::parse(&args.set)?,
     };
+    if args.command.as_ref().is_some_and(Command::only_prints) {
+        end_with_the_pipe();
+    }
     match args.command {
         Some(Command::Run { ref script, args: ref script_args, .. }) => {
             let text = std::fs::read_to_string(script).map_err(|error| Error::file(script, error))?;

@@ -11,7 +11,7 @@ use super::cells::{Cell, below};
 use super::parts::Kept;
 use super::run::{Progress, progress};
 use crate::error::{Kind, Result};
-use crate::eval::{self, AnswerCache, Benchmark, Choices, Control, RunOptions};
+use crate::eval::{self, Benchmark};
 use crate::events::{Event, Listeners};
 use crate::show::{self, Cell as Shown, Table};
 use crate::train::{Limits, Plan};
@@ -194,18 +194,7 @@ impl Study {
         for benchmark in &self.options.benchmarks {
             self.stop_if_asked()?;
             let few = few_questions(benchmark);
-            let options = RunOptions {
-                batch: self.options.batch,
-                name: None,
-                control: Control::Off,
-                choices: Choices::default(),
-                cache: Some(AnswerCache::in_memory()),
-                out: None,
-                limit: None,
-                shard: None,
-                listeners: Listeners::default(),
-                interrupt: self.setup.interrupt.clone(),
-            };
+            let options = self.asking(None, Listeners::default());
             let start = Instant::now();
             eval::run(&vlm, &few, &options)?;
             question.insert(benchmark.id.clone(), start.elapsed().as_secs_f64() / few.items.len().max(1) as f64);

@@ -1,7 +1,7 @@
 //! Running a study: cell after cell, stage after stage, benchmark after benchmark. What is on disk is not done again: a
 //! run goes on from its last checkpoint, a results file from its last line, and of a finished run the weights are read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Study;
@@ -67,19 +67,8 @@ impl Study {
             self.stop_if_asked()?;
             let result = &cell.results[place];
             let Some(benchmark) = self.options.benchmarks.iter().find(|b| b.id == result.benchmark) else { continue };
-            let run = RunOptions {
-                batch: self.options.batch,
-                name: None,
-                control: Control::Off,
-                choices: Choices::default(),
-                cache: Some(AnswerCache::in_memory()),
-                out: Some(below(&self.options.out, &result.file)?),
-                limit: None,
-                shard: None,
-                listeners: listeners.clone(),
-                interrupt: self.setup.interrupt.clone(),
-            };
-            let results = eval::run(&vlm, benchmark, &run)?;
+            let out = below(&self.options.out, &result.file)?;
+            let results = eval::run(&vlm, benchmark, &self.asking(Some(out), listeners.clone()))?;
             if let Some(first) = results.left_out.first() {
                 let (n, id) = (results.left_out.len(), &result.benchmark);
                 let text = format!("{id}: {n} questions were left out, the first: {}", first.why);
@@ -122,6 +111,22 @@ impl Study {
             return Err(error!(Interrupted, "stopped after {} of {steps} steps", trainer.done()));
         };
         run.keep_weights()
+    }
+
+    /// How benchmarks are asked.
+    pub(super) fn asking(&self, out: Option<PathBuf>, listeners: Listeners) -> RunOptions {
+        RunOptions {
+            batch: self.options.batch,
+            name: None,
+            control: Control::Off,
+            choices: Choices::default(),
+            cache: Some(AnswerCache::in_memory()),
+            out,
+            limit: None,
+            shard: None,
+            listeners,
+            interrupt: self.setup.interrupt.clone(),
+        }
     }
 
     /// Refuses data of other contents than those that another cell was trained on.

@@ -104,7 +104,7 @@ impl Run {
     /// Makes the folder and writes run.lock; a folder that holds a run already is refused, unless that was a smoke run.
     pub(super) fn create(dir: &Path, lock: &Lock) -> Result<Self> {
         if Run::open(dir).and_then(|run| run.lock()).is_ok_and(|lock| lock.is_smoke()) {
-            std::fs::remove_dir_all(dir).map_err(|error| Error::file(dir, error))?;
+            remove(dir)?;
         }
         if dir.join("run.lock").exists() {
             return Err(error!(File, "`{}` holds a run already", dir.display())
@@ -158,4 +158,20 @@ impl Run {
     pub(super) fn event_file(&self) -> Result<EventFile> {
         EventFile::open(&self.dir.join("events.jsonl"))
     }
+}
+
+/// Removes what a run wrote; the folder may hold other things.
+fn remove(dir: &Path) -> Result<()> {
+    let is_its = |name: &str| {
+        ["run.lock", "events.jsonl", "plots"].contains(&name)
+            || ["checkpoint-", ".checkpoint-", "events.out.tfevents."].iter().any(|start| name.starts_with(start))
+    };
+    for entry in std::fs::read_dir(dir).map_err(|error| Error::file(dir, error))?.flatten() {
+        let path = entry.path();
+        if is_its(&entry.file_name().to_string_lossy()) {
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(|error| Error::file(&path, error))?;
+        }
+    }
+    Ok(())
 }
