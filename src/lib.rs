@@ -13,6 +13,7 @@ pub mod hub;
 pub mod image;
 pub mod models;
 pub mod nn;
+pub mod notes;
 pub mod preset;
 pub mod report;
 pub mod rng;

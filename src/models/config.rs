@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::notes::Notes;
 use crate::{bail, error};
 
 /// Sizes and the largest value each may have: well above every model there is, and small enough that what is
@@ -26,12 +27,14 @@ const SIZES: [(&str, u64); 10] = [
 pub struct Config {
     value: Value,
     file: String,
+    /// What reading it found; shared with everything that was made of this config.
+    notes: Notes,
 }
 
 impl Config {
     /// `file` is for messages.
     pub fn new(value: Value, file: impl Into<String>) -> Self {
-        Config { value, file: file.into() }
+        Config { value, file: file.into(), notes: Notes::default() }
     }
 
     /// The JSON itself.
@@ -39,10 +42,23 @@ impl Config {
         &self.value
     }
 
+    /// What reading it found that people should know.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// Adds a note that begins with the file's name.
+    pub fn note(&self, text: impl std::fmt::Display) {
+        self.notes.add(format!("{}: {text}", self.file));
+    }
+
     /// The nested object, or this config where there is none (`vision_config` of a two-tower checkpoint).
     pub fn nested(&self, key: &str) -> Config {
         match self.value.get(key) {
-            Some(value) if value.is_object() => Config::new(value.clone(), format!("{}: `{key}`", self.file)),
+            Some(value) if value.is_object() => {
+                let file = format!("{}: `{key}`", self.file);
+                Config { value: value.clone(), file, notes: self.notes.clone() }
+            }
             _ => self.clone(),
         }
     }

@@ -13,7 +13,8 @@ use super::places::Places;
 use super::smoke;
 use crate::error::{Error, Result};
 use crate::eval::AnswerCache;
-use crate::events::{Interrupt, Listeners};
+use crate::events::{Event, Interrupt, Listeners};
+use crate::notes::Notes;
 use crate::preset::Presets;
 use crate::show::{Figure, Painted, Table as ShownTable};
 use crate::train::Lock;
@@ -78,6 +79,8 @@ struct Shared {
     answers: AnswerCache,
     /// Where a smoke run writes.
     places: Places,
+    /// Notes that were told already.
+    told: Notes,
 }
 
 impl State {
@@ -95,6 +98,7 @@ impl State {
             script: Mutex::default(),
             answers,
             places: Places::default(),
+            told: Notes::default(),
         }))
     }
 
@@ -114,6 +118,15 @@ impl State {
 
     pub(super) fn listeners(&self) -> &Listeners {
         &self.0.options.listeners
+    }
+
+    /// Tells the listeners what opening something found, each note once a session.
+    pub(super) fn tell_notes(&self, notes: &Notes) {
+        let told = self.0.told.list();
+        for text in notes.list().into_iter().filter(|text| !told.contains(text)) {
+            self.0.told.add(text.clone());
+            self.listeners().tell(&Event::Warning { text });
+        }
     }
 
     pub(super) fn interrupt(&self) -> &Interrupt {

@@ -36,6 +36,7 @@ pub use splice::{Batch, Sequence, batch};
 use crate::error::Result;
 use crate::image::{Aspect, Image};
 use crate::models::registry::Target;
+use crate::notes::Notes;
 use crate::text::{Template, Tokenizer, Turn};
 use crate::weights::{Param, ParamSet, Source};
 use crate::{bail, error};
@@ -80,6 +81,8 @@ pub struct Vlm {
     pub template: Template,
     /// What happens to a picture that is not square.
     pub aspect: Aspect,
+    /// What opening the parts found that people should know.
+    pub notes: Notes,
 }
 
 impl Vlm {
@@ -138,7 +141,10 @@ impl Vlm {
             Err(error) if llm.weights() != Weights::None => return Err(error),
             Err(_) => {}
         }
-        Ok(Vlm { encoder, projector, llm, template, aspect })
+        let notes = Notes::default();
+        notes.extend(encoder.origin.config.notes());
+        notes.extend(llm.origin.config.notes());
+        Ok(Vlm { encoder, projector, llm, template, aspect, notes })
     }
 
     /// One line that says what this is, e.g. `clip-vit-l-336 -> mlp2x_gelu -> llama-3.1-8b-instruct`.

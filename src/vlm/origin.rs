@@ -76,6 +76,7 @@ impl Origin {
                     Some(files) => files.clone(),
                     None => Arc::new(TensorFiles::open_folder(&self.folder)?),
                 };
+                self.config.notes().extend(files.notes());
                 Ok(Source::Files { files, prefix: String::new() })
             }
         }

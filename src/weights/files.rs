@@ -14,6 +14,7 @@ use super::pickle::TorchFile;
 use super::quantized::{Quantize, Quantized};
 use crate::assets::Folder;
 use crate::error::{Error, Result};
+use crate::notes::Notes;
 use crate::{bail, error};
 
 /// The tensors of one or more files, under their own names or under those of a view.
@@ -22,6 +23,8 @@ pub struct TensorFiles {
     storage: Arc<Storage>,
     /// Name in this view -> stored name; without, the stored names.
     names: Option<BTreeMap<String, String>>,
+    /// What opening them found that people should know; shared with every view.
+    notes: Notes,
 }
 
 enum Storage {
@@ -58,7 +61,7 @@ impl TensorFiles {
     }
 
     fn new(name: String, storage: Storage) -> Self {
-        TensorFiles { name, storage: Arc::new(storage), names: None }
+        TensorFiles { name, storage: Arc::new(storage), names: None, notes: Notes::default() }
     }
 
     /// The same tensors under other names: a view, nothing is copied.
@@ -73,7 +76,12 @@ impl TensorFiles {
                 bail!(Weights, "{}: `{other}` and `{name}` are the same tensor by another name", self.name);
             }
         }
-        Ok(TensorFiles { name: self.name.clone(), storage: self.storage.clone(), names: Some(names) })
+        Ok(TensorFiles {
+            name: self.name.clone(),
+            storage: self.storage.clone(),
+            names: Some(names),
+            notes: self.notes.clone(),
+        })
     }
 
     /// The name in the file.
@@ -107,6 +115,11 @@ impl TensorFiles {
     /// The tensors of a GGUF file by the names a model asks for.
     pub fn gguf(file: Arc<Gguf>, names: BTreeMap<String, Renamed>) -> Self {
         TensorFiles::new(format!("`{}`", file.path().display()), Storage::Gguf(GgufView { file, names }))
+    }
+
+    /// What opening them found that people should know.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// What to call the files in a message.

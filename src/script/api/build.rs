@@ -71,7 +71,9 @@ fn open_encoder(state: &State, id: &str, map: Map) -> Result<EncoderHandle> {
     if opened != id {
         state.adapt_encoder(&opened, &mut options)?;
     }
-    Ok(EncoderHandle(Arc::new(Encoder::open(state.presets(), &opened, options)?)))
+    let encoder = Encoder::open(state.presets(), &opened, options)?;
+    state.tell_notes(encoder.origin.config.notes());
+    Ok(EncoderHandle(Arc::new(encoder)))
 }
 
 fn open_llm(state: &State, id: &str, map: Map) -> Result<LlmHandle> {
@@ -79,7 +81,9 @@ fn open_llm(state: &State, id: &str, map: Map) -> Result<LlmHandle> {
     let (weights, seed) = (weights(&options)?, seed(&options, state)?);
     let options = LlmOptions { weights, seed, target: quantized_target(state, &options)? };
     let id = state.stand_in(PresetKind::Llms, id);
-    Ok(LlmHandle(Arc::new(Llm::open(state.presets(), &id, options)?)))
+    let llm = Llm::open(state.presets(), &id, options)?;
+    state.tell_notes(llm.origin.config.notes());
+    Ok(LlmHandle(Arc::new(llm)))
 }
 
 fn compose(
@@ -98,7 +102,7 @@ fn compose(
     let template = Template::load(state.presets(), &template)?;
     let aspect = Aspect::parse(&options.string("image")?.unwrap_or_else(|| "pad".to_string()))?;
     let seed = seed(&options, state)?;
-    finished(Vlm::compose(encoder.0, &projector.choice, llm.0, template, aspect, seed)?, &options)
+    finished(state, Vlm::compose(encoder.0, &projector.choice, llm.0, template, aspect, seed)?, &options)
 }
 
 /// The parts of a model preset with a new projector.
@@ -109,7 +113,7 @@ fn compose_preset(state: &State, id: &str, map: Map) -> Result<VlmHandle> {
     let preset = ModelPreset::open(state.presets(), &state.stand_in(PresetKind::Models, id))?;
     let template = preset_template(state, &preset, &options)?;
     let (seed, target) = (seed(&options, state)?, target(state, &options)?);
-    finished(preset.compose(state.presets(), template.as_deref(), weights, seed, &target)?, &options)
+    finished(state, preset.compose(state.presets(), template.as_deref(), weights, seed, &target)?, &options)
 }
 
 /// The option `template`; whether a stand-in can write it is seen by its tokenizer.
@@ -132,7 +136,11 @@ fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
     if presets.contains(PresetKind::Models, &id) {
         let template = preset_template(state, &ModelPreset::open(presets, &id)?, &options)?;
         let seed = seed(&options, state)?;
-        return finished(ModelPreset::load(presets, &id, template.as_deref(), weights, seed, &target)?, &options);
+        return finished(
+            state,
+            ModelPreset::load(presets, &id, template.as_deref(), weights, seed, &target)?,
+            &options,
+        );
     }
     if weights != Weights::Stored {
         return Err(error!(Option, "load: `weights` goes with a model preset, `{path}` is none")
@@ -140,14 +148,15 @@ fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
     }
     let tokenizer = is_there.then(|| Tokenizer::open(&place).ok()).flatten();
     let template = state.template(options.string("template")?, tokenizer.as_ref())?;
-    finished(checkpoint::open(presets, &id, template.as_deref(), &target)?, &options)
+    finished(state, checkpoint::open(presets, &id, template.as_deref(), &target)?, &options)
 }
 
-/// `reference_quirks: true` asks as the released inference does.
-fn finished(mut vlm: Vlm, options: &Options) -> Result<VlmHandle> {
+/// Tells what opening found; `reference_quirks: true` asks as the released inference does.
+fn finished(state: &State, mut vlm: Vlm, options: &Options) -> Result<VlmHandle> {
     if options.bool("reference_quirks")?.unwrap_or(false) {
         vlm.template = vlm.template.with_reference_quirks();
     }
+    state.tell_notes(&vlm.notes);
     Ok(VlmHandle(Arc::new(vlm)))
 }
 

@@ -58,8 +58,10 @@ pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Tar
         let files = parts.files.clone();
         let vlm = parts.build(presets, template, target)?;
         if files.names().iter().any(|name| Vlm::is_adapter(name)) {
-            vlm.llm.adapt_from(&origin.folder, files)?;
+            vlm.llm.adapt_from(&origin.folder, files.clone())?;
         }
+        vlm.notes.extend(origin.config.notes());
+        vlm.notes.extend(files.notes());
         Ok(vlm)
     };
     open().context(|| format!("loading `{}`", path.display()))
