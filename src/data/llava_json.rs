@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::archive::read_up_to;
 use super::brief::Brief;
 use super::dataset::Items;
 use super::index::{Index, malformed};
@@ -27,11 +26,8 @@ impl LlavaJson {
     /// Reads the file once to index and check it. Whether it is a list or one record a line is told by how it begins,
     /// not by its name: `datasets` and DuckDB write lines into `.json` files.
     pub(super) fn open(path: &Path, pictures: Pictures) -> Result<Self> {
+        let layout = Layout::of(&lfs::refuse_file(path)?);
         let file = File::open(path).map_err(|error| Error::file(path, error))?;
-        let mut head = [0; 512];
-        let read = read_up_to(&file, &mut head, 0).map_err(|error| Error::file(path, error))?;
-        lfs::refuse(&path.display().to_string(), &head[..read])?;
-        let layout = Layout::of(&head[..read]);
         let index = Index::build(&file, path, layout).map_err(|error| match layout {
             Layout::Lines => error.help(
                 "expected one record { image, conversations: [{ from, value }] } a line, or a list of them: `[` at the beginning",

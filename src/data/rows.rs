@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::brief::Brief;
 use super::dataset::Items;
+use super::lfs;
 use super::pictures::Pictures;
 use super::record::{CONVERSATIONS, IMAGES, Record, SYSTEM, is_known};
 use super::sample::{ImageSource, Sample};
@@ -27,6 +28,9 @@ pub(super) struct RowItems {
 impl RowItems {
     /// Reads the texts and checks every row; nothing is left out.
     pub(super) fn open(path: &Path, pictures: Option<Pictures>) -> Result<Self> {
+        if path.is_file() {
+            lfs::refuse_file(path)?;
+        }
         let rows = Rows::open(path)?;
         if let Some(error) = rows.broken().first() {
             return Err(error.clone().context(format!("{} rows cannot be read", rows.broken().len())));

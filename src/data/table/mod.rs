@@ -7,6 +7,7 @@ mod files;
 mod jsonl;
 mod parquet;
 mod pictures;
+mod places;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,8 +148,7 @@ impl Rows {
         number.map(Some).ok_or_else(|| self.unexpected(row, field, "a whole number"))
     }
 
-    /// The pictures of a field, a single one or a list; nothing is decoded. A field that is null, absent or an empty text
-    /// has none.
+    /// The pictures of a field, a single one or a list; nothing is decoded. A field that is null or absent has none.
     pub fn images(self: &Arc<Self>, row: usize, field: &str) -> Result<Vec<ImageSource>> {
         let Some((file, at)) = self.find(row) else { return Ok(Vec::new()) };
         let inside = file.pictures.as_ref().filter(|pictures| pictures.holds(field));
@@ -158,12 +158,8 @@ impl Rows {
             (Some(Value::Array(list)), _) => list.len(),
             (Some(_), _) => 1,
         };
-        let is_blank = |number| match self.picture_value(row, field, number) {
-            Some(Value::Null) => true,
-            Some(Value::String(path)) => path.trim().is_empty(),
-            _ => false,
-        };
-        (0..count).filter(|number| !is_blank(*number)).map(|number| self.picture(row, field, number)).collect()
+        let there = (0..count).filter(|number| !self.is_blank(row, field, *number));
+        there.map(|number| self.picture(row, field, number)).collect()
     }
 
     /// One picture of a field.
@@ -173,42 +169,16 @@ impl Rows {
 
     fn picture(self: &Arc<Self>, row: usize, field: &str, number: usize) -> Result<ImageSource> {
         let Some((file, _)) = self.find(row) else { return Err(error!(Data, "there is no row {row}")) };
+        let value = self.value(row, field);
+        let value = value.and_then(Value::as_array).map_or(value, |list| list.get(number));
+        let path = value.and_then(|value| value.as_str().or_else(|| value.get("path")?.as_str()));
         if file.pictures.as_ref().is_some_and(|pictures| pictures.holds(field)) {
             return Ok(ImageSource::Row { rows: self.clone(), row, field: field.into(), number });
         }
-        match self.picture_path(row, field, number) {
+        match path {
             Some(path) => Ok(ImageSource::File(file.folder().join(path))),
             None => Err(self.unexpected(row, field, "a picture's path or bytes")),
         }
-    }
-
-    /// The path that a row has for a picture, beside its bytes or in their place.
-    pub fn picture_path(&self, row: usize, field: &str, number: usize) -> Option<&str> {
-        let value = self.picture_value(row, field, number)?;
-        value.as_str().or_else(|| value.get("path")?.as_str())
-    }
-
-    fn picture_value(&self, row: usize, field: &str, number: usize) -> Option<&Value> {
-        let value = self.value(row, field);
-        value.and_then(Value::as_array).map_or(value, |list| list.get(number))
-    }
-
-    /// Whether the bytes of a picture lie in the file.
-    pub fn has_bytes(&self, row: usize, field: &str, number: usize) -> Result<bool> {
-        let Some((file, at)) = self.find(row) else { return Ok(false) };
-        file.pictures.as_ref().map_or(Ok(false), |pictures| pictures.has_bytes(field, file.numbers[at], number))
-    }
-
-    /// Whether a picture is in the file or beside it.
-    pub fn has_picture(&self, row: usize, field: &str, number: usize) -> Result<bool> {
-        let Some((file, _)) = self.find(row) else { return Ok(false) };
-        let beside = || self.picture_path(row, field, number).is_some_and(|path| file.folder().join(path).is_file());
-        Ok(self.has_bytes(row, field, number)? || beside())
-    }
-
-    /// The folder of the file a row is in.
-    pub fn folder(&self, row: usize) -> &Path {
-        self.find(row).map_or(Path::new("."), |(file, _)| file.folder())
     }
 
     /// The encoded bytes of a picture that lies in the file, or of the file beside it that the row names.
@@ -219,7 +189,9 @@ impl Rows {
         if let Some(bytes) = pictures.bytes(field, file.numbers[at], number)? {
             return Ok(bytes);
         }
-        let path = self.picture_path(row, field, number).ok_or_else(missing)?;
+        let value = self.value(row, field);
+        let value = value.and_then(Value::as_array).map_or(value, |list| list.get(number));
+        let path = value.and_then(|value| value.get("path")?.as_str()).ok_or_else(missing)?;
         let path = file.folder().join(path);
         std::fs::read(&path).map_err(|error| Error::file(&path, error).context(self.place(row)))
     }

@@ -6,8 +6,6 @@ use std::path::Path;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::Value;
 
-use super::super::archive::read_up_to;
-use super::super::lfs;
 use super::TableFile;
 use super::columns::{leaves, read};
 use super::pictures::Pictures;
@@ -17,11 +15,9 @@ use crate::error::{Error, Result};
 /// Reads every column but those of bytes.
 pub(super) fn open(path: &Path) -> Result<TableFile> {
     let file = File::open(path).map_err(|error| Error::file(path, error))?;
-    let mut head = [0; 512];
-    let length = read_up_to(&file, &mut head, 0).map_err(|error| Error::file(path, error))?;
-    lfs::refuse(&path.display().to_string(), &head[..length])?;
     let broken = |error: &dyn std::fmt::Display| {
-        let (text, error) = (error.to_string(), error!(Decode, "`{}`: {error}", path.display()));
+        let text = error.to_string();
+        let error = error!(Decode, "`{}`: {text}", path.display());
         match text.contains("Disabled feature") || text.contains("codec") {
             true => error.help("snappy, gzip, zstd, lz4 and brotli are read: write it again with one of these"),
             false => error,

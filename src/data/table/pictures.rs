@@ -104,15 +104,6 @@ impl Pictures {
         Ok(window.rows.get(at).map_or(0, |row| row.iter().flatten().count()))
     }
 
-    /// Whether the bytes of a picture are there.
-    pub(super) fn has_bytes(&self, field: &str, row: usize, number: usize) -> Result<bool> {
-        if !self.holds(field) {
-            return Ok(false);
-        }
-        let (window, at) = self.window(field, row)?;
-        Ok(window.rows.get(at).is_some_and(|row| row.get(number).is_some_and(Option::is_some)))
-    }
-
     /// The encoded bytes of a picture.
     pub(super) fn bytes(&self, field: &str, row: usize, number: usize) -> Result<Option<Vec<u8>>> {
         let (window, at) = self.window(field, row)?;
