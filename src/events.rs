@@ -66,6 +66,9 @@ pub struct Step {
     /// Of these, samples whose answers do not end within `max_length`.
     #[serde(default)]
     pub cut: u64,
+    /// And those of which nothing is learned, as all their answers lie beyond it.
+    #[serde(default)]
+    pub unsupervised: u64,
     /// Wall-clock time.
     pub seconds: f64,
 }
@@ -216,6 +219,7 @@ mod tests {
             positions: 3,
             samples: 1,
             cut: 0,
+            unsupervised: 0,
             seconds: 0.5,
         })
     }

@@ -103,7 +103,7 @@ fn by_logits(vlm: &Vlm, images: &[llmore::image::Image], text: &str, answer: &st
     let (tokenizer, turn) = (vlm.tokenizer().unwrap(), Turn::human(with_image_marks(text, images.len())));
     let prompt = vlm.template.prompt(tokenizer, std::slice::from_ref(&turn)).unwrap();
     let ids = vlm.template.answer_ids(tokenizer, &turn, answer).unwrap();
-    let turns = [turn, Turn { role: llmore::text::Role::Gpt, value: answer.to_string() }];
+    let turns = [turn, Turn::gpt(answer)];
     let whole = vlm.template.render(tokenizer, &turns).unwrap().ids;
     let expected: Vec<i64> = prompt.iter().copied().chain(ids.iter().map(|&id| i64::from(id))).collect();
     assert_eq!(whole[..expected.len()], expected, "{answer:?} is what training puts there");

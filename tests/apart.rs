@@ -15,7 +15,7 @@ const ROUNDS: [(&str, &str); 3] =
     [("<image>\nwhat color is it?", "red"), ("is there a circle?", "no"), ("what shape is in the image?", "square")];
 
 fn turns(rounds: &[(&str, &str)]) -> Vec<Turn> {
-    let turn = |role, value: &str| Turn { role, value: value.to_string() };
+    let turn = |role, value: &str| Turn::of(role, value);
     rounds.iter().flat_map(|(question, answer)| [turn(Role::Human, question), turn(Role::Gpt, answer)]).collect()
 }
 
@@ -48,7 +48,7 @@ fn branches_are_conversations_of_their_own() {
         let vlm = model(open());
         let (tokenizer, template) = (vlm.tokenizer().unwrap(), vlm.template.clone());
         let features = vlm.features(&[&image], vlm.aspect).unwrap();
-        let apart = template.render_apart(tokenizer, &turns(&ROUNDS)).unwrap();
+        let apart = template.render_apart(tokenizer, &turns(&ROUNDS), 1).unwrap();
         let alone: Vec<Rendered> =
             ROUNDS.iter().map(|round| template.render(tokenizer, &asked_first(*round)).unwrap()).collect();
         let sequence = |rendered| Sequence { rendered, images: vec![0] };
@@ -74,9 +74,9 @@ fn rounds_are_rendered_as_they_are_alone() {
     let (tokenizer, template) = (vlm.tokenizer().unwrap(), Template::load(&Presets::default(), "tiny").unwrap());
     // An opening `gpt` turn and an unanswered question do not count.
     let mut talk = turns(&ROUNDS);
-    talk.insert(0, Turn { role: Role::Gpt, value: "hello".to_string() });
-    talk.push(Turn { role: Role::Human, value: "and?".to_string() });
-    let apart = template.render_apart(tokenizer, &talk).unwrap();
+    talk.insert(0, Turn::gpt("hello"));
+    talk.push(Turn::human("and?"));
+    let apart = template.render_apart(tokenizer, &talk, 1).unwrap();
     let head = &apart.ids[..apart.branches[0]];
     assert_eq!((apart.branches.len(), head.last()), (3, Some(&IMAGE_ID)));
     let ends = apart.branches[1..].iter().copied().chain([apart.ids.len()]);
@@ -86,9 +86,9 @@ fn rounds_are_rendered_as_they_are_alone() {
         assert_eq!([&apart.labels[..head.len()], &apart.labels[start..end]].concat(), alone.labels);
     }
     let one = turns(&ROUNDS[..1]);
-    assert_eq!(template.render_apart(tokenizer, &one).unwrap(), template.render(tokenizer, &one).unwrap());
+    assert_eq!(template.render_apart(tokenizer, &one, 1).unwrap(), template.render(tokenizer, &one).unwrap());
     let two = turns(&[ROUNDS[0], ("<image>\nand this?", "blue")]);
-    let error = template.render_apart(tokenizer, &two).unwrap_err();
+    let error = template.render_apart(tokenizer, &two, 1).unwrap_err();
     assert!(error.to_string().contains("round 2 has a picture of its own"), "{error}");
 }
 

@@ -30,6 +30,7 @@ mod smoke;
 mod statistics;
 mod study;
 mod templates;
+mod todays_data;
 mod tokenizer_files;
 mod training;
 mod trouble;

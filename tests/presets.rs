@@ -1,9 +1,14 @@
 //! Presets at full size, over a source of weights that records shapes only: sizes and counts are those of
 //! LLaVA-MORE's released models (LLaVA-MORE 2460d39 and the pages of its models and their parts).
 
+use std::path::Path;
+
 use llmore::models::registry::Target;
 use llmore::preset::{PresetKind, Presets};
 use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ModelPreset, Vlm, Weights};
+use serde::Deserialize;
+
+use super::scripting::run;
 
 fn encoder(id: &str) -> Encoder {
     let (weights, seed, target) = (Weights::None, 0, Target::cpu());
@@ -94,4 +99,63 @@ fn what_has_no_weights_says_so() {
     let error = model.encoder.encode(&model.encoder.preprocess(&image, model.aspect).unwrap().unsqueeze(0).unwrap());
     assert!(error.unwrap_err().to_string().contains("opened without weights"));
     assert!(model.loss(&[image], &[]).unwrap_err().to_string().contains("opened without weights"));
+}
+
+#[derive(Deserialize)]
+struct Row {
+    script: Option<String>,
+    model: Option<String>,
+    template: String,
+    micro_batch: [i64; 2],
+    max_length: i64,
+    encoder: String,
+    s2: Option<Vec<usize>>,
+}
+
+/// `fixtures/published/how.md`: what the training scripts of LLaVA-MORE say, against ours.
+#[test]
+fn scripts_train_with_the_published_settings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("tests/fixtures/published/scripts.json")).unwrap();
+    let rows: Vec<Row> = serde_json::from_str(&text).unwrap();
+    let all = std::fs::read_dir(root.join("scripts")).unwrap().flatten();
+    let all = all.filter(|entry| entry.file_name().to_string_lossy().starts_with("llava_more_")).count();
+    assert_eq!(rows.iter().filter(|row| row.script.is_some()).count(), all, "every script has its row");
+    for row in rows {
+        let (model, recipe) = match &row.script {
+            None => (row.model.clone().unwrap(), "recipe(\"llava-more\")".to_string()),
+            Some(name) => {
+                let script = std::fs::read_to_string(root.join(format!("scripts/{name}.rhai"))).unwrap();
+                let between = |start: &str, end: &str| {
+                    let from = script.find(start).unwrap() + start.len();
+                    script[from..from + script[from..].find(end).unwrap()].to_string()
+                };
+                let call = between("train_stages(m, ", ");\n");
+                let (id, rest) = call.split_once(", ").unwrap();
+                let overrides = rest.find("#{").map_or("#{}", |at| &rest[at..]);
+                (between("vlm(\"", "\""), format!("recipe({id}, {overrides})"))
+            }
+        };
+        let vlm = outline(&model);
+        assert_eq!(
+            (vlm.template.name(), vlm.encoder.id.as_str()),
+            (row.template.as_str(), row.encoder.as_str()),
+            "{model}"
+        );
+        let preset = std::fs::read_to_string(root.join(format!("stdlib/presets/models/{model}.toml"))).unwrap();
+        let scales = preset.parse::<toml::Table>().unwrap().get("s2").cloned();
+        assert_eq!(scales.map(|scales| scales.try_into::<Vec<usize>>().unwrap()), row.s2, "{model}");
+        let script = format!(
+            "for s in {recipe}.stages {{ print(`${{s.batch}} ${{s.micro_batch}} ${{s.max_length}} ${{s.epochs}} ${{s.schedule}} \
+             ${{s.warmup_ratio}} ${{s.image}} ${{s.template ?? \"\"}} ${{s.train.projector}} ${{s.train.llm ?? 0}} \
+             ${{s.group_by_modality ?? false}} ${{s.weight_decay ?? 0}}`); }}"
+        );
+        let [first, second] = row.micro_batch;
+        let length = row.max_length;
+        let expected = format!(
+            "256 {first} {length} 1 cosine 0.03 square plain 0.001 0 false 0\n\
+             128 {second} {length} 1 cosine 0.03 pad  0.00002 0.00002 true 0\n"
+        );
+        assert_eq!(run("published-scripts", &script).unwrap(), expected, "{model}");
+    }
 }

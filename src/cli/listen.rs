@@ -23,8 +23,9 @@ struct Current {
     /// Supervised positions and seconds, for the mean speed.
     tokens: u64,
     seconds: f64,
-    /// Samples whose answers were cut.
+    /// Samples whose answers were cut, and those of which nothing was left.
     cut: u64,
+    unsupervised: u64,
 }
 
 impl ProgressListener {
@@ -57,6 +58,7 @@ impl Listener for ProgressListener {
                 current.tokens += step.positions;
                 current.seconds += step.seconds;
                 current.cut += step.cut;
+                current.unsupervised += step.unsupervised;
                 let speed = (current.tokens as f64 / current.seconds.max(1e-9)) as usize;
                 current.facts = vec![("loss", number(step.loss)), ("", format!("{} tokens/s", count(speed))), memory()];
                 (step.step, step.steps, false)
@@ -100,7 +102,12 @@ impl Listener for ProgressListener {
             Event::End { done, total, .. } => {
                 if current.cut > 0 {
                     let cut = count(current.cut as usize);
-                    self.progress.note(&format!("{cut} samples had answers that end beyond `max_length` and were cut"));
+                    let nothing = match current.unsupervised {
+                        0 => String::new(),
+                        of => format!("; nothing was left to learn of {} of them", count(of as usize)),
+                    };
+                    self.progress
+                        .note(&format!("{cut} samples had answers that end beyond `max_length` and were cut{nothing}"));
                 }
                 (*done, *total, true)
             }

@@ -129,14 +129,23 @@ impl Archive {
     /// `Missing` when there is no such member, `Decode` when it is damaged, encrypted, too large or packed in a way
     /// that pictures are not.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let wanted = plain(name);
-        let Ok(found) = self.members.binary_search_by(|member| text(&self.names, member).cmp(wanted)) else {
+        let Some(member) = self.find(name) else {
             let example = self.members.first().map_or("", |member| text(&self.names, member));
             return Err(error!(Missing, "no member `{name}` in archive `{}`", self.path.display())
                 .help(format!("it has {} members; names look like `{example}`", self.members.len())));
         };
-        let member = &self.members[found];
         self.unpack(member).context(|| format!("archive `{}`: member `{name}`", self.path.display()))
+    }
+
+    /// Whether there is a member of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    fn find(&self, name: &str) -> Option<&Member> {
+        let wanted = plain(name);
+        let found = self.members.binary_search_by(|member| text(&self.names, member).cmp(wanted));
+        found.ok().and_then(|at| self.members.get(at))
     }
 
     fn unpack(&self, member: &Member) -> Result<Vec<u8>> {

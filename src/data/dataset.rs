@@ -8,18 +8,20 @@ use rayon::prelude::*;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::brief::{Brief, id_hash};
 use super::llava_json::LlavaJson;
 use super::mapped::{Change, Mapped};
 use super::pack::{Pack, PackItems};
 use super::pictures::Pictures;
-use super::record::{Brief, id_hash};
 use super::rows::RowItems;
-use super::sample::Sample;
-use super::scan::Layout;
+use super::sample::{ImageSource, Sample};
 use crate::error::Result;
 use crate::preset::{PresetKind, Presets};
 use crate::rng::Rng;
 use crate::{bail, error};
+
+/// How many pictures are looked for when a file is opened: the first ones, and as many over the whole.
+const LOOKED_FOR: usize = 16;
 
 /// Samples by position.
 pub trait Items: Send + Sync {
@@ -35,6 +37,10 @@ pub trait Items: Send + Sync {
     fn brief(&self, index: usize) -> Result<Brief> {
         self.get(index).map(|sample| Brief::of(&sample))
     }
+    /// Keys of that sample that nothing reads.
+    fn unread(&self, _index: usize) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
     /// A hash over what the samples are made from, for run.lock.
     fn sha256(&self) -> String;
 }
@@ -44,7 +50,7 @@ pub trait Items: Send + Sync {
 pub enum Format {
     /// A JSON list, as LLaVA publishes it.
     Llava,
-    /// One JSON object a line, with the same fields.
+    /// One JSON object a line, with the same fields. Which of the two a file is, is told by how it begins.
     Jsonl,
     /// A parquet file or a folder of them with these fields as columns; pictures may lie in the rows.
     Parquet,
@@ -119,7 +125,8 @@ impl Dataset {
     /// A file of samples; pictures are below its folder unless told otherwise.
     ///
     /// # Errors
-    /// `Missing` or `File` when it cannot be read, `Decode` when it is not of that format or cut off.
+    /// `Missing` or `File` when it cannot be read, or when none of the pictures looked for is there; `Decode` when it is not
+    /// of that format or cut off.
     pub fn open(path: &Path, format: Format, pictures: Option<Pictures>) -> Result<Self> {
         let given = pictures.clone();
         let pictures = match pictures {
@@ -127,11 +134,41 @@ impl Dataset {
             None => Pictures::at(path.parent().unwrap_or(Path::new(".")))?,
         };
         let items: Arc<dyn Items> = match format {
-            Format::Llava => Arc::new(LlavaJson::open(path, Layout::List, pictures)?),
-            Format::Jsonl => Arc::new(LlavaJson::open(path, Layout::Lines, pictures)?),
+            Format::Llava | Format::Jsonl => Arc::new(LlavaJson::open(path, pictures)?),
             Format::Parquet => Arc::new(RowItems::open(path, given)?),
         };
-        Ok(Dataset::new(&path.display().to_string(), vec![items]))
+        let dataset = Dataset::new(&path.display().to_string(), vec![items]);
+        dataset.look_for_pictures()?;
+        Ok(dataset)
+    }
+
+    /// Looks for the first pictures and some others over the whole: where none is there, their folder is a wrong one.
+    /// Single ones that are missing are for `verify`.
+    fn look_for_pictures(&self) -> Result<()> {
+        let pictured: Vec<usize> =
+            (0..self.len()).filter(|&i| self.brief(i).is_ok_and(|brief| brief.has_image())).collect();
+        let spread = pictured.iter().step_by(pictured.len().div_ceil(LOOKED_FOR).max(1));
+        let mut first: Option<(String, ImageSource)> = None;
+        let mut looked = 0;
+        for &index in pictured.iter().take(LOOKED_FOR).chain(spread) {
+            // What cannot be read is told when it is.
+            let Ok(sample) = self.get(index) else { continue };
+            for image in sample.images {
+                if image.is_there()? {
+                    return Ok(());
+                }
+                looked += 1;
+                first.get_or_insert((sample.id.clone(), image));
+            }
+        }
+        let Some((id, image)) = first else { return Ok(()) };
+        Err(error!(
+            Missing,
+            "`{}`: none of {looked} pictures looked for is there; that of sample `{id}` would be `{}`",
+            self.name,
+            image.key()
+        )
+        .help("`images:` names the folder, `.zip` or `.tar` from which the names of pictures lead on"))
     }
 
     /// All samples of some sources in order.
@@ -182,6 +219,14 @@ impl Dataset {
         (0..self.len()).into_par_iter().map(|index| self.brief(index)).collect()
     }
 
+    /// Keys of the sample at a position that nothing reads.
+    pub fn unread(&self, index: usize) -> Result<Vec<String>> {
+        match self.order.get(index) {
+            Some(&(source, position)) => self.sources[source as usize].unread(position as usize),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// The position of a sample's id.
     pub fn find(&self, id: &str) -> Result<usize> {
         let hash = id_hash(id);
@@ -193,15 +238,17 @@ impl Dataset {
         Err(error!(Missing, "no sample `{id}` in `{}`", self.name).help("`d[0].id` shows what ids look like"))
     }
 
-    /// The samples that can be trained on, and the positions of those that cannot: an answer of theirs has no text.
-    pub fn trainable(&self) -> Result<(Self, Vec<usize>)> {
+    /// The samples that can be trained on, and the positions of those that cannot, with the reason: an answer of theirs has
+    /// no text, or none is to be learned.
+    pub fn trainable(&self) -> Result<(Self, Vec<(usize, &'static str)>)> {
         let briefs = self.briefs()?;
-        let empty: Vec<usize> = (0..briefs.len()).filter(|&index| briefs[index].empty_answer).collect();
-        if empty.is_empty() {
-            return Ok((self.clone(), empty));
+        let skipped = |index: usize| briefs[index].skipped().map(|why| (index, why));
+        let left_out: Vec<_> = (0..briefs.len()).filter_map(skipped).collect();
+        if left_out.is_empty() {
+            return Ok((self.clone(), left_out));
         }
-        let kept: Vec<usize> = (0..briefs.len()).filter(|&index| !briefs[index].empty_answer).collect();
-        Ok((self.pick(&kept), empty))
+        let kept: Vec<usize> = (0..briefs.len()).filter(|&index| briefs[index].skipped().is_none()).collect();
+        Ok((self.pick(&kept), left_out))
     }
 
     /// The first `n` samples.

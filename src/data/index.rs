@@ -8,7 +8,8 @@ use std::path::Path;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::record::{Brief, Record};
+use super::brief::Brief;
+use super::record::Record;
 use super::scan::{Layout, Scanner};
 use crate::error::{Error, Result};
 use crate::{bail, error};
@@ -95,7 +96,9 @@ impl Index {
     }
 
     fn push(&mut self, bytes: &[u8], base: u64, records: &[(usize, usize)], path: &Path) -> Result<()> {
-        let briefs: Vec<_> = records.par_iter().map(|&(start, end)| parse(&bytes[start..end])).collect();
+        let first = self.starts.len();
+        let parse = |(number, &(start, end)): (usize, &(usize, usize))| parse(&bytes[start..end], first + number);
+        let briefs: Vec<_> = records.par_iter().enumerate().map(parse).collect();
         for (&(start, end), brief) in records.iter().zip(briefs) {
             let at = base + start as u64;
             let brief = brief.map_err(|found| malformed(path, self.starts.len(), at, &found))?;
@@ -107,8 +110,8 @@ impl Index {
     }
 }
 
-fn parse(bytes: &[u8]) -> std::result::Result<Brief, serde_json::Error> {
-    serde_json::from_slice::<Record>(bytes).map(|record| record.brief())
+fn parse(bytes: &[u8], number: usize) -> std::result::Result<Brief, serde_json::Error> {
+    serde_json::from_slice::<Record>(bytes).map(|record| record.brief(number))
 }
 
 /// The error for a record that is not one.
@@ -160,7 +163,7 @@ mod tests {
         assert!(found.contains("`x.json`: item 1, which begins at byte 33: missing field `conversations`"), "{found}");
         let found = error(&format!("[{good}, {{\"id\": 2, \"conver"));
         assert!(found.contains("`x.json` is cut off: it ends in item 1, which begins at byte 33"), "{found}");
-        let found = error(r#"[{"id": 1, "image": ["a", "b"], "conversations": []}]"#);
-        assert!(found.contains("invalid type: sequence, expected a string"), "{found}");
+        let found = error(r#"[{"id": 1, "image": 3, "conversations": []}]"#);
+        assert!(found.contains("invalid type: integer `3`, expected a picture's path"), "{found}");
     }
 }

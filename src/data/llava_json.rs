@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::brief::Brief;
 use super::dataset::Items;
 use super::index::{Index, malformed};
+use super::lfs;
 use super::pictures::Pictures;
-use super::record::{Brief, Record};
+use super::record::Record;
 use super::sample::Sample;
 use super::scan::Layout;
 use crate::error;
@@ -21,11 +23,29 @@ pub(super) struct LlavaJson {
 }
 
 impl LlavaJson {
-    /// Reads the file once to index and check it.
-    pub(super) fn open(path: &Path, layout: Layout, pictures: Pictures) -> Result<Self> {
+    /// Reads the file once to index and check it. Whether it is a list or one record a line is told by how it begins,
+    /// not by its name: `datasets` and DuckDB write lines into `.json` files.
+    pub(super) fn open(path: &Path, pictures: Pictures) -> Result<Self> {
+        let layout = Layout::of(&lfs::refuse_file(path)?);
         let file = File::open(path).map_err(|error| Error::file(path, error))?;
-        let index = Index::build(&file, path, layout)?;
+        let index = Index::build(&file, path, layout).map_err(|error| match layout {
+            Layout::Lines => error.help(
+                "expected one record { image, conversations: [{ from, value }] } a line, or a list of them: `[` at the beginning",
+            ),
+            Layout::List => error,
+        })?;
         Ok(LlavaJson { file, path: path.to_path_buf(), index, pictures })
+    }
+
+    /// Gives a record to a function.
+    fn with<T>(&self, index: usize, take: impl FnOnce(Record<'_>) -> Result<T>) -> Result<T> {
+        let here = || format!("`{}`", self.path.display());
+        let bytes = self.index.read(&self.file, index).context(here)?;
+        let record: Record = serde_json::from_slice(&bytes).map_err(|found| {
+            let at = self.index.span(index).map_or(0, |(start, _)| start);
+            malformed(&self.path, index, at, &found).context("the file has changed since it was opened")
+        })?;
+        take(record).context(here)
     }
 }
 
@@ -35,17 +55,15 @@ impl Items for LlavaJson {
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        let here = || format!("`{}`", self.path.display());
-        let bytes = self.index.read(&self.file, index).context(here)?;
-        let record: Record = serde_json::from_slice(&bytes).map_err(|found| {
-            let at = self.index.span(index).map_or(0, |(start, _)| start);
-            malformed(&self.path, index, at, &found).context("the file has changed since it was opened")
-        })?;
-        record.sample(|name| self.pictures.find(name)).context(here)
+        self.with(index, |record| record.sample(index, |name| self.pictures.find(name)))
     }
 
     fn brief(&self, index: usize) -> Result<Brief> {
         self.index.brief(index).ok_or_else(|| error!(Data, "no sample {index}"))
+    }
+
+    fn unread(&self, index: usize) -> Result<Vec<String>> {
+        self.with(index, |record| Ok(record.unread()))
     }
 
     fn sha256(&self) -> String {

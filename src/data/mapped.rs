@@ -2,8 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use super::brief::Brief;
 use super::dataset::{Dataset, Items};
-use super::record::Brief;
 use super::sample::{ImageSource, Sample};
 use crate::bail;
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::text::Turn;
 pub enum Change {
     /// The sample is as it was.
     Nothing,
-    /// It has another id and other turns, and the picture it had.
+    /// It has another id and other turns, and the pictures it had.
     Text(String, Vec<Turn>),
     /// Nothing is as it was.
     All(Sample),
@@ -35,7 +35,7 @@ impl Items for Mapped {
             None => bail!(Data, "no sample {index}"),
             Some(Change::Nothing) => self.base.get(index),
             Some(Change::Text(id, turns)) => {
-                Ok(Sample { id: id.clone(), image: self.base.get(index)?.image, turns: turns.clone() })
+                Ok(Sample { id: id.clone(), images: self.base.get(index)?.images, turns: turns.clone() })
             }
             Some(Change::All(sample)) => Ok(sample.clone()),
         }
@@ -48,23 +48,38 @@ impl Items for Mapped {
         }
     }
 
+    fn unread(&self, index: usize) -> Result<Vec<String>> {
+        match self.changes.get(index) {
+            Some(Change::Nothing) => self.base.unread(index),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     fn sha256(&self) -> String {
         let mut hasher = Sha256::new();
         hasher.update(self.base.sha256());
         for change in &self.changes {
-            let (id, turns, image) = match change {
+            let (id, turns, images) = match change {
                 Change::Nothing => {
                     hasher.update([0]);
                     continue;
                 }
-                Change::Text(id, turns) => (id, turns, None),
-                Change::All(sample) => (&sample.id, &sample.turns, sample.image.as_ref()),
+                Change::Text(id, turns) => (id, turns, &[][..]),
+                Change::All(sample) => (&sample.id, &sample.turns, sample.images.as_slice()),
             };
             hasher.update([1]);
             hasher.update(id);
-            turns.iter().for_each(|turn| hasher.update(&turn.value));
-            if let Some(ImageSource::Decoded { image, .. }) = image {
-                hasher.update(&image.pixels);
+            for turn in turns {
+                hasher.update(&turn.value);
+                // What every turn is by default says nothing, so that hashes of older runs hold.
+                if !turn.supervised {
+                    hasher.update([0]);
+                }
+            }
+            for image in images {
+                if let ImageSource::Decoded { image, .. } = image {
+                    hasher.update(&image.pixels);
+                }
             }
         }
         format!("{:x}", hasher.finalize())

@@ -2,10 +2,14 @@
 //! them. Nothing here knows a model.
 
 mod archive;
+mod brief;
 mod dataset;
+pub mod flags;
 mod index;
+mod lfs;
 mod llava_json;
 mod mapped;
+mod message;
 pub mod modality;
 pub mod order;
 mod pack;
@@ -20,9 +24,9 @@ pub mod verify;
 mod zip;
 
 pub use archive::Archive;
+pub use brief::Brief;
 pub use dataset::{Dataset, Format, Items};
 pub use mapped::Change;
 pub use pack::Pack;
 pub use pictures::Pictures;
-pub use record::Brief;
 pub use sample::{ImageSource, Sample};

@@ -15,7 +15,8 @@ use crate::rng::Rng;
 pub enum Order {
     /// A new permutation every epoch; the last batch of an epoch may be smaller.
     Shuffle,
-    /// Data-set order, epoch after epoch without a break.
+    /// Data-set order. Where a run counts epochs, the last batch of each may be smaller; where it counts steps, epoch
+    /// follows epoch without a break.
     Sequential,
 }
 
@@ -27,6 +28,8 @@ pub struct Sampling {
     /// Samples of a step, and of one of its micro-batches.
     pub batch: usize,
     pub micro_batch: usize,
+    /// Whether the run counts epochs, in each of which every sample comes once, or steps.
+    pub epochs: bool,
     /// Micro-batches hold samples of one modality and similar length; for a shuffled order only.
     pub group_by_modality: bool,
 }
@@ -48,7 +51,7 @@ impl Sampler {
     /// What reading a sample gives, where lengths are wanted and have to be read.
     pub fn new(dataset: &Dataset, sampling: Sampling) -> Result<Self> {
         let lengths = match sampling.group_by_modality {
-            true => dataset.briefs()?.iter().map(|brief| length(brief.words, brief.image)).collect(),
+            true => dataset.briefs()?.iter().map(|brief| length(brief.words, brief.has_image())).collect(),
             false => Vec::new(),
         };
         Ok(Sampler { sampling, len: dataset.len(), lengths, epoch: Mutex::default() })
@@ -56,16 +59,17 @@ impl Sampler {
 
     /// The positions of optimizer step `step`, from 0.
     pub fn positions(&self, step: u64) -> Vec<usize> {
-        let Sampling { order, batch, .. } = self.sampling;
+        let Sampling { order, batch, epochs, .. } = self.sampling;
+        let per_epoch = self.len.div_ceil(batch) as u64;
+        let place = (step % per_epoch) as usize * batch;
         match order {
+            Order::Sequential if epochs => (place..self.len.min(place + batch)).collect(),
             Order::Sequential => {
                 let start = step as usize * batch;
                 (start..start + batch).map(|i| i % self.len).collect()
             }
             Order::Shuffle => {
-                let per_epoch = self.len.div_ceil(batch) as u64;
                 let order = self.epoch(step / per_epoch);
-                let place = (step % per_epoch) as usize * batch;
                 order.iter().skip(place).take(batch).map(|&position| position as usize).collect()
             }
         }
@@ -112,7 +116,7 @@ mod tests {
     use super::*;
 
     fn sampler(order: Order, batch: usize, len: usize) -> Sampler {
-        let sampling = Sampling { order, seed: 1, batch, micro_batch: batch, group_by_modality: false };
+        let sampling = Sampling { order, seed: 1, batch, micro_batch: batch, epochs: false, group_by_modality: false };
         Sampler { sampling, len, lengths: Vec::new(), epoch: Mutex::default() }
     }
 
@@ -134,15 +138,31 @@ mod tests {
         assert!(forward.iter().eq(backward.iter().rev()));
     }
 
+    /// `README-training.md` of the fixtures: "with `steps` it runs on without a break at the end of the data; with `epochs` the
+    /// last batch of an epoch may be smaller, as with `shuffle`: no sample comes twice in an epoch".
     #[test]
-    fn sequential_order_runs_on_without_a_break() {
-        assert_eq!(sampler(Order::Sequential, 3, 5).positions(1), [3, 4, 0]);
+    fn sequential_order_breaks_between_epochs_and_not_between_steps() {
+        let mut sequential = sampler(Order::Sequential, 3, 5);
+        assert_eq!(sequential.positions(1), [3, 4, 0]);
+        sequential.sampling.epochs = true;
+        let steps: Vec<_> = (0..4).map(|step| sequential.positions(step)).collect();
+        assert_eq!(steps, [vec![0, 1, 2], vec![3, 4], vec![0, 1, 2], vec![3, 4]]);
+        let mut large = sampler(Order::Sequential, 9, 5);
+        large.sampling.epochs = true;
+        assert_eq!(large.positions(1), [0, 1, 2, 3, 4]);
     }
 
     #[test]
     fn grouped_micro_batches_have_one_modality_and_every_sample_comes_once() {
         let lengths: Vec<i32> = (0..200).map(|i| if i % 3 == 0 { -(i % 17 + 1) } else { i % 23 + 1 }).collect();
-        let sampling = Sampling { order: Order::Shuffle, seed: 5, batch: 16, micro_batch: 4, group_by_modality: true };
+        let sampling = Sampling {
+            order: Order::Shuffle,
+            seed: 5,
+            batch: 16,
+            micro_batch: 4,
+            epochs: true,
+            group_by_modality: true,
+        };
         let sampler = Sampler { sampling, len: 200, lengths: lengths.clone(), epoch: Mutex::default() };
         let micros: Vec<Vec<usize>> = (0..13).flat_map(|step| sampler.micro_batches(step)).collect();
         let mut seen = micros.concat();

@@ -12,7 +12,7 @@ use super::dataset::Items;
 use super::sample::{ImageSource, Sample};
 use crate::assets;
 use crate::error::Result;
-use crate::text::{Role, Turn};
+use crate::text::Turn;
 use crate::{bail, error};
 
 /// A pack: pictures as encoded bytes, and either captions or questions with answers.
@@ -150,15 +150,15 @@ impl Items for PackSamples {
         let mut turns = Vec::with_capacity(2 * pairs.len());
         for (i, (question, answer)) in pairs.into_iter().enumerate() {
             let value = if i == 0 { format!("<image>\n{question}") } else { question };
-            turns.push(Turn { role: Role::Human, value });
-            turns.push(Turn { role: Role::Gpt, value: answer });
+            turns.push(Turn::human(value));
+            turns.push(Turn::gpt(answer));
         }
         let image = ImageSource::Packed { pack: self.pack.clone(), index };
         let id = match order {
             0 => format!("{}/{index}", self.pack.name),
             _ => format!("{}/{index}#{order}", self.pack.name),
         };
-        Ok(Sample { id, image: Some(image), turns })
+        Ok(Sample { id, images: vec![image], turns })
     }
 
     fn sha256(&self) -> String {

@@ -1,20 +1,21 @@
-//! Samples from parquet: columns `id`, `image` (bytes in the row, or a path) and `conversations`. Texts are held in memory,
-//! which suits sets of some hundred thousand rows; pictures stay in the file.
+//! Samples from parquet: columns `id`, `image` or `images` (bytes in the row, or paths; one or a list) and `conversations`
+//! or `messages`, with `system` beside them. Texts are held in memory, which suits sets of some hundred thousand rows;
+//! pictures stay in the file.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::brief::Brief;
 use super::dataset::Items;
+use super::lfs;
 use super::pictures::Pictures;
-use super::record::{Brief, Record};
+use super::record::{CONVERSATIONS, IMAGES, Record, SYSTEM, is_known};
 use super::sample::{ImageSource, Sample};
 use super::table::Rows;
 use crate::error;
 use crate::error::{Context, Result};
-
-const IMAGE: &str = "image";
 
 /// The rows of a file or a folder of files.
 pub(super) struct RowItems {
@@ -27,6 +28,9 @@ pub(super) struct RowItems {
 impl RowItems {
     /// Reads the texts and checks every row; nothing is left out.
     pub(super) fn open(path: &Path, pictures: Option<Pictures>) -> Result<Self> {
+        if path.is_file() {
+            lfs::refuse_file(path)?;
+        }
         let rows = Rows::open(path)?;
         if let Some(error) = rows.broken().first() {
             return Err(error.clone().context(format!("{} rows cannot be read", rows.broken().len())));
@@ -35,34 +39,74 @@ impl RowItems {
         items.briefs = (0..items.rows.len())
             .into_par_iter()
             .map(|row| {
-                let image = items.image(row)?.is_some();
-                items.record(row).map(|record| Brief { image, ..record.brief() })
+                let (record, images) = items.row(row)?;
+                Ok(record.brief(row).with_images(images.len()))
             })
             .collect::<Result<_>>()?;
         Ok(items)
     }
 
-    fn record(&self, row: usize) -> Result<Record<'_>> {
+    /// A row's texts and where its pictures are.
+    fn row(&self, row: usize) -> Result<(Record<'_>, Vec<ImageSource>)> {
         let id = match self.rows.integer(row, "id") {
-            Ok(Some(id)) => id.to_string(),
-            _ => self.rows.text(row, "id")?.map_or_else(|| row.to_string(), str::to_string),
+            Ok(Some(id)) => Some(id.to_string()),
+            _ => self.rows.text(row, "id")?.map(str::to_string),
         };
-        let conversations = self.rows.require(row, "conversations")?;
-        Record::from_row(id, conversations).map_err(|found| {
-            error!(Decode, "{}: `conversations`: {found}", self.rows.place(row))
-                .help("expected a list of { from, value }")
-        })
+        let mut system = None;
+        for field in SYSTEM {
+            system = system.or(self.rows.text(row, field)?);
+        }
+        let filled = CONVERSATIONS.into_iter().find(|field| self.rows.value(row, field).is_some());
+        let field = filled.unwrap_or(CONVERSATIONS[0]);
+        let record = Record::from_row(id, system, self.rows.require(row, field)?).map_err(|found| {
+            error!(Decode, "{}: `{field}`: {found}", self.rows.place(row)).help(
+                "expected a list of { from, value } or { role, content }, of texts: lists within lists are not read",
+            )
+        })?;
+        let mut images = Vec::new();
+        for field in IMAGES {
+            let found = self.rows.images(row, field)?;
+            if !images.is_empty() && !found.is_empty() {
+                return Err(error!(Data, "{}: pictures in both `image` and `images`", self.rows.place(row))
+                    .help("leave one of the columns out"));
+            }
+            images.extend(found);
+        }
+        match images.is_empty() {
+            true => images.extend(record.names().map(|name| self.named(row, name))),
+            false if record.names().next().is_some() => {
+                return Err(error!(
+                    Data,
+                    "{}: pictures are named beside the turns and inside them",
+                    self.rows.place(row)
+                ));
+            }
+            false => {}
+        }
+        Ok((record, images))
     }
 
-    fn image(&self, row: usize) -> Result<Option<ImageSource>> {
-        let mut images = self.rows.images(row, IMAGE)?;
-        if images.len() > 1 {
-            return Err(error!(Data, "{}: {} pictures, a sample has at most one", self.rows.place(row), images.len()));
+    /// A picture that a turn names.
+    fn named(&self, row: usize, name: &str) -> ImageSource {
+        match &self.pictures {
+            Some(pictures) => pictures.find(name),
+            None => ImageSource::File(self.rows.folder(row).join(name)),
         }
-        let path = self.rows.value(row, IMAGE).and_then(|value| value.as_str());
-        Ok(match (&self.pictures, images.pop(), path) {
-            (Some(pictures), Some(ImageSource::File(_)), Some(path)) => Some(pictures.find(path)),
-            (_, image, _) => image,
+    }
+
+    /// A picture where it is looked for: one whose bytes are not in the row, below the folder that was given.
+    fn placed(&self, row: usize, image: ImageSource) -> Result<ImageSource> {
+        let Some(pictures) = &self.pictures else { return Ok(image) };
+        Ok(match &image {
+            ImageSource::File(path) => {
+                let name = path.strip_prefix(self.rows.folder(row)).unwrap_or(path);
+                pictures.find(&name.to_string_lossy())
+            }
+            ImageSource::Row { field, number, .. } => match self.rows.picture_path(row, field, *number) {
+                Some(path) if !self.rows.has_bytes(row, field, *number)? => pictures.find(path),
+                _ => image,
+            },
+            _ => image,
         })
     }
 }
@@ -73,13 +117,22 @@ impl Items for RowItems {
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        let image = self.image(index)?;
-        let sample = self.record(index)?.with_image(image);
-        sample.context(|| self.rows.place(index))
+        let (record, images) = self.row(index)?;
+        let images = images.into_iter().map(|image| self.placed(index, image)).collect::<Result<_>>()?;
+        record.with_images(index, images).context(|| self.rows.place(index))
     }
 
     fn brief(&self, index: usize) -> Result<Brief> {
         self.briefs.get(index).copied().ok_or_else(|| error!(Data, "no sample {index}"))
+    }
+
+    fn unread(&self, index: usize) -> Result<Vec<String>> {
+        let (record, _) = self.row(index)?;
+        let empty = |field: &String| self.rows.value(index, field).is_none();
+        let columns = self.rows.fields().iter().filter(|field| !is_known(field) && !empty(field));
+        let mut keys: Vec<String> = columns.map(|field| format!("`{field}`")).collect();
+        keys.extend(record.unread());
+        Ok(keys)
     }
 
     fn sha256(&self) -> String {

@@ -1,4 +1,4 @@
-//! One sample: an id, at most one picture, a conversation.
+//! One sample: an id, its pictures, a conversation.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::archive::Archive;
+use super::lfs;
 use super::pack::Pack;
 use super::table::Rows;
 use crate::bail;
@@ -53,11 +54,28 @@ impl ImageSource {
         }
     }
 
+    /// Whether it is where it should be; nothing is decoded.
+    ///
+    /// # Errors
+    /// `Decode` or `File` when a table cannot be read.
+    pub(super) fn is_there(&self) -> Result<bool> {
+        Ok(match self {
+            ImageSource::File(path) => path.is_file(),
+            ImageSource::Member { archive, name } => archive.contains(name),
+            ImageSource::Row { rows, row, field, number } => rows.has_picture(*row, field, *number)?,
+            ImageSource::Packed { .. } | ImageSource::Decoded { .. } => true,
+        })
+    }
+
     /// Decodes it.
     pub fn open(&self) -> Result<Image> {
         match self {
             ImageSource::Decoded { image, .. } => Ok(image.clone()),
-            _ => Image::decode(&self.bytes()?, &self.key()),
+            _ => {
+                let (bytes, key) = (self.bytes()?, self.key());
+                lfs::refuse(&key, &bytes)?;
+                Image::decode(&bytes, &key)
+            }
         }
     }
 
@@ -92,18 +110,19 @@ impl ImageSource {
     }
 }
 
-/// A conversation about a picture, or about nothing.
+/// A conversation about pictures, or about nothing.
 #[derive(Clone)]
 pub struct Sample {
     pub id: String,
-    pub image: Option<ImageSource>,
+    /// In the order of their marks.
+    pub images: Vec<ImageSource>,
     pub turns: Vec<Turn>,
 }
 
 impl Sample {
-    /// Decodes the picture, if there is one; the error names the sample.
-    pub fn open_image(&self) -> Result<Option<Image>> {
-        let open = self.image.as_ref().map(ImageSource::open).transpose();
+    /// Decodes the pictures; the error names the sample.
+    pub fn open_images(&self) -> Result<Vec<Image>> {
+        let open = self.images.iter().map(ImageSource::open).collect::<Result<_>>();
         open.context(|| format!("sample `{}`", self.id))
     }
 }

@@ -15,6 +15,14 @@ pub(super) enum Layout {
     Lines,
 }
 
+impl Layout {
+    /// By the first bytes of a file.
+    pub(super) fn of(head: &[u8]) -> Self {
+        let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+        if head.starts_with(b"{") { Layout::Lines } else { Layout::List }
+    }
+}
+
 /// What a scan found in the pending bytes.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -45,9 +53,8 @@ impl Fault {
     pub(super) fn error(&self, path: &Path, number: usize, base: u64) -> Error {
         let (path, at) = (path.display(), base + self.at as u64);
         match self.what {
-            What::NotAList => error!(Decode, "`{path}` does not begin with `[`").help(
-                "expected a list of { id, image, conversations: [{ from, value }] }; `format: \"jsonl\"` is one a line",
-            ),
+            What::NotAList => error!(Decode, "`{path}` begins with neither `[` nor `{{`")
+                .help("expected { id, image, conversations: [{ from, value }] }, as a list or one a line"),
             What::NotAnObject => error!(Decode, "`{path}`: item {number} at byte {at} is not an object"),
             What::NoComma => error!(Decode, "`{path}`: no comma before item {number} at byte {at}"),
             What::After => error!(Decode, "`{path}`: something follows the list at byte {at}"),

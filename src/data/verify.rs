@@ -1,19 +1,21 @@
 //! The pre-flight check: every turn is read and every picture decoded, once each, before hours go into training. What is
 //! found is counted by kind; the first ids of each kind are kept, so memory does not grow with a bad data set.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use super::brief::{id_hash, is_blank};
 use super::dataset::Dataset;
-use super::record::{id_hash, is_blank};
+use super::lfs;
 use super::sample::{ImageSource, Sample};
 use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Interrupt, Listeners};
 use crate::image::Image;
-use crate::text::{IMAGE_MARKER, Role};
+use crate::text::{IMAGE_MARKER, Role, Turn, opened};
 
 /// Ids that are kept per kind.
 const KEPT: usize = 1000;
@@ -43,7 +45,7 @@ impl Level {
 }
 
 /// One thing that is wrong with one sample: what it is called in counts, and the particulars.
-pub type Fault = (Level, &'static str, String);
+pub type Fault = (Level, Cow<'static, str>, String);
 
 /// Faults by kind.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +54,7 @@ pub struct Findings {
     pub samples: usize,
     /// Of which without any fault but notes.
     pub good: usize,
-    pub kinds: BTreeMap<(Level, &'static str), Cases>,
+    pub kinds: BTreeMap<(Level, Cow<'static, str>), Cases>,
 }
 
 /// The samples with a fault of one kind.
@@ -146,7 +148,12 @@ pub fn verify(dataset: &Dataset, more: &(dyn Fn(&Sample) -> Vec<Fault> + Sync), 
     let look = |position: usize, sample: Result<Sample>| match sample {
         Ok(sample) => {
             let mut faults = turn_faults(&sample);
-            faults.extend(sample.image.as_ref().and_then(|image| pictures.fault(image)));
+            faults.extend(sample.images.iter().filter_map(|image| pictures.fault(image)));
+            let unread = dataset.unread(position).unwrap_or_default();
+            faults.extend(unread.into_iter().map(|key| {
+                let particulars = format!("{key} changes nothing in training");
+                (Level::Note, format!("unknown key {key}").into(), particulars)
+            }));
             if faults.iter().all(|(level, ..)| *level == Level::Note) {
                 faults.extend(more(&sample));
             }
@@ -154,15 +161,15 @@ pub fn verify(dataset: &Dataset, more: &(dyn Fn(&Sample) -> Vec<Fault> + Sync), 
         }
         Err(error) => {
             let brief = dataset.brief(position).ok();
-            let role = brief.is_some_and(|brief| brief.unknown_role);
+            let role = brief.is_some_and(|brief| brief.unknown_role());
             let what = if role { "unknown role" } else { "unreadable sample" };
             let id = format!("#{position}");
-            (brief.map_or(position as u64, |brief| brief.id), id, vec![(Level::Error, what, error.message())])
+            (brief.map_or(position as u64, |brief| brief.id), id, vec![(Level::Error, what.into(), error.message())])
         }
     };
     walk.samples(dataset, look, |(hash, id, mut faults)| {
         if !ids.insert(hash) {
-            faults.push((Level::Note, "repeated id", format!("`{id}` was there before")));
+            faults.push((Level::Note, "repeated id".into(), format!("`{id}` was there before")));
         }
         findings.push(&id, faults);
     })?;
@@ -172,36 +179,56 @@ pub fn verify(dataset: &Dataset, more: &(dyn Fn(&Sample) -> Vec<Fault> + Sync), 
 /// What is wrong with the conversation, by the rules that training follows.
 fn turn_faults(sample: &Sample) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let mut error = |what, particulars: String| faults.push((Level::Error, what, particulars));
-    let leading = usize::from(sample.turns.first().is_some_and(|turn| turn.role == Role::Gpt));
-    let turns = &sample.turns[leading..];
+    let mut error = |what: &'static str, particulars: String| faults.push((Level::Error, what.into(), particulars));
+    let (system, turns) = opened(&sample.turns);
+    let leading = sample.turns.len() - turns.len();
     let expected = [Role::Human, Role::Gpt].into_iter().cycle();
     if let Some(number) = turns.iter().zip(expected).position(|(turn, role)| turn.role != role) {
+        let (number, name) = (leading + number + 1, turns[number].role.name());
         error(
             "turns out of order",
-            format!("turn {} is a second one from `{}`", leading + number + 1, turns[number].role.name()),
+            match number > 1 && sample.turns[number - 2].role.name() == name {
+                true => format!("turn {number} is a second one from `{name}`"),
+                false => format!("turn {number} is from `{name}`"),
+            },
         );
     }
     let rounds = &turns[..turns.len() / 2 * 2];
     if rounds.is_empty() {
         error("no answered turn", format!("{} turns", sample.turns.len()));
+    } else if let Some((what, particulars)) = mark_fault(rounds, sample.images.len()) {
+        error(what, particulars);
     }
-    let marked = rounds.iter().filter(|turn| turn.value.contains(IMAGE_MARKER)).count();
-    match (sample.image.is_some(), marked) {
-        _ if rounds.is_empty() => {}
-        (true, 0) => error("picture without <image>", "no turn has the marker".to_string()),
-        (true, 2..) => error("more <image> than pictures", format!("{marked} turns have the marker")),
-        (false, 1..) => error("<image> without a picture", format!("{marked} turns have the marker")),
-        _ => {}
-    }
-    let empty = |turn: &crate::text::Turn| turn.role == Role::Gpt && is_blank(&turn.value);
+    let empty = |turn: &Turn| turn.role == Role::Gpt && is_blank(&turn.value);
     if let Some(number) = sample.turns.iter().position(empty) {
-        faults.push((Level::Skipped, "empty answer", format!("turn {}", number + 1)));
+        faults.push((Level::Skipped, "empty answer".into(), format!("turn {}", number + 1)));
     }
-    if leading == 1 {
-        faults.push((Level::Note, "begins with an answer", "the first turn is dropped".to_string()));
+    let hidden = rounds.iter().filter(|turn| turn.role == Role::Gpt && !turn.supervised).count();
+    if hidden > 0 && hidden == rounds.len() / 2 {
+        faults.push((Level::Skipped, "no answer is to be learned".into(), format!("{hidden} answers")));
+    }
+    if leading > usize::from(system.is_some()) {
+        faults.push((Level::Note, "begins with an answer".into(), "the first turn is dropped".to_string()));
     }
     faults
+}
+
+/// Marks against pictures: those of a turn about one picture are one; about several, each stands for one.
+fn mark_fault(rounds: &[Turn], images: usize) -> Option<(&'static str, String)> {
+    let turns = rounds.iter().filter(|turn| turn.value.contains(IMAGE_MARKER)).count();
+    let marks: usize = rounds.iter().map(|turn| turn.value.matches(IMAGE_MARKER).count()).sum();
+    match (images, if images > 1 { marks } else { turns }) {
+        (0, 1..) => Some(("<image> without a picture", format!("{turns} turns have the marker"))),
+        (1.., 0) => Some(("picture without <image>", "no turn has the marker".to_string())),
+        (1, 2..) => Some(("more <image> than pictures", format!("{turns} turns have the marker"))),
+        (_, marks) if marks > images => {
+            Some(("more <image> than pictures", format!("{marks} markers, {images} pictures")))
+        }
+        (_, marks) if marks < images => {
+            Some(("fewer <image> than pictures", format!("{marks} markers, {images} pictures")))
+        }
+        _ => None,
+    }
 }
 
 /// Pictures by key, so that one that many samples share is decoded once.
@@ -229,17 +256,19 @@ fn picture_fault(image: &ImageSource) -> Option<Fault> {
     let name = image.key();
     let bytes = match image.bytes() {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == Kind::Missing => return Some((Level::Error, "missing picture", error.message())),
-        Err(error) => return Some((Level::Error, "corrupt picture", error.message())),
+        Err(error) if error.kind() == Kind::Missing => {
+            return Some((Level::Error, "missing picture".into(), error.message()));
+        }
+        Err(error) => return Some((Level::Error, "corrupt picture".into(), error.message())),
     };
-    if let Err(error) = Image::decode(&bytes, &name) {
-        return Some((Level::Error, "corrupt picture", error.message()));
+    if let Err(error) = lfs::refuse(&name, &bytes).and_then(|()| Image::decode(&bytes, &name)) {
+        return Some((Level::Error, "corrupt picture".into(), error.message()));
     }
     let extension = Path::new(&name).extension()?.to_string_lossy().to_lowercase();
     let format = ::image::guess_format(&bytes).ok()?;
     let says = ::image::ImageFormat::from_extension(&extension)?;
     (says != format).then(|| {
         let content = format.extensions_str().first().copied().unwrap_or("something else");
-        (Level::Note, "mistyped picture", format!("`{name}` holds {content}; it is read as that"))
+        (Level::Note, "mistyped picture".into(), format!("`{name}` holds {content}; it is read as that"))
     })
 }

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::handles::{ImageHandle, TensorHandle};
+use crate::data::flags;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::preset::{from_table, unknown_key};
@@ -137,12 +138,20 @@ fn turn(value: &Dynamic) -> Result<Turn> {
         Some(Err(kind)) => Err(error!(Type, "`{key}` of a turn is of type {kind}, expected a string").help(help)),
         None => Err(error!(Data, "a turn has no `{key}`").help(help)),
     };
-    let role = match text("from")?.as_str() {
-        "human" => Role::Human,
-        "gpt" => Role::Gpt,
-        other => return Err(error!(Data, "a turn is from `{other}`").help(help)),
-    };
-    Ok(Turn { role, value: text("value")? })
+    let from = text("from")?;
+    let Some(role) = Role::of(&from) else { return Err(error!(Data, "a turn is from `{from}`").help(help)) };
+    let mut turn = Turn::of(role, text("value")?);
+    for (key, value) in map.iter().filter(|(key, _)| flags::is_one(key)) {
+        let value = match (value.as_bool(), number(value)) {
+            (Ok(flag), _) => flag.into(),
+            (_, Some(number)) => number.into(),
+            _ if value.is_unit() => continue,
+            _ => shown(value).into(),
+        };
+        let says = flags::read(key, &value).map_err(|told| error!(Data, "{told}").help(help))?;
+        turn.supervised &= says.unwrap_or(true);
+    }
+    Ok(turn)
 }
 
 /// Turns as scripts see them.
@@ -151,6 +160,9 @@ pub(super) fn turns_array(turns: &[Turn]) -> Array {
         let mut map = Map::new();
         map.insert("from".into(), turn.role.name().into());
         map.insert("value".into(), turn.value.clone().into());
+        if !turn.supervised {
+            map.insert("train".into(), false.into());
+        }
         Dynamic::from_map(map)
     };
     turns.iter().map(map).collect()

@@ -77,10 +77,13 @@ impl ImageHandle {
         ImageHandle(Arc::new(Picture { sample: None, source, decoded: OnceLock::new() }))
     }
 
-    /// A sample's picture, if it has one.
-    pub(super) fn of(sample: &Sample) -> Option<Self> {
-        let (id, source) = (sample.id.clone(), sample.image.clone()?);
-        Some(ImageHandle(Arc::new(Picture { sample: Some(id), source, decoded: OnceLock::new() })))
+    /// A sample's pictures.
+    pub(super) fn of(sample: &Sample) -> Vec<Self> {
+        let handle = |source: &ImageSource| {
+            let (sample, source) = (Some(sample.id.clone()), source.clone());
+            ImageHandle(Arc::new(Picture { sample, source, decoded: OnceLock::new() }))
+        };
+        sample.images.iter().map(handle).collect()
     }
 
     /// A picture of a benchmark's question.

@@ -43,9 +43,11 @@ impl Effect {
         self.contrast.seeds.is_some_and(|seeds| difference < seeds.margin)
     }
 
-    /// The smallest true difference that is found in 80 % of the cases.
-    pub(super) fn detectable(&self) -> f64 {
-        detectable(self.contrast.paired.error)
+    /// The smallest true difference that is found in 80 % of the cases; `None` where no question tells the two apart, or
+    /// all by as much: without variance nothing can be said of power.
+    pub(super) fn detectable(&self) -> Option<f64> {
+        let error = self.contrast.paired.error;
+        (error.is_finite() && error > 0.0).then(|| detectable(error))
     }
 }
 

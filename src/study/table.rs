@@ -176,7 +176,7 @@ impl Folder {
             Cell::of(signed(paired.difference, points), paired.difference),
             ends.into(),
             Cell::of(p_value(effect.p), effect.p),
-            number(effect.detectable()),
+            effect.detectable().map_or(Cell::from("unknown"), number),
             effect.contrast.seeds.map_or(Cell::from(""), |seeds| number(seeds.error)),
             Cell::from(verdict),
         ]

@@ -92,10 +92,14 @@ fn sentence(effect: &Effect, points: bool) -> String {
     let by = format!("{} points", shown(paired.difference.abs(), points));
     let questions = count(contrast.questions);
     if !effect.is_found() {
-        let least = shown(effect.detectable(), points);
+        let power = match effect.detectable() {
+            Some(least) => format!("{} would be found in 80 % of cases", shown(least, points)),
+            None => {
+                "how large a difference would be found is not known, as nothing varies between questions".to_string()
+            }
+        };
         return format!(
-            "{ahead} and {behind} cannot be told apart with {questions} questions: {by} between them ({ends}{p}{holm}), \
-             {least} would be found in 80 % of cases"
+            "{ahead} and {behind} cannot be told apart with {questions} questions: {by} between them ({ends}{p}{holm}), {power}"
         );
     }
     match contrast.seeds.filter(|_| effect.is_within_seeds()) {

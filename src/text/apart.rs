@@ -1,7 +1,7 @@
 //! Rounds of a conversation apart: each question stands alone behind the picture, as an evaluation asks it. What stands
 //! up to the picture is there once; the rounds behind it are branches that do not see each other.
 
-use super::{IMAGE_ID, IMAGE_MARKER, Rendered, Role, Template, Tokenizer, Turn};
+use super::{IMAGE_ID, IMAGE_MARKER, Rendered, Role, Template, Tokenizer, Turn, opened};
 use crate::error;
 use crate::error::Result;
 
@@ -10,16 +10,21 @@ impl Template {
     /// [`render`](Template::render) makes of each, with their common beginning once.
     ///
     /// # Errors
-    /// As `render`; `Data` when a round brings a picture of its own.
-    pub fn render_apart(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Rendered> {
-        let whole = self.render(tokenizer, turns)?;
-        let opening = usize::from(turns.first().is_some_and(|turn| turn.role == Role::Gpt));
-        let rounds: Vec<&[Turn]> = turns[opening..].chunks_exact(2).collect();
+    /// As `render`; `Data` when a round brings a picture of its own, or when there are several pictures.
+    pub fn render_apart(&self, tokenizer: &Tokenizer, turns: &[Turn], images: usize) -> Result<Rendered> {
+        let whole = self.render_about(tokenizer, turns, images)?;
+        let (system, turns) = opened(turns);
+        let rounds: Vec<&[Turn]> = turns.chunks_exact(2).collect();
         let [first, later @ ..] = rounds.as_slice() else { return Ok(whole) };
         if later.is_empty() {
             return Ok(whole);
         }
-        let mut all = self.render(tokenizer, first)?;
+        if images > 1 {
+            return Err(error!(Data, "{} rounds about {images} pictures cannot stand apart", rounds.len())
+                .help("`turns: \"together\"` takes conversations about several pictures"));
+        }
+        let told: Vec<Turn> = system.map(|system| Turn::of(Role::System, system)).into_iter().collect();
+        let mut all = self.render(tokenizer, &[told.as_slice(), first].concat())?;
         let common = all.ids.iter().rposition(|&id| id == IMAGE_ID).map_or(0, |position| position + 1);
         all.branches.push(common);
         for (number, round) in later.iter().enumerate() {
@@ -31,7 +36,7 @@ impl Template {
             if common > 0 {
                 round[0].value = format!("{IMAGE_MARKER}\n{}", round[0].value);
             }
-            let next = self.render(tokenizer, &round)?;
+            let next = self.render(tokenizer, &[told.as_slice(), &round].concat())?;
             all.branches.push(all.ids.len());
             all.text.push_str(&next.text);
             all.ids.extend_from_slice(&next.ids[common..]);

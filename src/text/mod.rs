@@ -28,6 +28,8 @@ pub const IMAGE_MARKER: &str = "<image>";
 pub enum Role {
     Human,
     Gpt,
+    /// What the model is told before the conversation; the first turn or none.
+    System,
 }
 
 impl Role {
@@ -36,7 +38,13 @@ impl Role {
         match self {
             Role::Human => "human",
             Role::Gpt => "gpt",
+            Role::System => "system",
         }
+    }
+
+    /// The role of a word of data sets.
+    pub fn of(name: &str) -> Option<Self> {
+        [Role::Human, Role::Gpt, Role::System].into_iter().find(|role| role.name() == name)
     }
 }
 
@@ -48,17 +56,42 @@ pub struct Turn {
     pub role: Role,
     /// What is said, as the data set has it.
     pub value: String,
+    /// Whether training learns the turn, where it is an answer.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub supervised: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Turn {
+    /// A turn as it is trained on unless a data set says otherwise.
+    pub fn of(role: Role, value: impl Into<String>) -> Self {
+        Turn { role, value: value.into(), supervised: true }
+    }
+
     /// A question.
     pub fn human(value: impl Into<String>) -> Self {
-        Turn { role: Role::Human, value: value.into() }
+        Turn::of(Role::Human, value)
     }
 
     /// An answer.
     pub fn gpt(value: impl Into<String>) -> Self {
-        Turn { role: Role::Gpt, value: value.into() }
+        Turn::of(Role::Gpt, value)
+    }
+}
+
+/// A conversation's system text, and its turns from the first question on: an answer before it is dropped, as the
+/// reference does.
+pub fn opened(turns: &[Turn]) -> (Option<&str>, &[Turn]) {
+    let (system, turns) = match turns {
+        [first, rest @ ..] if first.role == Role::System => (Some(first.value.as_str()), rest),
+        _ => (None, turns),
+    };
+    match turns {
+        [first, rest @ ..] if first.role == Role::Gpt => (system, rest),
+        _ => (system, turns),
     }
 }
 

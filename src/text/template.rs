@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::pieces::Builder;
-use super::{IMAGE_MARKER, Role, Tokenizer, Turn};
+use super::{IMAGE_MARKER, Role, Tokenizer, Turn, opened};
 use crate::error::{Context, Error, Result};
 use crate::preset::{PresetKind, Presets};
 use crate::{bail, error};
@@ -89,6 +89,8 @@ enum What {
     Text(String),
     Token(String),
     Turn,
+    /// The system text where a conversation brings none.
+    System(String),
 }
 
 #[derive(Deserialize)]
@@ -98,6 +100,9 @@ struct RawSegment {
     token: Option<String>,
     #[serde(default)]
     turn: bool,
+    /// `text` gives way to the system text of a conversation.
+    #[serde(default)]
+    system: bool,
     #[serde(default)]
     loss: bool,
 }
@@ -106,10 +111,11 @@ impl TryFrom<RawSegment> for Segment {
     type Error = String;
 
     fn try_from(raw: RawSegment) -> std::result::Result<Self, String> {
-        let what = match (raw.text, raw.token, raw.turn) {
-            (Some(text), None, false) => What::Text(text),
-            (None, Some(token), false) => What::Token(token),
-            (None, None, true) => What::Turn,
+        let what = match (raw.text, raw.token, raw.turn, raw.system) {
+            (Some(text), None, false, false) => What::Text(text),
+            (Some(text), None, false, true) => What::System(text),
+            (None, Some(token), false, false) => What::Token(token),
+            (None, None, true, false) => What::Turn,
             _ => return Err("a segment has exactly one of `text = \"..\"`, `token = \"..\"`, `turn = true`".into()),
         };
         Ok(Segment { what, loss: raw.loss })
@@ -150,13 +156,23 @@ impl Template {
 
     /// A conversation for training: one pass builds text, ids and labels. Turns are normalised as the reference
     /// does (markers collapse into one at the front of their turn); a first turn from `gpt` and a last question
-    /// without an answer are dropped.
+    /// without an answer are dropped. An answer that is not supervised has no labels.
     ///
     /// # Errors
-    /// `Data` for roles that do not alternate, an empty answer, no answer at all, or (with a caption template)
-    /// other than one round with an image; `Option` for a special token the tokenizer lacks.
+    /// `Data` for roles that do not alternate, an empty answer, no answer at all, a system text that the template has no
+    /// place for, or (with a caption template) other than one round with an image; `Option` for a special token the
+    /// tokenizer lacks.
     pub fn render(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Rendered> {
-        let turns = numbered(turns)?;
+        self.render_about(tokenizer, turns, 1)
+    }
+
+    /// The same about this many pictures. Of several, a turn's markers stay where they stand, as in LLaVA-NeXT
+    /// (`train.py`, `preprocess_multimodal`): there they say which picture is meant.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn render_about(&self, tokenizer: &Tokenizer, turns: &[Turn], images: usize) -> Result<Rendered> {
+        let (system, turns) = (opened(turns).0, numbered(turns)?);
         let rounds: Vec<_> = turns.chunks_exact(2).map(|round| (round[0], round[1])).collect();
         if rounds.is_empty() {
             bail!(Data, "no answered turn: a sample needs a question from `human` and an answer from `gpt`");
@@ -164,18 +180,18 @@ impl Template {
         let preset = &self.0.preset;
         self.check_caption(&rounds)?;
         let mut builder = Builder::new(tokenizer);
-        self.put(&mut builder, &preset.start, "")?;
+        self.start(&mut builder, system)?;
         for ((_, question), (number, answer)) in rounds {
             if answer.value.is_empty() {
                 return Err(error!(Data, "turn {number} is an empty answer")
                     .help("an answer needs at least one character; leave the sample out or answer it"));
             }
-            let question = if preset.caption { IMAGE_MARKER.to_string() } else { normalized(&question.value) };
-            self.put(&mut builder, &preset.question, &question)?;
-            self.put(&mut builder, &preset.header, "")?;
-            self.put(&mut builder, &preset.answer, &normalized(&answer.value))?;
+            let question = if preset.caption { IMAGE_MARKER.to_string() } else { normalized(&question.value, images) };
+            self.put(&mut builder, &preset.question, &question, true)?;
+            self.put(&mut builder, &preset.header, "", true)?;
+            self.put(&mut builder, &preset.answer, &normalized(&answer.value, images), answer.supervised)?;
         }
-        self.put(&mut builder, &preset.end, "")?;
+        self.put(&mut builder, &preset.end, "", true)?;
         builder.finish()
     }
 
@@ -185,7 +201,7 @@ impl Template {
     /// `Data` for roles that do not alternate or a last turn from `gpt`; `Option` for a special token the
     /// tokenizer lacks.
     pub fn prompt(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Vec<i64>> {
-        let turns = numbered(turns)?;
+        let (system, turns) = (opened(turns).0, numbered(turns)?);
         if turns.len() % 2 == 0 {
             return Err(
                 error!(Data, "there is no question to answer").help("the last turn of a prompt is from `human`")
@@ -193,15 +209,15 @@ impl Template {
         }
         let preset = &self.0.preset;
         let mut builder = Builder::new(tokenizer);
-        self.put(&mut builder, &preset.start, "")?;
+        self.start(&mut builder, system)?;
         for round in turns.chunks(2) {
-            self.put(&mut builder, &preset.question, &round[0].1.value)?;
+            self.put(&mut builder, &preset.question, &round[0].1.value, true)?;
             let Some((_, answer)) = round.get(1) else { break };
-            self.put(&mut builder, &preset.header, "")?;
-            self.put(&mut builder, &preset.answer, &answer.value)?;
+            self.put(&mut builder, &preset.header, "", true)?;
+            self.put(&mut builder, &preset.answer, &answer.value, true)?;
         }
         let header = preset.reference_header.as_ref().filter(|_| self.0.quirks).unwrap_or(&preset.header);
-        self.put(&mut builder, header, "")?;
+        self.put(&mut builder, header, "", true)?;
         Ok(builder.finish()?.ids)
     }
 
@@ -213,8 +229,7 @@ impl Template {
     pub fn answer_ids(&self, tokenizer: &Tokenizer, question: &Turn, answer: &str) -> Result<Vec<u32>> {
         let prompt = self.prompt(tokenizer, std::slice::from_ref(question))?;
         let after = |answer: &str| -> Result<Vec<i64>> {
-            let turn = |role, value: &str| Turn { role, value: value.to_string() };
-            let turns = [question.clone(), turn(Role::Gpt, answer), turn(Role::Human, "")];
+            let turns = [question.clone(), Turn::gpt(answer), Turn::human("")];
             let ids = self.prompt(tokenizer, &turns)?;
             let known = ids.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
             Ok(ids[known..].to_vec())
@@ -247,7 +262,7 @@ impl Template {
             match &segment.what {
                 What::Token(token) => end.tokens.push(token.clone()),
                 What::Text(text) => end.text.push_str(text),
-                What::Turn => {}
+                What::Turn | What::System(_) => {}
             }
         }
         end
@@ -277,15 +292,35 @@ impl Template {
             .help("take the template the LLM was trained with, or `tiny`, which is plain text only"))
     }
 
-    fn put(&self, builder: &mut Builder, segments: &[Segment], turn: &str) -> Result<()> {
+    /// What stands before the turns, with the conversation's own system text where it has one.
+    fn start(&self, builder: &mut Builder, system: Option<&str>) -> Result<()> {
+        let start = &self.0.preset.start;
+        let Some(system) = system else { return self.put(builder, start, "", true) };
+        let own = if self.0.preset.trim { trimmed(system) } else { system };
+        let Some(slot) = start.iter().position(|segment| matches!(segment.what, What::System(_))) else {
+            return Err(error!(
+                Data,
+                "template `{}` has no place for a system text, and the conversation has one",
+                self.name()
+            )
+            .help("leave `system` out, put it before the first question, or take another `template`"));
+        };
+        self.put(builder, &start[..slot], "", true)?;
+        builder.text(own, start[slot].loss);
+        self.put(builder, &start[slot + 1..], "", true)
+    }
+
+    /// Puts segments; what `supervised` is false for has no labels.
+    fn put(&self, builder: &mut Builder, segments: &[Segment], turn: &str, supervised: bool) -> Result<()> {
         for segment in segments {
+            let loss = segment.loss && supervised;
             match &segment.what {
-                What::Text(text) => builder.text(text, segment.loss),
+                What::Text(text) | What::System(text) => builder.text(text, loss),
                 What::Token(token) => {
-                    builder.token(token, segment.loss).context(|| format!("template `{}`", self.name()))?;
+                    builder.token(token, loss).context(|| format!("template `{}`", self.name()))?;
                 }
-                What::Turn if self.0.preset.trim => builder.turn(trimmed(turn), segment.loss)?,
-                What::Turn => builder.turn(turn, segment.loss)?,
+                What::Turn if self.0.preset.trim => builder.turn(trimmed(turn), loss)?,
+                What::Turn => builder.turn(turn, loss)?,
             }
         }
         Ok(())
@@ -312,10 +347,8 @@ type Numbered<'a> = (usize, &'a Turn);
 
 /// The turns from the first `human` one on, checked to alternate.
 fn numbered(turns: &[Turn]) -> Result<Vec<Numbered<'_>>> {
-    let mut turns: Vec<Numbered> = turns.iter().enumerate().map(|(index, turn)| (index + 1, turn)).collect();
-    if turns.first().is_some_and(|(_, turn)| turn.role == Role::Gpt) {
-        turns.remove(0);
-    }
+    let before = turns.len() - opened(turns).1.len();
+    let turns: Vec<Numbered> = turns.iter().enumerate().skip(before).map(|(index, turn)| (index + 1, turn)).collect();
     let expected = [Role::Human, Role::Gpt].into_iter().cycle();
     match turns.iter().zip(expected).find(|((_, turn), role)| turn.role != *role) {
         Some(((number, turn), role)) => Err(disorder(*number, turn.role, role)),
@@ -328,9 +361,11 @@ fn disorder(number: usize, found: Role, expected: Role) -> Error {
         .help("`human` and `gpt` take turns")
 }
 
-/// The reference's `preprocess_multimodal`: all markers of a turn become one, at its front, on a line of its own.
-fn normalized(value: &str) -> String {
-    if !value.contains(IMAGE_MARKER) {
+/// The reference's `preprocess_multimodal`: all markers of a turn become one, at its front, on a line of its own. Of a
+/// conversation about several pictures, only a marker that is alone in its turn.
+fn normalized(value: &str, images: usize) -> String {
+    let markers = value.matches(IMAGE_MARKER).count();
+    if markers == 0 || images > 1 && markers > 1 {
         return value.to_string();
     }
     let rest = value.replace(IMAGE_MARKER, "");

@@ -26,6 +26,11 @@ pub struct Audit {
 }
 
 impl Audit {
+    /// Trainable tensors with a gradient as it should be.
+    pub fn good(&self) -> usize {
+        self.trained - self.unreached.len() - self.zero.len() - self.not_finite.len()
+    }
+
     /// Whether training may start.
     pub fn passed(&self) -> bool {
         self.error().is_none()

@@ -15,9 +15,6 @@ pub(super) struct MicroLoss {
     /// Summed cross-entropy with its graph; with checkpointing, the graph behind the last block.
     pub sum: Tensor,
     pub tokens: usize,
-    pub positions: usize,
-    /// Samples whose answers do not end within the limit.
-    pub cut: usize,
     kept: Option<Kept>,
 }
 
@@ -36,9 +33,9 @@ struct Kept {
 
 impl MicroLoss {
     pub(super) fn new(vlm: &Vlm, batch: &Batch, checkpointing: bool) -> Result<Self> {
-        let (tokens, positions, cut) = (batch.targets.len(), batch.positions(), batch.cut);
+        let tokens = batch.targets.len();
         if !checkpointing {
-            return Ok(MicroLoss { sum: batch.loss_sum(vlm)?, tokens, positions, cut, kept: None });
+            return Ok(MicroLoss { sum: batch.loss_sum(vlm)?, tokens, kept: None });
         }
         let packing = batch.packing();
         let model = &vlm.llm.model;
@@ -48,7 +45,7 @@ impl MicroLoss {
         let top = Var::from_tensor(&output)?;
         let sum = model.loss_sum(&forward.leave(&top)?, &batch.targets)?;
         drop(forward);
-        Ok(MicroLoss { sum, tokens, positions, cut, kept: Some(Kept { packing, entered, lowest, inputs, top }) })
+        Ok(MicroLoss { sum, tokens, kept: Some(Kept { packing, entered, lowest, inputs, top }) })
     }
 
     /// Gradients of the sum times `weight`: `each` sees every store of them, block by block with checkpointing.

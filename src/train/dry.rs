@@ -69,7 +69,7 @@ impl Trainer {
     }
 
     /// Positions of samples after splicing.
-    fn positions_of(&self, loader: &Loader, samples: &[usize]) -> Result<usize> {
+    pub(super) fn positions_of(&self, loader: &Loader, samples: &[usize]) -> Result<usize> {
         let positions = |rendered| self.vlm().positions(rendered).min(self.limit);
         Ok(loader.render(samples)?.iter().map(|(_, rendered)| positions(rendered)).sum())
     }
@@ -102,7 +102,7 @@ impl Trainer {
         let frozen = self.options.rate(Part::Encoder) <= 0.0;
         // A trained encoder runs in every step and is part of it.
         let on_pictures = if frozen { start.elapsed().as_secs_f64() } else { prepared };
-        dry.per_image = on_pictures / ready.iter().filter(|sample| sample.image.is_some()).count().max(1) as f64;
+        dry.per_image = on_pictures / ready.iter().map(|sample| sample.images.len()).sum::<usize>().max(1) as f64;
         let _dropping = self.dropping(0);
         let mut seconds = Vec::new();
         let mut sums = Gradients::default();

@@ -23,7 +23,7 @@ const AHEAD: usize = 2;
 /// A sample that waits for its forward pass.
 pub(super) struct Ready {
     pub rendered: Rendered,
-    pub image: Option<Pixels>,
+    pub images: Vec<Pixels>,
 }
 
 /// A sample's picture.
@@ -88,16 +88,20 @@ impl Loader {
     fn render_one(&self, position: usize) -> Result<(Sample, Rendered)> {
         let sample = self.dataset.get(position)?;
         let render = match self.turns {
-            Turns::Together => Template::render,
+            Turns::Together => Template::render_about,
             Turns::Apart => Template::render_apart,
         };
-        let rendered = render(&self.template, self.vlm.tokenizer()?, &sample.turns)
+        let rendered = render(&self.template, self.vlm.tokenizer()?, &sample.turns, sample.images.len())
             .context(|| format!("sample `{}` of `{}`", sample.id, self.dataset.name()))?;
         let marks = rendered.ids.iter().filter(|&&id| id == IMAGE_ID).count();
-        if marks != usize::from(sample.image.is_some()) {
-            let image = if sample.image.is_some() { "an image" } else { "no image" };
+        if marks != sample.images.len() {
+            let images = match sample.images.len() {
+                0 => "no image".to_string(),
+                1 => "an image".to_string(),
+                count => format!("{count} images"),
+            };
             let (id, name) = (&sample.id, self.dataset.name());
-            return Err(error!(Data, "sample `{id}` of `{name}` has {image} and {marks} `<image>` marks")
+            return Err(error!(Data, "sample `{id}` of `{name}` has {images} and {marks} `<image>` marks")
                 .help("`d.verify()` lists all samples like this one"));
         }
         Ok((sample, rendered))
@@ -105,39 +109,30 @@ impl Loader {
 
     /// A micro-batch up to the pixels its encoder takes.
     pub(super) fn prepare(&self, positions: &[usize]) -> Result<Vec<Ready>> {
-        let mut seen = HashSet::new();
         let keyed = |(sample, rendered): (Sample, Rendered)| {
-            let key = sample.image.as_ref().map(|image| self.key(&sample.id, image)).transpose()?;
-            Ok((sample, rendered, key))
+            let Sample { id, images, .. } = sample;
+            let pixels =
+                |source: ImageSource| Ok(Pixels { id: id.clone(), key: self.key(&id, &source)?, source, pixels: None });
+            Ok((rendered, images.into_iter().map(pixels).collect::<Result<Vec<_>>>()?))
         };
-        let keyed = self.render(positions)?.into_par_iter().map(keyed).collect::<Result<Vec<_>>>()?;
-        let plan: Vec<(Sample, Rendered, Option<String>, bool)> = keyed
-            .into_iter()
-            .map(|(sample, rendered, key)| {
-                let wanted = key.as_ref().is_some_and(|key| match &self.features {
-                    Some(features) => !features.has(key) && seen.insert(key.clone()),
-                    None => true,
-                });
-                (sample, rendered, key, wanted)
-            })
-            .collect();
-        let ready = |(sample, rendered, key, wanted): (Sample, Rendered, Option<String>, bool)| {
-            let image = match sample.image.zip(key) {
-                None => None,
-                Some((source, key)) => {
-                    let mut image = Pixels { id: sample.id, source, key, pixels: None };
-                    image.pixels = if wanted { Some(self.open(&image)?) } else { None };
-                    Some(image)
-                }
-            };
-            Ok(Ready { rendered, image })
-        };
-        plan.into_par_iter().map(ready).collect()
+        let mut keyed = self.render(positions)?.into_par_iter().map(keyed).collect::<Result<Vec<_>>>()?;
+        // Of pictures whose features are kept, each is opened once at most.
+        let mut seen = HashSet::new();
+        let mut wanted: Vec<&mut Pixels> = keyed.iter_mut().flat_map(|(_, images)| images).collect();
+        wanted.retain(|image| match &self.features {
+            Some(features) => !features.has(&image.key) && seen.insert(image.key.clone()),
+            None => true,
+        });
+        wanted.into_par_iter().try_for_each(|image| {
+            image.pixels = Some(self.open(image)?);
+            Ok::<_, Error>(())
+        })?;
+        Ok(keyed.into_iter().map(|(rendered, images)| Ready { rendered, images }).collect())
     }
 
     /// The encoder's features of a micro-batch's pictures, (images, tokens, encoder width); `None` without pictures.
     pub(super) fn encode(&self, samples: &[Ready]) -> Result<Option<Tensor>> {
-        let images: Vec<&Pixels> = samples.iter().filter_map(|sample| sample.image.as_ref()).collect();
+        let images: Vec<&Pixels> = samples.iter().flat_map(|sample| &sample.images).collect();
         if images.is_empty() {
             return Ok(None);
         }

@@ -1,5 +1,6 @@
 //! `fit`: audit, run folder, steps with their events and checkpoints, and how it ended.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use super::run::Run;
 use super::tensorboard::TensorBoard;
 use super::trainer::Trainer;
 use crate::error::{Context, Result};
-use crate::events::{Event, EventFile, Listeners, Step};
+use crate::events::{Event, EventFile, Listener, Listeners, Step};
 
 /// How `fit` ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +63,10 @@ impl Trainer {
         let (listeners, events) = self.open_run()?;
         let (task, unit) = (self.options.name.clone(), "steps".to_string());
         listeners.tell(&Event::Start { task, done: self.step, total: self.steps, unit });
-        if !self.skipped.is_empty() {
-            let (samples, total) = (self.skipped.clone(), self.dataset().len() + self.skipped.len());
-            listeners.tell(&Event::Skipped { samples, total: total as u64, why: "an empty answer".to_string() });
+        self.write_earlier_steps(&events)?;
+        let total = self.dataset().len() + self.skipped.values().map(Vec::len).sum::<usize>();
+        for (why, samples) in &self.skipped {
+            listeners.tell(&Event::Skipped { samples: samples.clone(), total: total as u64, why: why.to_string() });
         }
         Ok(Fit { listeners, events, start: Instant::now(), before: self.step, saved: Instant::now() })
     }
@@ -160,6 +162,17 @@ impl Trainer {
         let (events, board) = (Arc::new(run.event_file()?), TensorBoard::create(run.dir())?);
         self.run = Some(run);
         Ok((self.setup.listeners.with(events.clone()).with(Arc::new(board)), events))
+    }
+
+    /// Steps that the run's events lack: those of `step()` before there was a run folder, and lost ones.
+    fn write_earlier_steps(&self, events: &EventFile) -> Result<()> {
+        let Some(run) = self.run.as_ref().filter(|_| !self.history.is_empty()) else { return Ok(()) };
+        let known: HashSet<u64> = run.steps()?.iter().map(|step| step.step).collect();
+        // Readers take a step that comes after a later one for the beginning of a repetition.
+        for step in self.history.iter().skip_while(|step| known.contains(&step.step)) {
+            events.hear(&Event::Step(step.clone()));
+        }
+        Ok(())
     }
 
     /// Where the run is or will be.

@@ -259,6 +259,7 @@ impl TrainOptions {
             seed: self.seed,
             batch: self.batch,
             micro_batch: self.micro_batch.unwrap_or(self.batch).min(self.batch),
+            epochs: self.steps.is_none(),
             group_by_modality: self.group_by_modality,
         }
     }

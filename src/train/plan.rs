@@ -6,6 +6,7 @@ use super::fits::Alternatives;
 use super::moments::MomentKind;
 use super::options::Features;
 use super::trainer::Trainer;
+use crate::data::ImageSource;
 use crate::device::memory_limit;
 use crate::error::Result;
 use crate::text::{IGNORE, IMAGE_ID};
@@ -15,6 +16,8 @@ use crate::vlm::Part;
 const RENDERED: usize = 256;
 /// Samples of steps that are looked through for the longest micro-batch.
 const LOOKED_AT: usize = 4_000_000;
+/// Micro-batches that are rendered to find the longest.
+const CANDIDATES: usize = 8;
 /// Samples of a run whose pictures are told apart; of a longer run all are taken to be different.
 const TOLD_APART: usize = 100_000;
 /// Speed that checkpoints are taken to be written with, in bytes per second.
@@ -130,7 +133,7 @@ impl Trainer {
     /// What a step gives; a run that does not fit is no error here but one of [`Plan::check`].
     pub fn plan(&mut self, limits: Limits) -> Result<Plan> {
         let lengths = self.lengths()?;
-        let longest = self.longest(&lengths);
+        let longest = self.longest(&lengths)?;
         let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
         let size = self.vlm().target().dtype.size_in_bytes();
         let features = self.feature_plan(&lengths)?;
@@ -181,7 +184,7 @@ impl Trainer {
         let chosen: Vec<usize> = (0..count).step_by(every).collect();
         let briefs = self.dataset().briefs()?;
         let per_image = self.vlm().image_tokens();
-        let (mut positions, mut tokens, mut texts, mut words) = (0, 0, 0, 0);
+        let (mut positions, mut tokens, mut texts, mut words, mut bytes) = (0, 0, 0, 0, 0);
         for (&index, (_, rendered)) in chosen.iter().zip(self.loader.render(&chosen)?) {
             let images = rendered.ids.iter().filter(|&&id| id == IMAGE_ID).count();
             let text = rendered.ids.len() - images;
@@ -189,26 +192,45 @@ impl Trainer {
             tokens += rendered.labels.iter().take(self.limit).filter(|&&label| label != IGNORE).count();
             texts += text;
             words += briefs[index].words as usize;
+            bytes += briefs[index].bytes();
         }
-        let per_word = texts as f64 / words.max(1) as f64;
+        let (per_word, per_byte) = (texts as f64 / words.max(1) as f64, texts as f64 / bytes.max(1) as f64);
         let length = |brief: &crate::data::Brief| {
-            let image = if brief.image { per_image } else { 0 };
-            ((f64::from(brief.words) * per_word) as usize + image).min(self.limit) as u32
+            let images = usize::from(brief.images) * per_image;
+            // A text without spaces is one word, however long.
+            let text = (f64::from(brief.words) * per_word).max(brief.bytes() as f64 * per_byte);
+            (text as usize + images).min(self.limit) as u32
         };
         Ok(Lengths {
             each: briefs.iter().map(length).collect(),
             positions: positions as f64 / chosen.len() as f64,
             tokens: tokens as f64 / chosen.len() as f64,
-            images: briefs.iter().filter(|brief| brief.image).count(),
+            images: briefs.iter().map(|brief| usize::from(brief.images)).sum(),
         })
     }
 
-    /// The micro-batch with the most positions, by the lengths of all samples: none is read.
-    fn longest(&self, lengths: &Lengths) -> Vec<usize> {
+    /// The micro-batch with the most positions: of those that are longest by the estimated lengths, the one that is when
+    /// it is rendered.
+    fn longest(&self, lengths: &Lengths) -> Result<Vec<usize>> {
         let steps = self.steps().min((LOOKED_AT / self.options.batch.max(1)) as u64).max(1);
-        let length = |micro: &Vec<usize>| micro.iter().map(|&index| u64::from(lengths.each[index])).sum::<u64>();
-        let micros = (0..steps).flat_map(|step| self.sampler.micro_batches(step));
-        micros.max_by_key(length).unwrap_or_default()
+        let length = |micro: &[usize]| micro.iter().map(|&index| u64::from(lengths.each[index])).sum::<u64>();
+        let mut candidates: Vec<(u64, Vec<usize>)> = Vec::new();
+        for micro in (0..steps).flat_map(|step| self.sampler.micro_batches(step)) {
+            let length = length(&micro);
+            let place = candidates.partition_point(|(known, _)| *known >= length);
+            if place < CANDIDATES {
+                candidates.insert(place, (length, micro));
+                candidates.truncate(CANDIDATES);
+            }
+        }
+        let mut longest = (0, Vec::new());
+        for (_, micro) in candidates {
+            let positions = self.positions_of(&self.loader, &micro)?;
+            if positions > longest.0 || longest.1.is_empty() {
+                longest = (positions, micro);
+            }
+        }
+        Ok(longest.1)
     }
 
     /// Features of the pictures that the run sees.
@@ -234,9 +256,9 @@ impl Trainer {
         let seen: std::collections::BTreeSet<usize> =
             (0..self.steps()).flat_map(|step| self.sampler.positions(step)).collect();
         let dataset = self.dataset();
-        let key = |&index: &usize| Ok(dataset.get(index)?.image.map(|image| image.key()));
-        let keys = seen.par_iter().map(key).collect::<Result<std::collections::HashSet<_>>>()?;
-        Ok(keys.iter().flatten().count())
+        let keys = |&index: &usize| Ok(dataset.get(index)?.images.iter().map(ImageSource::key).collect::<Vec<_>>());
+        let keys = seen.par_iter().map(keys).collect::<Result<Vec<_>>>()?;
+        Ok(keys.into_iter().flatten().collect::<std::collections::HashSet<_>>().len())
     }
 
     /// Bytes that the run will take and a dry step does not.

@@ -1,6 +1,7 @@
 //! The training loop. A step is a function of (weights, moments, step number, options): sample order comes from
 //! counters, gradients are summed in order, so that a resumed run repeats an uninterrupted one to the last bit.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +22,7 @@ use crate::events::{Interrupt, Listeners, Step};
 use crate::image::Aspect;
 use crate::rng::Rng;
 use crate::text::Template;
-use crate::vlm::{self, FeatureCache, Lora, Part, Sequence, Vlm};
+use crate::vlm::{self, Batch, FeatureCache, Lora, Part, Sequence, Vlm};
 use crate::weights::{Dropping, Source};
 use crate::{bail, error};
 
@@ -49,8 +50,10 @@ pub struct Trainer {
     pub(super) loader: Arc<Loader>,
     pub(super) sampler: Sampler,
     pub(super) feed: Feed,
-    /// Ids of samples that cannot be trained on and are left out.
-    pub(super) skipped: Vec<String>,
+    /// Ids of samples that cannot be trained on and are left out, by the reason.
+    pub(super) skipped: BTreeMap<&'static str, Vec<String>>,
+    /// Whether samples of which nothing is learned were named.
+    pub(super) named_unsupervised: bool,
     pub options: TrainOptions,
     pub(super) setup: TrainerSetup,
     pub(super) optimizer: Optimizer,
@@ -75,7 +78,10 @@ pub(super) struct Counted {
     pub sum: f64,
     pub tokens: usize,
     pub positions: usize,
+    /// Samples whose answers do not end within the limit.
     pub cut: usize,
+    /// The samples of which nothing is learned: all their answers lie beyond it.
+    pub unsupervised: Vec<usize>,
 }
 
 impl Trainer {
@@ -123,6 +129,7 @@ impl Trainer {
             sampler,
             feed: Feed::default(),
             skipped,
+            named_unsupervised: false,
             options,
             setup,
             optimizer,
@@ -232,7 +239,7 @@ impl Trainer {
         self.gradients = Gradients::default();
         let micros = self.sampler.micro_batches(self.step);
         let mut losses = Vec::with_capacity(micros.len());
-        let (mut positions, mut cut, mut broken) = (0, 0, None);
+        let (mut positions, mut cut, mut unsupervised, mut broken) = (0, 0, Vec::new(), None);
         for number in 0..micros.len() {
             if self.setup.interrupt.is_set() {
                 return Ok(None);
@@ -245,13 +252,17 @@ impl Trainer {
             let encoded = self.loader.encode(&prepared);
             let loss = encoded.and_then(|features| self.accumulate(&prepared, features.as_ref(), &mut gradients));
             self.gradients = gradients;
-            let Some(loss) = loss.map_err(|error| self.about_samples(&micros[number], error))? else { continue };
+            let loss = loss.map_err(|error| self.about_samples(&micros[number], error))?;
+            positions += loss.positions;
+            cut += loss.cut;
+            unsupervised.extend(loss.unsupervised.iter().map(|&sample| micros[number][sample]));
+            if loss.tokens == 0 {
+                continue;
+            }
             if !loss.sum.is_finite() {
                 broken.get_or_insert(number);
             }
             losses.push((loss.sum, loss.tokens));
-            positions += loss.positions;
-            cut += loss.cut;
         }
         let (loss, scale) = self.combine(&losses).map_err(|error| self.about_samples(&micros.concat(), error))?;
         self.gradients.scale = scale;
@@ -279,9 +290,11 @@ impl Trainer {
             positions: positions as u64,
             samples: micros.iter().map(|micro| micro.len() as u64).sum(),
             cut: cut as u64,
+            unsupervised: unsupervised.len() as u64,
             seconds: start.elapsed().as_secs_f64(),
         };
         self.history.push(step.clone());
+        self.name_unsupervised(&unsupervised);
         Ok(Some(step))
     }
 
@@ -313,46 +326,57 @@ impl Trainer {
         micros.map(|micro| self.loader.prepare(&micro))
     }
 
-    /// Forward and backward pass of some samples; `None` as in `micro_loss`.
+    /// Forward and backward pass of some samples; of none of them when nothing is supervised.
     pub(super) fn accumulate(
         &self,
         samples: &[Ready],
         features: Option<&Tensor>,
         gradients: &mut Gradients,
-    ) -> Result<Option<Counted>> {
-        let Some(loss) = self.loss_of(samples, features)? else { return Ok(None) };
+    ) -> Result<Counted> {
+        let mut batch = self.spliced(samples, features)?;
+        let mut counted = Counted {
+            sum: 0.0,
+            tokens: batch.targets.len(),
+            positions: batch.positions(),
+            cut: batch.cut,
+            unsupervised: std::mem::take(&mut batch.unsupervised),
+        };
+        if counted.tokens == 0 {
+            return Ok(counted);
+        }
+        let loss = MicroLoss::new(&self.vlm, &batch, self.options.checkpointing)?;
+        drop(batch);
         let weight = match self.options.loss {
             LossKind::Token => 1.0,
             LossKind::MicroBatch => 1.0 / loss.tokens as f64,
         };
-        let sum = f64::from(loss.sum.to_scalar::<f32>()?);
-        let counted = Counted { sum, tokens: loss.tokens, positions: loss.positions, cut: loss.cut };
+        counted.sum = f64::from(loss.sum.to_scalar::<f32>()?);
         let trained = &self.optimizer.trained;
         loss.backward(&self.vlm, weight, &mut |store| gradients.add(store, trained))?;
-        Ok(Some(counted))
+        Ok(counted)
     }
 
     /// Forward pass of some samples; `None` when none of them has a supervised position.
     pub(super) fn micro_loss(&self, samples: &[Ready]) -> Result<Option<MicroLoss>> {
         let features = self.loader.encode(samples)?;
-        self.loss_of(samples, features.as_ref())
-    }
-
-    /// The forward pass after the encoder.
-    pub(super) fn loss_of(&self, samples: &[Ready], features: Option<&Tensor>) -> Result<Option<MicroLoss>> {
-        let mut next_image = 0..;
-        let sequences: Vec<Sequence> = samples
-            .iter()
-            .map(|Ready { rendered, image }| Sequence {
-                rendered,
-                images: image.as_ref().and_then(|_| next_image.next()).into_iter().collect(),
-            })
-            .collect();
-        let batch = vlm::batch(&self.vlm, &sequences, features, self.limit)?;
+        let batch = self.spliced(samples, features.as_ref())?;
         if batch.targets.is_empty() {
             return Ok(None);
         }
         MicroLoss::new(&self.vlm, &batch, self.options.checkpointing).map(Some)
+    }
+
+    /// Samples and their features as one batch.
+    fn spliced(&self, samples: &[Ready], features: Option<&Tensor>) -> Result<Batch> {
+        let mut next_image = 0..;
+        let sequences: Vec<Sequence> = samples
+            .iter()
+            .map(|Ready { rendered, images }| Sequence {
+                rendered,
+                images: next_image.by_ref().take(images.len()).collect(),
+            })
+            .collect();
+        vlm::batch(&self.vlm, &sequences, features, self.limit)
     }
 
     /// The step's loss and the scale that turns summed gradients into its gradient.
@@ -395,14 +419,18 @@ fn adapters(vlm: &Vlm, options: &TrainOptions) -> Result<Option<Arc<Lora>>> {
 }
 
 /// The samples to train on, and the ids of those that are left out.
-fn trainable(dataset: &Dataset) -> Result<(Dataset, Vec<String>)> {
-    let (kept, empty) = dataset.trainable()?;
-    if kept.is_empty() {
-        return Err(match empty.len() {
-            0 => error!(Data, "data set `{}` is empty", dataset.name()),
-            n => error!(Data, "data set `{}` has no sample to train on: {n} have an empty answer", dataset.name()),
-        });
+fn trainable(dataset: &Dataset) -> Result<(Dataset, BTreeMap<&'static str, Vec<String>>)> {
+    let (kept, left_out) = dataset.trainable()?;
+    if left_out.is_empty() && kept.is_empty() {
+        bail!(Data, "data set `{}` is empty", dataset.name());
     }
-    let skipped = empty.into_iter().map(|index| dataset.get(index).map(|sample| sample.id)).collect::<Result<_>>()?;
+    let mut skipped: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (index, why) in left_out {
+        skipped.entry(why).or_default().push(dataset.get(index)?.id);
+    }
+    if kept.is_empty() {
+        let reasons: Vec<_> = skipped.iter().map(|(why, ids)| format!("{} have {why}", ids.len())).collect();
+        bail!(Data, "data set `{}` has no sample to train on: {}", dataset.name(), reasons.join(", "));
+    }
     Ok((kept, skipped))
 }

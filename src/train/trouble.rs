@@ -31,6 +31,22 @@ impl Trainer {
         error.context(format!("samples {}{more}", names.join(", "))).help(help.join("; "))
     }
 
+    /// Names the first samples of which nothing is learned because all their answers lie beyond `max_length`; steps count
+    /// all of them.
+    pub(super) fn name_unsupervised(&mut self, positions: &[usize]) {
+        if positions.is_empty() || std::mem::replace(&mut self.named_unsupervised, true) {
+            return;
+        }
+        let names: Vec<String> = self.ids(positions, NAMED).iter().map(|id| format!("`{id}`")).collect();
+        let more = if positions.len() > names.len() { ", ..." } else { "" };
+        let (step, limit, names) = (self.step, self.limit, names.join(", "));
+        let text = format!(
+            "step {step}: all answers of samples {names}{more} lie beyond `max_length` {limit}, so nothing is learned from them; \
+             `d.verify(m)` lists all such samples, `unsupervised` of a step counts them"
+        );
+        self.setup.listeners.tell(&Event::Warning { text });
+    }
+
     /// The event of a step whose loss is `spike` times the median of those before it.
     pub(super) fn spike(&self) -> Option<Event> {
         let (last, before) = self.history.split_last()?;

@@ -3,7 +3,7 @@
 
 use super::Vlm;
 use crate::error::Result;
-use crate::text::{AnswerEnd, IGNORE, IMAGE_ID, IMAGE_MARKER, Rendered, Role, Template, Tokenizer, Turn};
+use crate::text::{AnswerEnd, IGNORE, IMAGE_ID, IMAGE_MARKER, Rendered, Template, Tokenizer, Turn, opened};
 
 /// What a mask was found to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,16 +24,16 @@ impl Vlm {
     }
 
     /// Renders a conversation for training and checks its mask: something is supervised within `limit` positions, every
-    /// answer and what ends it, and nothing else.
+    /// answer that is to be learned and what ends it, and nothing else.
     ///
     /// # Errors
     /// What the template refuses.
-    pub fn check_mask(&self, template: &Template, turns: &[Turn], limit: usize) -> Result<MaskCheck> {
-        let rendered = template.render(self.tokenizer()?, turns)?;
+    pub fn check_mask(&self, template: &Template, turns: &[Turn], images: usize, limit: usize) -> Result<MaskCheck> {
+        let rendered = template.render_about(self.tokenizer()?, turns, images)?;
         let positions = self.positions(&rendered);
         let mut faults = Vec::new();
-        let leading = usize::from(turns.first().is_some_and(|turn| turn.role == Role::Gpt));
-        let answers: Vec<&str> = turns[leading..].iter().skip(1).step_by(2).map(|turn| turn.value.as_str()).collect();
+        let answers = opened(turns).1.iter().skip(1).step_by(2).filter(|turn| turn.supervised);
+        let answers: Vec<&str> = answers.map(|turn| turn.value.as_str()).collect();
         let runs = runs(&rendered);
         if runs.len() != answers.len() {
             let found = format!("{} supervised stretches for {} answers", runs.len(), answers.len());
@@ -51,7 +51,8 @@ impl Vlm {
         Ok(MaskCheck { positions, supervised, faults })
     }
 
-    fn supervised_within(&self, rendered: &Rendered, limit: usize) -> usize {
+    /// Supervised positions among the first `limit`.
+    pub fn supervised_within(&self, rendered: &Rendered, limit: usize) -> usize {
         let mut position = 0;
         let mut supervised = 0;
         for (&id, &label) in rendered.ids.iter().zip(&rendered.labels) {

@@ -241,7 +241,7 @@ impl Vlm {
     fn single(&self, images: &[Image], turns: &[Turn]) -> Result<Batch> {
         self.llm.ready()?;
         self.freeze()?;
-        let rendered = self.template.render(self.tokenizer()?, turns)?;
+        let rendered = self.template.render_about(self.tokenizer()?, turns, images.len())?;
         generate::check_marks(&rendered.ids, images.len())?;
         let features = match images {
             [] => None,

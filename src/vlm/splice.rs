@@ -32,6 +32,8 @@ pub struct Batch {
     pub targets: Arc<[u32]>,
     /// Sequences of which supervised positions were cut off.
     pub cut: usize,
+    /// The sequences of which no supervised position is left.
+    pub unsupervised: Vec<usize>,
 }
 
 impl Batch {
@@ -62,9 +64,9 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
     let mut trees = Vec::with_capacity(sequences.len());
     let mut label_rows = Vec::new();
     let mut targets = Vec::new();
-    let mut cut = 0;
-    for sequence in sequences {
-        let start = rows.order.len();
+    let (mut cut, mut unsupervised) = (0, Vec::new());
+    for (number, sequence) in sequences.iter().enumerate() {
+        let (start, before) = (rows.order.len(), targets.len());
         let Rendered { ids, labels, branches, .. } = sequence.rendered;
         let mut is_cut = false;
         check_marks(ids, sequence.images.len())?;
@@ -92,6 +94,9 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
             rows.text(id)?;
         }
         cut += usize::from(is_cut);
+        if targets.len() == before {
+            unsupervised.push(number);
+        }
         rows.order.truncate(start + limit);
         bounds.push(rows.order.len() - start);
         trees.push(match bounds.as_slice() {
@@ -105,7 +110,7 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
         None => None,
     };
     let embeds = rows.embed(&vlm.llm, projected.as_slice())?;
-    Ok(Batch { embeds, trees, rows: label_rows, targets: targets.into(), cut })
+    Ok(Batch { embeds, trees, rows: label_rows, targets: targets.into(), cut, unsupervised })
 }
 
 /// Embeds prompts one after the other, (rows of all, width).

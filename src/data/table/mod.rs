@@ -7,6 +7,7 @@ mod files;
 mod jsonl;
 mod parquet;
 mod pictures;
+mod places;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -157,7 +158,8 @@ impl Rows {
             (Some(Value::Array(list)), _) => list.len(),
             (Some(_), _) => 1,
         };
-        (0..count).map(|number| self.picture(row, field, number)).collect()
+        let there = (0..count).filter(|number| !self.is_blank(row, field, *number));
+        there.map(|number| self.picture(row, field, number)).collect()
     }
 
     /// One picture of a field.

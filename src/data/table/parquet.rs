@@ -15,7 +15,14 @@ use crate::error::{Error, Result};
 /// Reads every column but those of bytes.
 pub(super) fn open(path: &Path) -> Result<TableFile> {
     let file = File::open(path).map_err(|error| Error::file(path, error))?;
-    let broken = |error: &dyn std::fmt::Display| error!(Decode, "`{}`: {error}", path.display());
+    let broken = |error: &dyn std::fmt::Display| {
+        let text = error.to_string();
+        let error = error!(Decode, "`{}`: {text}", path.display());
+        match text.contains("Disabled feature") || text.contains("codec") {
+            true => error.help("snappy, gzip, zstd, lz4 and brotli are read: write it again with one of these"),
+            false => error,
+        }
+    };
     let reader = SerializedFileReader::new(file).map_err(|error| broken(&error))?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let leaves = leaves(schema.root_schema());

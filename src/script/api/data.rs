@@ -42,7 +42,9 @@ fn open_image(state: &State, path: &str) -> Result<ImageHandle> {
     let place = state.found(Path::new(path));
     if state.smoke() && !place.is_file() {
         let sample = Dataset::preset(state.presets(), "tiny-emoji")?.get(0)?;
-        return ImageHandle::of(&sample).ok_or_else(|| error!(Missing, "no picture `{path}`, nor an embedded one"));
+        return ImageHandle::of(&sample)
+            .pop()
+            .ok_or_else(|| error!(Missing, "no picture `{path}`, nor an embedded one"));
     }
     Ok(ImageHandle::new(Image::open(&place)?))
 }
@@ -62,17 +64,21 @@ fn pictures(options: &Options) -> Result<Option<Pictures>> {
     Ok(Some(pictures))
 }
 
-/// A sample as scripts see it: `#{ id, image, turns }`. The picture is decoded when somebody looks at it.
-fn sample_map(sample: &Sample, image: Option<&ImageHandle>) -> Map {
+/// A sample as scripts see it: `#{ id, image, turns }`, with `images` where there are several. Pictures are decoded when
+/// somebody looks at them.
+fn sample_map(sample: &Sample, images: &[ImageHandle]) -> Map {
     let mut map = Map::new();
     map.insert("id".into(), sample.id.clone().into());
-    map.insert("image".into(), image.map_or(Dynamic::UNIT, |image| Dynamic::from(image.clone())));
+    map.insert("image".into(), images.first().map_or(Dynamic::UNIT, |image| Dynamic::from(image.clone())));
+    if images.len() > 1 {
+        map.insert("images".into(), images.iter().map(|image| Dynamic::from(image.clone())).collect::<Array>().into());
+    }
     map.insert("turns".into(), Dynamic::from_array(convert::turns_array(&sample.turns)));
     map
 }
 
 /// What a function made of a sample.
-fn change_of(value: &Dynamic, old: &Sample, old_image: Option<&ImageHandle>) -> Result<Change> {
+fn change_of(value: &Dynamic, old: &Sample, old_images: &[ImageHandle]) -> Result<Change> {
     let Some(map) = value.read_lock::<Map>() else {
         bail!(Type, "the function of `map` gave {}, expected a sample map", shown(value));
     };
@@ -82,23 +88,39 @@ fn change_of(value: &Dynamic, old: &Sample, old_image: Option<&ImageHandle>) -> 
         None => bail!(Data, "sample `{id}` has no array `turns`"),
     };
     let image = map.get("image").cloned().unwrap_or(Dynamic::UNIT);
-    let same_image = match (image.read_lock::<ImageHandle>(), old_image) {
-        (Some(new), Some(old)) => new.is(old),
-        (new, old) => new.is_none() && old.is_none() && image.is_unit(),
+    let images = match map.get("images").and_then(|images| images.clone().try_cast::<Array>()) {
+        Some(mut images) => {
+            // A new `image` beside the old `images` is the first of them.
+            let is_old = |image: &Dynamic| {
+                image.read_lock::<ImageHandle>().zip(old_images.first()).is_some_and(|(a, b)| a.is(b))
+            };
+            if !images.is_empty() && !image.is_unit() && !is_old(&image) {
+                images[0] = image;
+            }
+            images
+        }
+        None if image.is_unit() => Array::new(),
+        None => vec![image],
     };
-    if same_image {
+    let same = |(new, old): (&Dynamic, &ImageHandle)| new.read_lock::<ImageHandle>().is_some_and(|new| new.is(old));
+    if images.len() == old_images.len() && images.iter().zip(old_images).all(same) {
         let same = id == old.id && turns == old.turns;
         return Ok(if same { Change::Nothing } else { Change::Text(id, turns) });
     }
-    let image = convert::image(&image)?.map(|image| ImageSource::Decoded { image, key: format!("map/{id}") });
-    Ok(Change::All(Sample { id, image, turns }))
+    let decoded = convert::images(&Dynamic::from_array(images))?;
+    let source = |(number, image)| ImageSource::Decoded {
+        image,
+        key: if number == 0 { format!("map/{id}") } else { format!("map/{id}/{number}") },
+    };
+    let images = decoded.into_iter().enumerate().map(source).collect();
+    Ok(Change::All(Sample { id, images, turns }))
 }
 
 /// Calls `each` with every sample, its picture and its map; stops at Ctrl-C.
 fn walk(
     context: &NativeCallContext,
     d: &DatasetHandle,
-    mut each: impl FnMut(usize, &Sample, Option<&ImageHandle>, Map) -> Fallible<()>,
+    mut each: impl FnMut(usize, &Sample, &[ImageHandle], Map) -> Fallible<()>,
 ) -> Fallible<()> {
     let state = State::of(context)?;
     for index in 0..d.0.len() {
@@ -106,9 +128,9 @@ fn walk(
             return Err(Error::new(Kind::Interrupted, format!("interrupted after {index} samples")).into());
         }
         let sample = d.0.get(index)?;
-        let image = ImageHandle::of(&sample);
-        let map = sample_map(&sample, image.as_ref());
-        each(index, &sample, image.as_ref(), map)?;
+        let images = ImageHandle::of(&sample);
+        let map = sample_map(&sample, &images);
+        each(index, &sample, &images, map)?;
     }
     Ok(())
 }
@@ -128,6 +150,12 @@ pub(super) fn position(d: &DatasetHandle, which: &Dynamic) -> Result<usize> {
 pub mod data {
     /// Opens a data set: a preset id, or a LLaVA JSON, JSON-lines or parquet file whose pictures lie beside it.
     ///
+    /// A sample is `{ id, image, conversations: [{ from, value }] }`. `image` may be left out, empty or a list (also as
+    /// `images`): of several pictures each `<image>` in the text stands for one. Turns may also be `messages` of `{ role, content
+    /// }`. A `system` text, beside the turns or as the first of them, takes the place of the template's own. An answer with
+    /// `weight: 0`, `loss: false`, `train: false` or `masked: true` is read and not learned. What nothing reads is listed by
+    /// `verify()`. When none of the pictures is where it should be, the file does not open.
+    ///
     /// ```rhai
     /// let d = dataset("tiny-instruct");
     /// print(`${d.len} samples, the first has ${d[0].turns.len()} turns`);
@@ -138,7 +166,8 @@ pub mod data {
     }
 
     /// Opens a data set with options. `images`: the folder, `.zip` or `.tar` pictures are in, or a map from the beginning of
-    /// their names to one. `format`: "llava" (a JSON list), "jsonl" or "parquet"; else the file's name tells.
+    /// their names to one. `format`: "llava" or "jsonl" (JSON, as a list or one sample a line, as the file begins), or
+    /// "parquet"; else the file's name tells.
     ///
     /// ```rhai
     /// let f = "tests/fixtures/training";
@@ -156,11 +185,11 @@ pub mod data {
         d.0.len() as i64
     }
 
-    /// The sample at a position: `#{ id, image, turns }`.
+    /// The sample at a position: `#{ id, image, turns }`, and `images` where there are several.
     #[rhai_fn(index_get, return_raw, pure)]
     pub fn at(d: &mut DatasetHandle, index: i64) -> Fallible<Map> {
         let sample = d.0.get(position(d, &Dynamic::from_int(index))?)?;
-        Ok(sample_map(&sample, ImageHandle::of(&sample).as_ref()))
+        Ok(sample_map(&sample, &ImageHandle::of(&sample)))
     }
 
     /// The first n samples.
@@ -211,9 +240,9 @@ pub mod data {
     #[rhai_fn(name = "map", return_raw)]
     pub fn map(context: NativeCallContext, d: DatasetHandle, change: FnPtr) -> Fallible<DatasetHandle> {
         let mut changes = Vec::with_capacity(d.0.len());
-        walk(&context, &d, |_, sample, image, map| {
+        walk(&context, &d, |_, sample, images, map| {
             let changed = change.call_within_context::<Dynamic>(&context, (map,))?;
-            changes.push(change_of(&changed, sample, image)?);
+            changes.push(change_of(&changed, sample, images)?);
             Ok(())
         })?;
         Ok(DatasetHandle(d.0.changed(changes)))

@@ -1,8 +1,10 @@
 //! Tables of what a walk over a data set finds: counts, faults, label masks, lengths.
 
+use std::collections::BTreeSet;
+
 use rhai::{Array, Dynamic, Map};
 
-use crate::data::verify::{Findings, Level, Walk, verify};
+use crate::data::verify::{Fault, Findings, Level, Walk, verify};
 use crate::data::{Dataset, Sample};
 use crate::error::Result;
 use crate::script::convert::Options;
@@ -38,6 +40,29 @@ impl Rendering {
     fn vlm(&self) -> &Vlm {
         &self.vlm.0
     }
+
+    /// What only a model finds in a sample.
+    fn faults(&self, sample: &Sample) -> Vec<Fault> {
+        let rendered = self
+            .vlm()
+            .tokenizer()
+            .and_then(|tokenizer| self.template.render_about(tokenizer, &sample.turns, sample.images.len()));
+        let rendered = match rendered {
+            Ok(rendered) => rendered,
+            Err(error) => return vec![(Level::Error, "refused by the template".into(), error.message())],
+        };
+        let (positions, limit) = (self.vlm().positions(&rendered), self.limit);
+        if positions <= limit {
+            return Vec::new();
+        }
+        let mut faults =
+            vec![(Level::Note, "longer than max_length".into(), format!("{positions} positions, cut at {limit}"))];
+        if self.vlm().supervised_within(&rendered, limit) == 0 {
+            let particulars = format!("all answers lie beyond {limit} of {positions} positions");
+            faults.push((Level::Note, "nothing to learn within max_length".into(), particulars));
+        }
+        faults
+    }
 }
 
 /// The walk over a data set that the session's progress display and Ctrl-C belong to.
@@ -53,7 +78,7 @@ fn findings_table(title: &str, findings: &Findings) -> Table {
         let shown = cases.ids.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
         let more = if cases.ids.len() > SHOWN { ", ..." } else { "" };
         table.push([
-            Cell::from(*what),
+            Cell::from(what.as_ref()),
             Cell::from(level.name()),
             cases.count.into(),
             Cell::of(format!("{shown}{more}"), cases.ids.clone()),
@@ -65,23 +90,7 @@ fn findings_table(title: &str, findings: &Findings) -> Table {
 }
 
 pub(super) fn verify_of(state: &State, d: &DatasetHandle, rendering: Option<&Rendering>) -> Result<Table> {
-    let more = |sample: &Sample| match rendering {
-        None => Vec::new(),
-        Some(with) => match with.vlm().tokenizer().and_then(|tokenizer| with.template.render(tokenizer, &sample.turns))
-        {
-            Err(error) => vec![(Level::Error, "refused by the template", error.message())],
-            Ok(rendered) => match with.vlm().positions(&rendered) {
-                positions if positions > with.limit => {
-                    vec![(
-                        Level::Note,
-                        "longer than max_length",
-                        format!("{positions} positions, cut at {}", with.limit),
-                    )]
-                }
-                _ => Vec::new(),
-            },
-        },
-    };
+    let more = |sample: &Sample| rendering.map_or_else(Vec::new, |with| with.faults(sample));
     let findings = verify(&d.0, &more, &walk(state, "verify"))?;
     Ok(findings_table(d.0.name(), &findings))
 }
@@ -93,7 +102,7 @@ pub(super) fn masks_of(state: &State, d: &DatasetHandle, with: &Rendering) -> Re
     let (mut lengths, mut supervised) = (Vec::with_capacity(dataset.len()), 0);
     let look = |_: usize, sample: Result<Sample>| {
         let sample = sample?;
-        let check = with.vlm().check_mask(&with.template, &sample.turns, with.limit);
+        let check = with.vlm().check_mask(&with.template, &sample.turns, sample.images.len(), with.limit);
         Ok((sample.id, check))
     };
     let mut broken = None;
@@ -101,11 +110,13 @@ pub(super) fn masks_of(state: &State, d: &DatasetHandle, with: &Rendering) -> Re
         Err(error) => {
             broken.get_or_insert(error);
         }
-        Ok((id, Err(error))) => findings.push(&id, vec![(Level::Error, "refused by the template", error.message())]),
+        Ok((id, Err(error))) => {
+            findings.push(&id, vec![(Level::Error, "refused by the template".into(), error.message())])
+        }
         Ok((id, Ok(check))) => {
             lengths.push(check.positions as i64);
             supervised += check.supervised;
-            let faults = check.faults.into_iter().map(|(what, particulars)| (Level::Error, what, particulars));
+            let faults = check.faults.into_iter().map(|(what, particulars)| (Level::Error, what.into(), particulars));
             findings.push(&id, faults.collect());
         }
     })?;
@@ -118,7 +129,10 @@ pub(super) fn masks_of(state: &State, d: &DatasetHandle, with: &Rendering) -> Re
     let mut table = Table::new(title).column("what").number("all").column("ids").column("first");
     let mut fact = |what: &str, value: Cell| table.push([Cell::from(what), value]);
     fact("samples", dataset.len().into());
-    fact("left out, an answer is empty", skipped.len().into());
+    for why in skipped.iter().map(|(_, why)| *why).collect::<BTreeSet<_>>() {
+        let count = skipped.iter().filter(|(_, reason)| *reason == why).count();
+        fact(&format!("left out: {why}"), count.into());
+    }
     fact("positions", (positions as usize).into());
     fact("supervised", supervised.into());
     fact("share supervised", Cell::of(percent(share), share));
@@ -161,7 +175,7 @@ pub(super) fn stats_of(state: &State, d: &DatasetHandle) -> Result<Table> {
         return Err(error.help("`d.verify()` lists all samples like this one"));
     }
     let briefs = d.0.briefs()?;
-    let images = briefs.iter().filter(|brief| brief.image).count();
+    let images = briefs.iter().filter(|brief| brief.has_image()).count();
     let each = |total: usize| total as f64 / d.0.len().max(1) as f64;
     let mut table = Table::new(d.0.name())
         .column("what")
@@ -182,11 +196,11 @@ pub(super) fn stats_of(state: &State, d: &DatasetHandle) -> Result<Table> {
 pub(super) fn lengths_of(d: &Dataset, m: Option<&Vlm>, walk: &Walk) -> Result<Array> {
     let Some(m) = m else {
         let length = |words: u32, image: bool| if image { i64::from(words) } else { -i64::from(words) };
-        return Ok(d.briefs()?.iter().map(|brief| Dynamic::from_int(length(brief.words, brief.image))).collect());
+        return Ok(d.briefs()?.iter().map(|brief| Dynamic::from_int(length(brief.words, brief.has_image()))).collect());
     };
     let look = |_: usize, sample: Result<Sample>| {
         let sample = sample?;
-        let rendered = m.template.render(m.tokenizer()?, &sample.turns);
+        let rendered = m.template.render_about(m.tokenizer()?, &sample.turns, sample.images.len());
         let rendered = rendered.map_err(|error| error.context(format!("sample `{}`", sample.id)))?;
         Ok(m.positions(&rendered) as i64)
     };

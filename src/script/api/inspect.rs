@@ -8,6 +8,7 @@ use super::data::position;
 use super::findings::{Rendering, lengths_of, masks_of, stats_of, verify_of, walk};
 use crate::data::Sample;
 use crate::error::Result;
+use crate::image::Image;
 use crate::script::handles::{DatasetHandle, TableHandle, VlmHandle};
 use crate::script::state::State;
 use crate::show::{Caption, Figure, Mark, Painted, Picture, Span, Tone};
@@ -16,7 +17,7 @@ use crate::vlm::Vlm;
 
 /// The picture of a sample, and its conversation token by token.
 fn sample_shown(sample: &Sample, m: &Vlm) -> Result<(Option<Figure>, Painted)> {
-    let rendered = m.template.render(m.tokenizer()?, &sample.turns)?;
+    let rendered = m.template.render_about(m.tokenizer()?, &sample.turns, sample.images.len())?;
     let mut painted = Painted::default();
     // Tokens that are part of a character wait for the rest; the one before tells where spaces go.
     let (mut before, mut waiting): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
@@ -41,12 +42,14 @@ fn sample_shown(sample: &Sample, m: &Vlm) -> Result<(Option<Figure>, Painted)> {
     }
     let supervised = rendered.labels.iter().filter(|label| **label != IGNORE).count();
     painted.note = format!("sample {}: {supervised} of {} positions supervised", sample.id, m.positions(&rendered));
-    let figure = match sample.open_image() {
-        Ok(Some(image)) => {
-            let picture = Picture::new(image.width, image.height, image.pixels.to_vec())?;
-            Some(Figure::gallery(&[picture], &[Caption { text: sample.id.clone(), mark: Mark::None }], "")?)
+    let figure = match sample.open_images() {
+        Ok(images) if images.is_empty() => None,
+        Ok(images) => {
+            let picture = |image: &Image| Picture::new(image.width, image.height, image.pixels.to_vec());
+            let pictures = images.iter().map(picture).collect::<Result<Vec<_>>>()?;
+            let captions = vec![Caption { text: sample.id.clone(), mark: Mark::None }; pictures.len()];
+            Some(Figure::gallery(&pictures, &captions, "")?)
         }
-        Ok(None) => None,
         // The rest of the sample is worth seeing then more than ever.
         Err(error) => {
             painted.note.push_str(&format!("\n{}", error.message()));

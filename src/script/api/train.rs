@@ -73,6 +73,7 @@ pub(super) fn step_map(step: &Step) -> Map {
         ("positions", step.positions),
         ("samples", step.samples),
         ("cut", step.cut),
+        ("unsupervised", step.unsupervised),
     ];
     for (key, value) in whole {
         map.insert(key.into(), Dynamic::from_int(value as i64));
@@ -114,7 +115,7 @@ fn fit_with(context: &NativeCallContext, t: &TrainerHandle, each: Option<&FnPtr>
 
 fn audit_table(audit: &Audit) -> Table {
     let mut table = Table::new("audit").column("tensors").number("count");
-    for (what, count) in [("trained, gradient finite and not zero", audit.trained), ("frozen", audit.frozen)] {
+    for (what, count) in [("trained, gradient finite and not zero", audit.good()), ("frozen", audit.frozen)] {
         table.push([Cell::from(what), count.into()]);
     }
     let findings = [
@@ -284,7 +285,8 @@ pub mod train {
     }
 
     /// One optimizer step, without a run folder: `#{ step, loss, lr, grad_norm, tokens, positions, samples,
-    /// cut, seconds }`; `cut` counts samples with answers beyond `max_length`.
+    /// cut, unsupervised, seconds }`; `cut` counts samples with answers that end beyond `max_length`, `unsupervised` those with
+    /// all of them there, of which nothing is learned.
     #[rhai_fn(name = "step", return_raw)]
     pub fn step(t: TrainerHandle) -> Fallible<Map> {
         Ok(step_map(&lock(&t)?.step()?))
