@@ -22,7 +22,7 @@ fn scratch(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-fn open(path: &str, quantize: Option<&str>) -> llmore::error::Result<Llm> {
+pub fn open(path: &str, quantize: Option<&str>) -> llmore::error::Result<Llm> {
     let quantize = quantize.map(|name| Quantize::parse(name).unwrap());
     let target = Target { quantize, ..Target::cpu() };
     Llm::open(&Presets::default(), path, LlmOptions { weights: Weights::Stored, seed: 0, target })
@@ -39,7 +39,7 @@ fn worst(a: &Tensor, b: &Tensor) -> f32 {
     (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
 }
 
-fn text(value: &str) -> Value {
+pub fn text(value: &str) -> Value {
     Value::String(value.to_string())
 }
 
@@ -48,13 +48,13 @@ fn texts(values: impl IntoIterator<Item = String>) -> Value {
 }
 
 /// Metadata and tensors of the checkpoint fixture's LLM as llama.cpp would write them.
-struct Sample {
+pub struct Sample {
     values: Vec<(String, Value)>,
-    tensors: Vec<(String, Tensor, GgmlDType)>,
+    pub tensors: Vec<(String, Tensor, GgmlDType)>,
 }
 
 impl Sample {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Sample::of(&open(CHECKPOINT, None).unwrap())
     }
 
@@ -116,13 +116,13 @@ impl Sample {
         Sample { values, tensors: tensors.collect() }
     }
 
-    fn set(mut self, key: &str, value: Option<Value>) -> Self {
+    pub fn set(mut self, key: &str, value: Option<Value>) -> Self {
         self.values.retain(|(known, _)| known != key);
         self.values.extend(value.map(|value| (key.to_string(), value)));
         self
     }
 
-    fn write(&self, name: &str) -> String {
+    pub fn write(&self, name: &str) -> String {
         let tensors: Vec<(String, QTensor)> = self
             .tensors
             .iter()

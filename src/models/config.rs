@@ -42,6 +42,11 @@ impl Config {
         &self.value
     }
 
+    /// What it is called in messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// What reading it found that people should know.
     pub fn notes(&self) -> &Notes {
         &self.notes

@@ -2,12 +2,13 @@
 //! transformers. An architecture is one line of [`ARCHITECTURES`].
 //! Source: llama.cpp's `gguf-py/gguf/tensor_mapping.py` and `convert_hf_to_gguf.py`.
 
+mod rope;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::nn::rope::RopeScaling;
 use crate::weights::{Change, Gguf, Renamed};
 use crate::{bail, error};
 
@@ -24,6 +25,10 @@ struct Architecture {
     plus_one: bool,
     /// Names inside a block that are not those of [`BLOCK`].
     block: &'static [(&'static str, &'static str)],
+    /// A part of each head may be rotated.
+    partial: bool,
+    /// Tensors of rope factors that it may have.
+    rope: &'static [&'static str],
     /// Keys of config.json beyond those all have.
     extra: fn(&Reader, &mut Map<String, Value>) -> Result<()>,
 }
@@ -36,6 +41,8 @@ const ARCHITECTURES: [Architecture; 5] = [
         paired: true,
         plus_one: false,
         block: &[],
+        partial: false,
+        rope: &rope::TENSORS,
         extra: llama,
     },
     Architecture {
@@ -45,6 +52,8 @@ const ARCHITECTURES: [Architecture; 5] = [
         paired: false,
         plus_one: false,
         block: &[],
+        partial: false,
+        rope: &[],
         extra: |_, _| Ok(()),
     },
     Architecture {
@@ -54,6 +63,8 @@ const ARCHITECTURES: [Architecture; 5] = [
         paired: false,
         plus_one: false,
         block: &[("ffn_up", "mlp.gate_up_proj")],
+        partial: true,
+        rope: &rope::TENSORS,
         extra: phi3,
     },
     Architecture {
@@ -63,6 +74,8 @@ const ARCHITECTURES: [Architecture; 5] = [
         paired: false,
         plus_one: true,
         block: GEMMA,
+        partial: false,
+        rope: &[],
         extra: gemma2,
     },
     Architecture {
@@ -72,6 +85,8 @@ const ARCHITECTURES: [Architecture; 5] = [
         paired: false,
         plus_one: true,
         block: GEMMA,
+        partial: false,
+        rope: &[],
         extra: gemma3,
     },
 ];
@@ -99,9 +114,6 @@ const GEMMA: &[(&str, &str)] = &[
     ("ffn_norm", "pre_feedforward_layernorm"),
     ("post_ffw_norm", "post_feedforward_layernorm"),
 ];
-
-/// Tensors that say how the rope is stretched; they go into the config.
-const ROPE: [&str; 3] = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
 
 /// The config.json of a file, and its tensors by their names in transformers.
 ///
@@ -137,6 +149,10 @@ impl Reader<'_> {
 
     fn required(&self, key: &str) -> Result<u64> {
         self.whole(key)?.ok_or_else(|| self.file.lacks(&self.key(key)))
+    }
+
+    fn text(&self, key: &str) -> Result<Option<String>> {
+        Ok(self.file.text(&self.key(key))?.map(str::to_string))
     }
 
     fn number(&self, key: &str) -> Result<Option<f64>> {
@@ -184,14 +200,11 @@ impl Reader<'_> {
         put("max_position_embeddings", json!(context));
         let eps = eps.ok_or_else(|| self.file.lacks(&self.key("attention.layer_norm_rms_epsilon")))?;
         put("rms_norm_eps", json!(eps));
-        put("rope_theta", json!(self.number("rope.freq_base")?.unwrap_or(10_000.0)));
         put("tie_word_embeddings", json!(self.file.tensor("output.weight").is_none()));
         put("bos_token_id", json!(self.file.whole("tokenizer.ggml.bos_token_id")?));
         put("eos_token_id", self.ends()?);
         put("torch_dtype", json!("float32"));
-        if let Some(factor) = self.linear_scaling()? {
-            put("rope_scaling", json!({ "rope_type": "linear", "factor": factor }));
-        }
+        rope::put(self, &mut config)?;
         (self.architecture.extra)(self, &mut config)?;
         Ok(config)
     }
@@ -210,21 +223,9 @@ impl Reader<'_> {
         })
     }
 
-    fn linear_scaling(&self) -> Result<Option<f64>> {
-        let key = self.key("rope.scaling.type");
-        match self.file.text(&key)? {
-            Some("linear") => Ok(Some(
-                self.number("rope.scaling.factor")?.ok_or_else(|| self.file.lacks(&self.key("rope.scaling.factor")))?,
-            )),
-            None | Some("none" | "longrope") => Ok(None),
-            Some(other) => Err(error!(Decode, "`{}`: `{key}` is `{other}`", self.file.path().display())
-                .help("llmore knows none, linear and longrope")),
-        }
-    }
-
     fn names(&self) -> Result<BTreeMap<String, Renamed>> {
         let mut names = BTreeMap::new();
-        for stored in self.file.names().filter(|name| !ROPE.contains(name)) {
+        for stored in self.file.names().filter(|name| !rope::TENSORS.contains(name)) {
             let Some(name) = self.rename(stored) else {
                 let (path, architecture) = (self.file.path().display(), self.architecture.name);
                 return Err(error!(Decode, "`{path}`: tensor `{stored}` is not one a {architecture} model has")
@@ -274,53 +275,16 @@ impl Reader<'_> {
     }
 }
 
-/// Llama-3.1 stores what each frequency is divided by; config.json says where that comes from.
 fn llama(reader: &Reader, config: &mut Map<String, Value>) -> Result<()> {
     if reader.file.names().any(|name| name == "blk.0.attn_q.bias") {
         config.insert("attention_bias".to_string(), json!(true));
     }
-    let Some(factors) = reader.factors("rope_freqs.weight")? else { return Ok(()) };
-    let base = config["rope_theta"].as_f64().unwrap_or_default();
-    let factor = factors.iter().copied().fold(1.0, f64::max);
-    let scaling = RopeScaling::Llama3 { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192.0 };
-    let dim = 2 * factors.len();
-    let expected = |scaling| crate::nn::rope::Rope { base, rotary_dim: dim, scaling }.frequencies();
-    let agree = expected(RopeScaling::None)
-        .iter()
-        .zip(expected(scaling))
-        .zip(&factors)
-        .all(|((plain, scaled), factor)| (plain / scaled / factor - 1.0).abs() < 1e-3);
-    if !agree {
-        let path = reader.file.path().display();
-        bail!(Decode, "`{path}`: `rope_freqs.weight` is not the scaling of Llama-3.1, the only one known");
-    }
-    let scaling = json!({
-        "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    });
-    config.insert("rope_scaling".to_string(), scaling);
     Ok(())
 }
 
 fn phi3(reader: &Reader, config: &mut Map<String, Value>) -> Result<()> {
-    let head_dim = config["head_dim"].as_u64().unwrap_or_default();
-    if let Some(rotary) = reader.whole("rope.dimension_count")? {
-        config.insert("partial_rotary_factor".to_string(), json!(rotary as f64 / head_dim.max(1) as f64));
-    }
-    config.insert(
-        "sliding_window".to_string(),
-        json!(reader.whole("attention.sliding_window")?.filter(|size| *size > 0)),
-    );
-    let (short, long) = (reader.factors("rope_factors_short.weight")?, reader.factors("rope_factors_long.weight")?);
-    if let (Some(short), Some(long)) = (short, long) {
-        let original = reader.required("rope.scaling.original_context_length")?;
-        config.insert("original_max_position_embeddings".to_string(), json!(original));
-        let mut scaling = json!({ "type": "longrope", "short_factor": short, "long_factor": long });
-        if let Some(factor) = reader.number("rope.scaling.attn_factor")? {
-            scaling["attention_factor"] = json!(factor);
-        }
-        config.insert("rope_scaling".to_string(), scaling);
-    }
+    let window = reader.whole("attention.sliding_window")?.filter(|size| *size > 0);
+    config.insert("sliding_window".to_string(), json!(window));
     Ok(())
 }
 

@@ -30,15 +30,15 @@ pub struct Slot {
     own: Range<usize>,
     /// Own rows that are written.
     filled: usize,
-    /// Positions the sequence will have in the end.
+    /// The most positions the sequence may have, as its rows are rotated.
     planned: usize,
 }
 
 impl Slot {
-    /// Says how long the sequences that begin with this slot will become, to be told before anything is written:
-    /// rotations may depend on it (`rope.rs`), and the slots that have this one as prefix share its rows.
+    /// Says how long the sequences that begin with this slot may become, to be told before anything is written:
+    /// rotations may depend on it (`DecoderSpec::horizon`), and the slots that have this one as prefix share its rows.
     pub fn planned(mut self, positions: usize) -> Self {
-        self.planned = self.planned.max(positions);
+        self.planned = positions;
         self
     }
 

@@ -15,7 +15,7 @@ pub struct Packing {
     pub segments: Arc<[Segment]>,
     /// The rows whose keys the segments speak of, in this order; `None` is every row once.
     pub keys: Option<Arc<[u32]>>,
-    /// How long each segment's sequence will be in the end, its prefix and what is decoded later included.
+    /// How long each segment's sequence is or may become, its prefix and what is decoded later included.
     pub planned: Arc<[usize]>,
     /// Rows whose final hidden state is wanted, ascending; `None` is all of them.
     pub rows: Option<Arc<[u32]>>,

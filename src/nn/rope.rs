@@ -37,9 +37,9 @@ pub enum RopeScaling {
 }
 
 /// Phi-3's scaling: each frequency has a divisor for sequences that fit the original context and another one for
-/// longer ones. Which of the two is a matter of the whole sequence, planned growth included, as cached keys cannot be
-/// rotated again: decoding with a cache equals the full pass. (transformers 4.49.0 takes the short divisors
-/// until a generation crosses the original context, then throws its cache away.)
+/// longer ones. Which of the two is a matter of the whole sequence: one that grows beyond the original context is computed
+/// from its beginning again, as in transformers, since cached keys cannot be rotated again. So decoding with a cache equals
+/// the full pass at every length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LongRope {
     /// One divisor per frequency, (rotary_dim / 2).
@@ -56,6 +56,14 @@ impl Rope {
         match &self.scaling {
             RopeScaling::LongRope(scaling) => self.divided(&scaling.short),
             scaling => self.unscaled().map(|frequency| scaling.apply(frequency)).collect(),
+        }
+    }
+
+    /// The longest sequence that has the first of two sets of divisors.
+    pub fn switch(&self) -> Option<usize> {
+        match &self.scaling {
+            RopeScaling::LongRope(scaling) => Some(scaling.original_context),
+            _ => None,
         }
     }
 

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use toml::Table;
 
 use crate::assets::Folder;
@@ -47,7 +46,7 @@ impl Origin {
             }
         }
         let config = Config::new(folder.json("config.json")?, format!("`{}`", folder.locate("config.json")));
-        Ok(Origin::new(folder, plain_rope(config)))
+        Ok(Origin::new(folder, config))
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
@@ -81,23 +80,6 @@ impl Origin {
             }
         }
     }
-}
-
-/// `rope_parameters` of transformers 5.x as `rope_theta` and `rope_scaling`, which say the same in 4.x.
-pub(super) fn plain_rope(config: Config) -> Config {
-    let Some(rope) = config.value().get("rope_parameters").and_then(Value::as_object).cloned() else { return config };
-    let mut plain = config.clone();
-    if let Some(theta) = rope.get("rope_theta").filter(|theta| theta.is_number()) {
-        plain = plain.with("rope_theta", theta.clone());
-    }
-    if let Some(share) = rope.get("partial_rotary_factor").filter(|share| share.is_number()) {
-        plain = plain.with("partial_rotary_factor", share.clone());
-    }
-    let default = rope.get("rope_type").is_none_or(|kind| kind == "default");
-    if !default && config.value().get("rope_scaling").is_none_or(Value::is_null) {
-        plain = plain.with("rope_scaling", Value::Object(rope));
-    }
-    plain
 }
 
 /// Which weights a part gets.

@@ -336,8 +336,8 @@ fn what_no_decoder_does_is_an_error() {
     };
     let cases = [
         (
-            json!({"model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 2.0}}),
-            "`rope_type` is `dynamic`",
+            json!({"model_type": "qwen2", "rope_scaling": {"type": "mrope", "mrope_section": [1]}}),
+            "`rope_type` is `mrope`",
         ),
         (json!({"model_type": "qwen2", "rope_parameters": {"rope_type": "yarn"}}), "`rope_type` is `yarn`"),
         (json!({"model_type": "llama", "hidden_act": "gelu"}), "`hidden_act` is `gelu`"),

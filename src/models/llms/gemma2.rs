@@ -3,6 +3,7 @@
 //! Source: transformers 4.49.0, `configuration_gemma2.py` and `modeling_gemma2.py`.
 
 use super::read::{self, Defaults};
+use super::rope::Style;
 use crate::error::Result;
 use crate::models::config::Config;
 use crate::nn::decoder::{Biases, BlockNorms, DecoderSpec, EmbeddingScale, Local};
@@ -20,15 +21,25 @@ const DEFAULTS: Defaults = Defaults {
     max_position_embeddings: 8192,
     rms_norm_eps: 1e-6,
     rope_theta: 10_000.0,
+    rope: Style::Whole,
     tie_word_embeddings: true,
 };
+
+/// What sqrt(width) multiplies: `inputs`, as everywhere but in a LLaVA of transformers 5.4 and later, or `tokens`. A key of
+/// llmore's own, which layout llava-more keeps.
+pub const EMBEDDING_SCALE: &str = "embedding_scale";
 
 /// Reads a Gemma-2 config.
 pub fn spec(config: &Config) -> Result<DecoderSpec> {
     let spec = family(config, &DEFAULTS)?;
     let size = read::optional(config, "sliding_window", Some(4096), Config::usize)?;
+    let embedding_scale = match config.string(EMBEDDING_SCALE, "inputs")?.as_str() {
+        "inputs" => EmbeddingScale::Inputs,
+        "tokens" => EmbeddingScale::Tokens,
+        other => return Err(config.unsupported(EMBEDDING_SCALE, other, "inputs and tokens")),
+    };
     Ok(DecoderSpec {
-        embedding_scale: EmbeddingScale::Inputs,
+        embedding_scale,
         attention_softcap: read::optional(config, "attn_logit_softcapping", Some(50.0), Config::f64)?,
         logit_softcap: read::optional(config, "final_logit_softcapping", Some(30.0), Config::f64)?,
         window: read::window(config, size, Local::ExceptEvery(2), spec.layers)?,

@@ -3,7 +3,8 @@
 //! Source: transformers 5.23.0, `configuration_gemma3.py` and `modeling_gemma3.py`.
 
 use super::gemma2::family;
-use super::read::{self, Defaults, layer_parameters};
+use super::read::{self, Defaults};
+use super::rope::Style;
 use crate::error::Result;
 use crate::models::config::Config;
 use crate::nn::decoder::{DecoderSpec, EmbeddingScale, Local};
@@ -19,6 +20,7 @@ const DEFAULTS: Defaults = Defaults {
     max_position_embeddings: 131_072,
     rms_norm_eps: 1e-6,
     rope_theta: 1_000_000.0,
+    rope: Style::ByLayer { local: 10_000.0 },
     tie_word_embeddings: true,
 };
 
@@ -35,22 +37,11 @@ pub fn spec(config: &Config) -> Result<DecoderSpec> {
         return Err(config.unsupported("sliding_window", "null", "a number of keys"));
     };
     let local = Local::ExceptEvery(config.usize("sliding_window_pattern", 6)?);
-    // Told apart by layer in 5.x; before, `rope_local_base_freq` and a scaling that is for the global layers.
-    let parameters = read::rope_parameters(config);
-    let local_parameters = layer_parameters(&parameters, "sliding_attention");
-    let global_parameters = match layer_parameters(&parameters, "full_attention") {
-        global if global.value().is_object() => global,
-        _ => parameters,
-    };
-    let base = config.f64("rope_theta", DEFAULTS.rope_theta)?;
-    let local_base = config.f64("rope_local_base_freq", 10_000.0)?;
     Ok(DecoderSpec {
         embedding_scale: EmbeddingScale::Tokens,
         head_norms: true,
         logit_softcap: read::optional(config, "final_logit_softcapping", None, Config::f64)?,
         window: read::window(config, Some(size), local, spec.layers)?,
-        rope: read::rope(config, &global_parameters, spec.head_dim, base)?,
-        local_rope: Some(read::rope(config, &local_parameters, spec.head_dim, local_base)?),
         ..spec
     })
 }

@@ -2,6 +2,7 @@
 //! Source: transformers 4.49.0, `configuration_llama.py` (defaults) and `modeling_llama.py` (names).
 
 use super::read::{self, Defaults};
+use super::rope::Style;
 use crate::error::Result;
 use crate::models::config::Config;
 use crate::nn::decoder::{Biases, DecoderSpec};
@@ -18,6 +19,7 @@ const DEFAULTS: Defaults = Defaults {
     max_position_embeddings: 2048,
     rms_norm_eps: 1e-6,
     rope_theta: 10_000.0,
+    rope: Style::Whole,
     tie_word_embeddings: false,
 };
 

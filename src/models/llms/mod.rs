@@ -7,3 +7,4 @@ pub mod mistral;
 pub mod phi3;
 pub mod qwen2;
 mod read;
+pub mod rope;

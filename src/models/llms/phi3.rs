@@ -2,6 +2,7 @@
 //! Source: transformers 4.49.0, `configuration_phi3.py` and `modeling_phi3.py`.
 
 use super::read::{self, Defaults};
+use super::rope::Style;
 use crate::error::Result;
 use crate::models::config::Config;
 use crate::nn::decoder::{DecoderSpec, Local, Projections};
@@ -18,6 +19,7 @@ const DEFAULTS: Defaults = Defaults {
     max_position_embeddings: 4096,
     rms_norm_eps: 1e-5,
     rope_theta: 10_000.0,
+    rope: Style::Partial { original: 4096 },
     tie_word_embeddings: false,
 };
 

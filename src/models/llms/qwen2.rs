@@ -3,6 +3,7 @@
 //! that `max_window_layers` says (flash attention there, everything in 5.x); 4.49's eager mask windows all layers.
 
 use super::read::{self, Defaults};
+use super::rope::Style;
 use crate::error::Result;
 use crate::models::config::Config;
 use crate::nn::decoder::{Biases, DecoderSpec, Local};
@@ -19,6 +20,7 @@ const DEFAULTS: Defaults = Defaults {
     max_position_embeddings: 32768,
     rms_norm_eps: 1e-6,
     rope_theta: 10_000.0,
+    rope: Style::Whole,
     tie_word_embeddings: false,
 };
 

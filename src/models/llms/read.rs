@@ -1,15 +1,14 @@
-//! What the configs of all families have in common: sizes, rotary embeddings, windows. Both ways of writing are read,
-//! that of transformers 4.49 (`rope_theta`, `rope_scaling`) and that of 5.x (`rope_parameters`, `layer_types`).
+//! What the configs of all families have in common: sizes and windows; rotary embeddings are in `rope.rs`.
 
 use serde_json::Value;
 
+use super::rope::{Reading, Style};
 use crate::bail;
 use crate::error::Result;
 use crate::models::config::Config;
 use crate::nn::decoder::{Biases, BlockNorms, DecoderSpec, EmbeddingScale, Local, Projections, Window};
 use crate::nn::norm::Norm;
 use crate::nn::ops::Gate;
-use crate::nn::rope::{LongRope, Rope, RopeScaling};
 
 /// What an absent key means, in the words of config.json.
 pub(super) struct Defaults {
@@ -25,6 +24,7 @@ pub(super) struct Defaults {
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f64,
     pub rope_theta: f64,
+    pub rope: Style,
     pub tie_word_embeddings: bool,
 }
 
@@ -42,6 +42,8 @@ pub(super) fn spec(config: &Config, defaults: &Defaults) -> Result<DecoderSpec> 
     if head_dim == 0 {
         bail!(Shape, "a width of {width} has nothing for each of {heads} attention heads");
     }
+    let reading = Reading { style: defaults.rope, base: defaults.rope_theta, head_dim, context };
+    let (rope, local_rope) = reading.read(config)?;
     Ok(DecoderSpec {
         width,
         layers: config.usize("num_hidden_layers", defaults.num_hidden_layers)?,
@@ -63,8 +65,8 @@ pub(super) fn spec(config: &Config, defaults: &Defaults) -> Result<DecoderSpec> 
         attention_softcap: None,
         logit_softcap: None,
         window: None,
-        rope: rope(config, &rope_parameters(config), head_dim, config.f64("rope_theta", defaults.rope_theta)?)?,
-        local_rope: None,
+        rope,
+        local_rope,
         tied: config.bool("tie_word_embeddings", defaults.tie_word_embeddings)?,
         initializer_range: config.f64("initializer_range", 0.02)?,
     })
@@ -120,81 +122,4 @@ pub(super) fn window(config: &Config, size: Option<usize>, layers: Local, count:
         _ => Err(config.unsupported("layer_types", &kind.to_string(), "full_attention and sliding_attention")),
     };
     Ok(Some(Window { size, layers: Local::Listed(types.iter().map(local).collect::<Result<_>>()?) }))
-}
-
-/// Where the rotary parameters are: `rope_parameters`, else `rope_scaling`, else nowhere.
-pub(super) fn rope_parameters(config: &Config) -> Config {
-    let key = ["rope_parameters", "rope_scaling"].into_iter().find(|key| is_object(config, key));
-    key.map_or_else(nothing, |key| config.nested(key))
-}
-
-/// The parameters of one kind of layer (`full_attention`), where they are told apart.
-pub(super) fn layer_parameters(parameters: &Config, kind: &str) -> Config {
-    if is_object(parameters, kind) { parameters.nested(kind) } else { nothing() }
-}
-
-fn is_object(config: &Config, key: &str) -> bool {
-    config.value().get(key).is_some_and(Value::is_object)
-}
-
-fn nothing() -> Config {
-    Config::new(Value::Null, "")
-}
-
-/// The rope that `parameters` describe, of this base unless they say one.
-pub(super) fn rope(config: &Config, parameters: &Config, head_dim: usize, base: f64) -> Result<Rope> {
-    let base = parameters.f64("rope_theta", base)?;
-    let part = parameters.f64("partial_rotary_factor", config.f64("partial_rotary_factor", 1.0)?)?;
-    let rotary_dim = (head_dim as f64 * part) as usize;
-    if base <= 0.0 || !(0.0..=1.0).contains(&part) || !rotary_dim.is_multiple_of(2) {
-        bail!(
-            Shape,
-            "a rope of base {base} cannot rotate {part} of a head of {head_dim}: an even number of values is needed"
-        );
-    }
-    Ok(Rope { base, rotary_dim, scaling: scaling(config, parameters, rotary_dim / 2)? })
-}
-
-fn scaling(config: &Config, parameters: &Config, frequencies: usize) -> Result<RopeScaling> {
-    let kind = parameters.string("rope_type", &parameters.string("type", "default")?)?;
-    match kind.as_str() {
-        "default" => Ok(RopeScaling::None),
-        "linear" => match parameters.f64("factor", 1.0)? {
-            factor if factor >= 1.0 => Ok(RopeScaling::Linear(factor)),
-            factor => Err(parameters.unsupported("factor", &factor.to_string(), "1 and more")),
-        },
-        "llama3" => Ok(RopeScaling::Llama3 {
-            factor: parameters.f64("factor", 8.0)?,
-            low_freq_factor: parameters.f64("low_freq_factor", 1.0)?,
-            high_freq_factor: parameters.f64("high_freq_factor", 4.0)?,
-            original_context: parameters.f64("original_max_position_embeddings", 8192.0)?,
-        }),
-        // `su` and `yarn` are what the first Phi-3 configs called it.
-        "longrope" | "su" => longrope(config, parameters, frequencies),
-        "yarn" if parameters.value().get("short_factor").is_some() => longrope(config, parameters, frequencies),
-        other => Err(parameters.unsupported("rope_type", other, "default, linear, llama3 and longrope")),
-    }
-}
-
-fn longrope(config: &Config, parameters: &Config, frequencies: usize) -> Result<RopeScaling> {
-    let context = config.usize("max_position_embeddings", 4096)?;
-    let original = parameters.usize("original_max_position_embeddings", 4096)?;
-    let original = config.usize("original_max_position_embeddings", original)?;
-    let factor = parameters.f64("factor", context as f64 / original as f64)?;
-    let natural = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() };
-    let attention_factor = parameters.f64("attention_factor", natural)?;
-    if !attention_factor.is_finite() {
-        return Err(config.unsupported("original_max_position_embeddings", &original.to_string(), "2 and more"));
-    }
-    let list = |key: &str| -> Result<Vec<f64>> {
-        let values = parameters.value().get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let values: Vec<f64> = values.iter().filter_map(Value::as_f64).filter(|value| *value > 0.0).collect();
-        if values.len() != frequencies {
-            let known = format!("{frequencies} positive numbers, half of the rotated values of a head");
-            return Err(parameters.unsupported(key, &format!("{} of them", values.len()), &known));
-        }
-        Ok(values)
-    };
-    let (short, long) = (list("short_factor")?, list("long_factor")?);
-    Ok(RopeScaling::LongRope(LongRope { short, long, original_context: original, attention_factor }))
 }

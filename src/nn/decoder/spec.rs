@@ -102,6 +102,13 @@ pub enum Local {
 }
 
 impl DecoderSpec {
+    /// The longest sequence that is rotated as one of `length` positions is; beyond the original context of a longrope
+    /// all positions have other frequencies.
+    pub fn horizon(&self, length: usize) -> usize {
+        let switches = [Some(&self.rope), self.local_rope.as_ref()].into_iter().flatten().filter_map(Rope::switch);
+        switches.filter(|&longest| length <= longest).min().unwrap_or(usize::MAX)
+    }
+
     /// How many keys a query of this layer sees at most.
     pub fn window(&self, layer: usize) -> Option<usize> {
         let window = self.window.as_ref()?;

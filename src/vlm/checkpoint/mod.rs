@@ -4,6 +4,7 @@
 
 pub(super) mod llava_more;
 pub(super) mod transformers;
+pub(super) mod versions;
 
 use std::path::Path;
 use std::sync::Arc;

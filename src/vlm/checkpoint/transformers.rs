@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Parts, Place, folder_name};
+use super::{Parts, Place, folder_name, versions};
 use crate::assets::Folder;
 use crate::error;
 use crate::error::Result;
@@ -86,7 +86,7 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
     Ok(Parts {
         encoder: encoder_options(config, &vision, target)?,
         tower: Place::Inside { id: tower_id(&vision), origin: tower(origin, vision)? },
-        llm: Place::Inside { id: folder_name(path), origin: llm(origin, &files) },
+        llm: Place::Inside { id: folder_name(path), origin: llm(origin, &files)? },
         projector: ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None },
         template: Some(architecture).filter(|name| !name.is_empty()),
         aspect,
@@ -173,14 +173,17 @@ fn encoder_options(config: &Config, vision: &Config, target: &Target) -> Result<
 }
 
 /// The LLM: `text_config` with the defaults of its `model_type`, tokenizer and generation_config beside it.
-fn llm(origin: &Origin, files: &TensorFiles) -> Origin {
+///
+/// # Errors
+/// `Decode` for a version that cannot be read where it decides.
+fn llm(origin: &Origin, files: &TensorFiles) -> Result<Origin> {
     let given = origin.config.value().get("text_config").is_some_and(Value::is_object);
     let config = if given { origin.config.clone() } else { origin.config.with("text_config", json!({})) };
-    let mut config = with_type(super::origin::plain_rope(config.nested("text_config")), "llama");
+    let mut config = with_type(config.nested("text_config"), "llama");
     if !files.has("lm_head.weight") {
         config = config.with("tie_word_embeddings", json!(true));
     }
-    Origin::new(origin.folder.clone(), config)
+    Ok(Origin::new(origin.folder.clone(), versions::as_written(&origin.config, config)?))
 }
 
 #[cfg(test)]

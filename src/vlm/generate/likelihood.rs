@@ -11,7 +11,7 @@ impl Generator {
     /// when `on` says no. Prompts know nothing of each other, `settings.batch` of them are in the cache at a time.
     ///
     /// # Errors
-    /// `Data` when a prompt and `max_new_tokens` do not fit the context or a continuation is empty.
+    /// `Data` when a prompt and a continuation do not fit the context or a continuation is empty.
     pub fn likelihoods(
         &mut self,
         prompts: &[Vec<Piece>],
@@ -22,7 +22,8 @@ impl Generator {
         if continuations.len() != prompts.len() || continuations.iter().flatten().any(Vec::is_empty) {
             bail!(Data, "{} prompts have {} lists of continuations", prompts.len(), continuations.len());
         }
-        self.check(prompts, settings)?;
+        let longest = continuations.iter().flatten().map(Vec::len).max().unwrap_or(1);
+        self.check(prompts, longest)?;
         let likelihoods = self.weigh(prompts, continuations, settings, on);
         self.tidy(likelihoods.is_ok())?;
         likelihoods
@@ -68,17 +69,42 @@ impl Generator {
         let (prompt, first) = (stream.slot.len(), LogSoftmax::new(logits)?);
         let mut likelihoods = Vec::with_capacity(continuations.len());
         for ids in continuations {
-            let mut sum = first.of(ids[0])?;
-            for pair in ids.windows(2) {
-                stream.pending = vec![Piece::Token(pair[0])];
-                for logits in self.pass(std::slice::from_mut(stream))? {
-                    sum += LogSoftmax::new(&logits)?.of(pair[1])?;
-                }
-            }
+            // The last id does not go through the LLM.
+            let length = prompt + ids.len() - 1;
+            let sum = match length > stream.slot.plan() {
+                true => self.anew(stream, ids, length)?,
+                false => first.of(ids[0])? + self.rest(stream, ids)?,
+            };
             stream.slot.truncate(prompt);
             likelihoods.push(sum / ids.len() as f64);
         }
         Ok(likelihoods)
+    }
+
+    /// The log-probability of all ids, of a sequence that is rotated otherwise than its prompt alone.
+    fn anew(&mut self, stream: &mut Stream, ids: &[u32], length: usize) -> Result<f64> {
+        let slot = self.cache.slot(0, None)?.planned(self.plan(length));
+        let kept = std::mem::replace(&mut stream.slot, slot);
+        stream.pending = stream.prompt.to_vec();
+        let mut sum = 0.0;
+        for logits in self.pass(std::slice::from_mut(stream))? {
+            sum += LogSoftmax::new(&logits)?.of(ids[0])?;
+        }
+        sum += self.rest(stream, ids)?;
+        self.cache.free(std::mem::replace(&mut stream.slot, kept));
+        Ok(sum)
+    }
+
+    /// The log-probability of all ids but the first.
+    fn rest(&mut self, stream: &mut Stream, ids: &[u32]) -> Result<f64> {
+        let mut sum = 0.0;
+        for pair in ids.windows(2) {
+            stream.pending = vec![Piece::Token(pair[0])];
+            for logits in self.pass(std::slice::from_mut(stream))? {
+                sum += LogSoftmax::new(&logits)?.of(pair[1])?;
+            }
+        }
+        Ok(sum)
     }
 }
 

@@ -82,14 +82,22 @@ struct Prefix {
 /// One prompt on its way.
 struct Stream<'a> {
     index: usize,
+    prompt: &'a [Piece],
     slot: Slot,
     /// Held so that its rows are not handed out.
-    _prefix: Option<Arc<Prefix>>,
+    prefix: Option<Arc<Prefix>>,
     /// What goes through the LLM next.
     pending: Vec<Piece>,
     /// New tokens so far.
     made: Vec<u32>,
     transcript: Transcript<'a>,
+}
+
+impl Stream<'_> {
+    /// Whether what goes through the LLM next is more than the last token.
+    fn begins(&self) -> bool {
+        self.made.is_empty() || rows(&self.pending) > 1
+    }
 }
 
 impl Generator {
@@ -111,12 +119,13 @@ impl Generator {
         (self.cache.used(), self.cache.capacity())
     }
 
-    /// Answers prompts that know nothing of each other, `settings.batch` at a time, and gives the texts in order.
+    /// Answers prompts that know nothing of each other, `settings.batch` at a time, and gives the texts in order. An
+    /// answer that reaches the end of the context ends there.
     ///
     /// # Errors
-    /// `Data` when a prompt and its new tokens do not fit the context, before anything is computed.
+    /// `Data` when a prompt leaves no room for an answer in the context, before anything is computed.
     pub fn run(&mut self, prompts: &[Vec<Piece>], settings: &Settings, hear: Hear) -> Result<Vec<String>> {
-        self.check(prompts, settings)?;
+        self.check(prompts, 1)?;
         let texts = self.answer(prompts, settings, hear);
         self.tidy(texts.is_ok())?;
         texts
@@ -128,14 +137,15 @@ impl Generator {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn resume(&mut self, prompt: &[Piece], settings: &Settings, hear: Hear) -> Result<String> {
-        self.check(&[prompt.to_vec()], settings)?;
+        self.check(&[prompt.to_vec()], 1)?;
         let text = self.go_on(prompt, settings, hear);
         self.tidy(text.is_ok())?;
         text
     }
 
-    fn check(&self, prompts: &[Vec<Piece>], settings: &Settings) -> Result<()> {
-        let (context, new) = (self.llm.context(), settings.sampling.max_new_tokens);
+    /// Refuses prompts after which there is no room for so many new tokens.
+    fn check(&self, prompts: &[Vec<Piece>], new: usize) -> Result<()> {
+        let context = self.llm.context();
         for prompt in prompts {
             let length = rows(prompt);
             if length == 0 {
@@ -144,18 +154,34 @@ impl Generator {
             if length + new > context {
                 let image = prompt.iter().map(Piece::rows).max().unwrap_or(0);
                 let pictures = if image > 1 { format!(", {image} of them for each image") } else { String::new() };
-                let error = error!(
+                let tokens = if new == 1 { "token" } else { "tokens" };
+                return Err(error!(
                     Data,
-                    "a prompt of {length} positions{pictures} and `max_new_tokens: {new}` do not fit the context of \
-                     {context} of LLM `{}`",
+                    "a prompt of {length} positions{pictures} and {new} new {tokens} do not fit the context of {context} \
+                     of LLM `{}`",
                     self.llm.id
-                );
-                return Err(match context.checked_sub(length) {
-                    Some(left) if left > 0 => error.help(format!("`max_new_tokens: {left}` is the most that fits")),
-                    _ => error.help("ask a shorter question, or start a new conversation"),
-                });
+                )
+                .help("ask a shorter question, or start a new conversation"));
             }
         }
+        Ok(())
+    }
+
+    /// The longest sequence that may share rotations with one of this length.
+    fn plan(&self, length: usize) -> usize {
+        self.llm.model.spec().horizon(length)
+    }
+
+    /// Begins a stream anew where its next rows make it longer than what it has in the cache was rotated for.
+    fn renew(&mut self, stream: &mut Stream) -> Result<()> {
+        let length = stream.slot.len() + rows(&stream.pending);
+        if length <= stream.slot.plan() {
+            return Ok(());
+        }
+        let slot = self.cache.slot(0, None)?.planned(self.plan(length));
+        self.cache.free(std::mem::replace(&mut stream.slot, slot));
+        stream.prefix = None;
+        stream.pending = stream.prompt.iter().cloned().chain(stream.made.iter().map(|&id| Piece::Token(id))).collect();
         Ok(())
     }
 
@@ -170,9 +196,13 @@ impl Generator {
             // An answer that has ended leaves its place to the next prompt.
             let places = next..prompts.len().min(next + batch - streams.len());
             next = places.end;
-            let known = streams.len();
+            for stream in &mut streams {
+                self.renew(stream)?;
+            }
             self.admit(&llm, prompts, places, settings, &mut streams)?;
-            let (old, mut new) = streams.split_at_mut(known);
+            streams.sort_by_key(Stream::begins);
+            let going_on = streams.partition_point(|stream| !stream.begins());
+            let (old, mut new) = streams.split_at_mut(going_on);
             for pass in old.chunks_mut(self.passes.decoded()) {
                 on = on && self.step(pass, settings, &mut hear)?;
             }
@@ -191,7 +221,7 @@ impl Generator {
     }
 
     fn go_on(&mut self, prompt: &[Piece], settings: &Settings, mut hear: Hear) -> Result<String> {
-        let planned = planned(prompt, settings);
+        let planned = self.plan(rows(prompt));
         let kept = self.prefixes.pop().and_then(Arc::into_inner).filter(|kept| kept.slot.plan() == planned);
         self.drop_prefixes();
         let (pieces, mut slot) = match kept {
@@ -203,8 +233,10 @@ impl Generator {
         let llm = self.llm.clone();
         let transcript = Transcript::new(llm.tokenizer()?, settings.stops);
         let pending = prompt[known..].to_vec();
-        let mut streams = vec![Stream { index: 0, slot, _prefix: None, pending, made: Vec::new(), transcript }];
-        while self.step(&mut streams, settings, &mut hear)? && !streams[0].transcript.ended() {}
+        let mut streams = vec![Stream { index: 0, prompt, slot, prefix: None, pending, made: Vec::new(), transcript }];
+        while self.step(&mut streams, settings, &mut hear)? && !streams[0].transcript.ended() {
+            self.renew(&mut streams[0])?;
+        }
         let Some(stream) = streams.pop() else { return Ok(String::new()) };
         let text = stream.transcript.text().to_string();
         // The last token did not go through the LLM.
@@ -217,13 +249,14 @@ impl Generator {
     /// The next token of every stream.
     fn step(&mut self, streams: &mut [Stream], settings: &Settings, hear: &mut Hear) -> Result<bool> {
         let logits = self.pass(streams)?;
-        let mut on = true;
+        let (mut on, context) = (true, self.llm.context());
         for (stream, logits) in streams.iter_mut().zip(&logits) {
             let (number, step) = (settings.first + stream.index as u64, stream.made.len());
             let id = settings.sampling.choose(logits, number, step as u64)?;
             stream.made.push(id);
             stream.pending = vec![Piece::Token(id)];
-            if !stream.transcript.push(id)? && step + 1 >= settings.sampling.max_new_tokens {
+            let last = step + 1 >= settings.sampling.max_new_tokens || stream.slot.len() + 1 >= context;
+            if !stream.transcript.push(id)? && last {
                 stream.transcript.finish()?;
             }
             let ended = stream.transcript.ended();
@@ -251,20 +284,20 @@ impl Generator {
     fn admit<'a>(
         &mut self,
         llm: &'a Llm,
-        prompts: &[Vec<Piece>],
+        prompts: &'a [Vec<Piece>],
         places: Range<usize>,
         settings: &'a Settings,
         streams: &mut Vec<Stream<'a>>,
     ) -> Result<()> {
         for index in places {
             let prompt = &prompts[index];
-            let (head, planned) = (&prompt[..shared(prompt)], planned(prompt, settings));
+            let (head, planned) = (&prompt[..shared(prompt)], self.plan(rows(prompt)));
             let prefix = if head.is_empty() { None } else { Some(self.prefix(head, planned)?) };
             let room = rows(&prompt[head.len()..]) + settings.sampling.max_new_tokens.min(NEW_ROWS);
             let slot = self.cache.slot(room, prefix.as_ref().map(|prefix| &prefix.slot))?.planned(planned);
             let (pending, made) = (prompt[head.len()..].to_vec(), Vec::new());
             let transcript = Transcript::new(llm.tokenizer()?, settings.stops);
-            streams.push(Stream { index, slot, _prefix: prefix, pending, made, transcript });
+            streams.push(Stream { index, prompt, slot, prefix, pending, made, transcript });
         }
         Ok(())
     }
@@ -327,12 +360,6 @@ impl Generator {
 
 fn same(a: &[Piece], b: &[Piece]) -> bool {
     a.len() == b.len() && common(a, b) == a.len()
-}
-
-/// The length a prompt is planned for: rounded up, so that prompts of about the same length share their prefix.
-fn planned(prompt: &[Piece], settings: &Settings) -> usize {
-    const LEAST: usize = 4096;
-    (rows(prompt) + settings.sampling.max_new_tokens).next_power_of_two().max(LEAST)
 }
 
 /// Continues a plain text with an LLM alone: the tokenizer's own BOS rule, no template; the new text only. `hear` gets

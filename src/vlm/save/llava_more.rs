@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{SHARD, write_json, write_text};
 use crate::error::Result;
+use crate::models::llms::rope;
 use crate::vlm::checkpoint::llava_more::{POOL, POOL_TOKENS, class, family};
 use crate::vlm::{Part, Vlm};
 use crate::weights::{save_shards, save_tensors};
@@ -40,6 +41,7 @@ pub(super) fn write(vlm: &Vlm, folder: &Path, parts: &[Part]) -> Result<()> {
 /// The LLM's config with the keys of the released models.
 fn config(vlm: &Vlm) -> Value {
     let mut config: Map<String, Value> = vlm.llm.origin.config.value().as_object().cloned().unwrap_or_default();
+    rope::write(vlm.llm.model.spec(), &mut config);
     let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("llama").to_string();
     let (model_type, class) = class(family(&model_type));
     let aspect = vlm.aspect.name();

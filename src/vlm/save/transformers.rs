@@ -11,14 +11,19 @@ use super::{SHARD, write_json, write_text};
 use crate::error;
 use crate::error::{Context, Result};
 use crate::models::config::Config;
+use crate::models::llms::gemma2::EMBEDDING_SCALE;
+use crate::models::llms::rope;
+use crate::nn::decoder::EmbeddingScale;
 use crate::text::IMAGE_MARKER;
 use crate::vlm::checkpoint::llava_more::family;
 use crate::vlm::checkpoint::transformers::{has_inner, theirs};
+use crate::vlm::checkpoint::versions;
 use crate::vlm::{Part, Select, Vlm};
 use crate::weights::save_shards;
 
 /// Keys of LLaVA-MORE's config.json that are not the LLM's.
 const NOT_THE_LLMS: [&str; 15] = [
+    EMBEDDING_SCALE,
     "_name_or_path",
     "architectures",
     "auto_map",
@@ -33,7 +38,6 @@ const NOT_THE_LLMS: [&str; 15] = [
     "transformers_version",
     "tune_mm_mlp_adapter",
     "use_mm_proj",
-    "rope_parameters",
 ];
 
 /// Refuses what transformers cannot express.
@@ -52,6 +56,13 @@ pub(super) fn check(vlm: &Vlm) -> Result<()> {
     if projector.name != "mlp2x_gelu" {
         return refuse(&format!("projector `{}`", projector.name), "its projector is mlp2x_gelu");
     }
+    let spec = vlm.llm.model.spec();
+    if llm_family(vlm) == "gemma2" && spec.embedding_scale == EmbeddingScale::Tokens && spec.logit_softcap.is_some() {
+        return refuse(
+            "a Gemma-2 that soft-caps final logits and does not scale visual tokens",
+            "no version does both",
+        );
+    }
     if strategy(vlm).is_none() {
         let extra = encoder.tower.spec().extra_tokens();
         return refuse(
@@ -64,10 +75,7 @@ pub(super) fn check(vlm: &Vlm) -> Result<()> {
 
 /// What a person has to know who loads this model with transformers.
 pub(super) fn note(vlm: &Vlm) -> Option<&'static str> {
-    (llm_family(vlm) == "gemma2").then_some(
-        "Gemma-2 in LlavaForConditionalGeneration: transformers 4.49 scales the visual tokens by sqrt(width) and soft-caps \
-         the final logits, as llmore and LLaVA-MORE do; 5.x does neither, so its logits and answers differ",
-    )
+    versions::note(vlm.llm.model.spec(), llm_family(vlm))
 }
 
 /// `vision_feature_select_strategy`: "default" drops the first token, whatever it is; "full" keeps all.
@@ -159,6 +167,11 @@ impl ImageToken {
 fn config(vlm: &Vlm, vision: &Config, image: &ImageToken) -> Value {
     let mut text: Map<String, Value> = vlm.llm.origin.config.value().as_object().cloned().unwrap_or_default();
     text.retain(|key, _| !NOT_THE_LLMS.contains(&key.as_str()) && !key.starts_with("mm_"));
+    let spec = vlm.llm.model.spec();
+    rope::write(spec, &mut text);
+    if llm_family(vlm).starts_with("gemma") {
+        text.insert("final_logit_softcapping".to_string(), json!(spec.logit_softcap));
+    }
     let tied = !vlm.llm.params.iter().any(|param| param.name() == "lm_head.weight");
     text.insert("model_type".to_string(), json!(llm_family(vlm)));
     text.insert("vocab_size".to_string(), json!(image.rows));
@@ -184,6 +197,7 @@ fn config(vlm: &Vlm, vision: &Config, image: &ImageToken) -> Value {
         "text_config": text,
         "vision_config": vision.value(),
         "torch_dtype": dtype,
+        "transformers_version": versions::of(spec, llm_family(vlm)),
         // What transformers does not read, and `load` does.
         "model_architecture": vlm.template.name(),
         "image_aspect_ratio": aspect,
