@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use llmore::error::Kind;
-use llmore::image::{Aspect, Image, ImageProcessor, Resample, Resize};
+use llmore::image::{Aspect, Image, ImageProcessor, Order, Resample, Resize};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -35,14 +35,24 @@ struct Decoded {
 fn processor(tower: &str) -> ImageProcessor {
     let half = [0.5; 3];
     let exact = Resize::Exact { height: 384, width: 384 };
-    let siglip =
-        |resample| ImageProcessor { resize: exact, crop: None, resample, rescale: 1.0 / 255.0, mean: half, std: half };
+    let siglip = |resample| ImageProcessor {
+        resize: exact,
+        crop: None,
+        resample,
+        rescale: 1.0 / 255.0,
+        normalize: true,
+        mean: half,
+        std: half,
+        order: Order::ResizeFirst,
+    };
     match tower {
         "openai/clip-vit-large-patch14-336" => ImageProcessor {
             resize: Resize::ShortestEdge(336),
             crop: Some((336, 336)),
             resample: Resample::Bicubic,
             rescale: 1.0 / 255.0,
+            normalize: true,
+            order: Order::ResizeFirst,
             mean: [0.48145466, 0.4578275, 0.40821073],
             std: [0.26862954, 0.26130258, 0.27577711],
         },
@@ -53,6 +63,8 @@ fn processor(tower: &str) -> ImageProcessor {
             crop: Some((224, 224)),
             resample: Resample::Bicubic,
             rescale: 1.0 / 255.0,
+            normalize: true,
+            order: Order::ResizeFirst,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
         },
@@ -142,6 +154,8 @@ fn resizing_is_pillow_s_to_the_bit() {
             crop: None,
             resample,
             rescale: 1.0,
+            normalize: true,
+            order: Order::ResizeFirst,
             mean: [0.0; 3],
             std: [1.0; 3],
         };

@@ -72,7 +72,7 @@ struct Wanted<'a> {
     id: &'a str,
     repo: &'a str,
     revision: &'a str,
-    /// Files it has to have to be of use.
+    /// Files it has to have to be of use; `a or b` is one of two.
     files: &'a [&'a str],
     weights: bool,
 }
@@ -98,7 +98,7 @@ impl Hub {
     }
 
     /// The folder with the files of a model: from the cache if it has `files` (and the weights, where they are
-    /// wanted), else from the hub.
+    /// wanted), else from the hub. `a or b` among the files is one of two.
     ///
     /// # Errors
     /// `Missing` when files are neither in the cache nor to be had; `File` when the hub cannot be reached or its answers do
@@ -126,8 +126,9 @@ impl Wanted<'_> {
 
     /// What a snapshot lacks of what is wanted.
     fn lacking(&self, folder: &Path) -> Vec<String> {
+        let is_there = |files: &str| files.split(" or ").any(|file| folder.join(file).is_file());
         let mut lacking: Vec<String> =
-            self.files.iter().filter(|file| !folder.join(file).is_file()).map(|file| file.to_string()).collect();
+            self.files.iter().filter(|files| !is_there(files)).map(|files| files.to_string()).collect();
         if self.weights && !folder.join(INDEX).is_file() {
             if !SINGLE.iter().any(|name| folder.join(name).is_file()) {
                 lacking.push("model.safetensors".to_string());
@@ -145,7 +146,7 @@ impl Wanted<'_> {
         // A tower's config may lie in a folder of its own.
         let small = |name: &&String| match name.split('/').collect::<Vec<_>>().as_slice() {
             [file] => SMALL.contains(file),
-            [_, file] => ["config.json", "preprocessor_config.json"].contains(file),
+            [_, file] => ["config.json", "preprocessor_config.json", "processor_config.json"].contains(file),
             _ => false,
         };
         let mut selected: Vec<String> = names.iter().filter(small).cloned().collect();

@@ -3,6 +3,7 @@
 
 mod config;
 mod decode;
+pub mod folder;
 mod gif;
 mod jpeg;
 mod processor;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use crate::error;
 use crate::error::{Error, Result};
 
-pub use processor::{Aspect, ImageProcessor, Resize};
+pub use config::Preprocessing;
+pub use processor::{Aspect, ImageProcessor, Order, Resize};
 pub use resize::Resample;
 
 /// A decoded image; clones share the pixels.

@@ -1,9 +1,9 @@
-//! Image processors: resize, center crop, rescale, normalize, in the order and precision of transformers 4.49
-//! (its slow processors). `config.rs` reads and writes them.
+//! Image processors: resize, center crop, rescale, normalize, in the order and precision of the Pillow processors of
+//! transformers (4.49's slow ones, 5.24's `*Pil`). `config.rs` reads and writes them.
 
 use serde::{Deserialize, Serialize};
 
-use super::resize::resample;
+use super::resize::{resample, resample_floats};
 use super::{Image, Resample};
 use crate::error::{Error, Result};
 use crate::{bail, error};
@@ -45,8 +45,22 @@ pub enum Resize {
     ShortestEdge(usize),
     /// Exactly this size; the aspect ratio is not kept.
     Exact { height: usize, width: usize },
+    /// The shorter edge gets `shortest`, or less, so that the other one has `longest` at most.
+    Between { shortest: usize, longest: usize },
+    /// As large as fits in this size, the aspect ratio kept.
+    Within { height: usize, width: usize },
     /// No resizing.
     Keep,
+}
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Bytes are resized, then brought to floats.
+    ResizeFirst,
+    /// Floats are resized (DINOv3's processor, which is there for torchvision alone).
+    RescaleFirst,
 }
 
 /// An image processor of transformers as data.
@@ -61,10 +75,14 @@ pub struct ImageProcessor {
     pub resample: Resample,
     /// Factor on 0..255, usually 1 / 255.
     pub rescale: f64,
-    /// Subtracted per channel after rescaling.
+    /// Whether mean and deviation are applied.
+    pub normalize: bool,
+    /// Subtracted per channel after rescaling; also the color of padding.
     pub mean: [f64; 3],
     /// Divided by per channel.
     pub std: [f64; 3],
+    /// What comes first, resizing or rescaling.
+    pub order: Order,
 }
 
 /// The most pixels a resized or padded image may have.
@@ -81,7 +99,7 @@ impl ImageProcessor {
         let resize = match self.resize {
             Resize::ShortestEdge(_) => Resize::ShortestEdge(side),
             Resize::Exact { .. } => Resize::Exact { height: side, width: side },
-            Resize::Keep => Resize::Keep,
+            Resize::Between { .. } | Resize::Within { .. } | Resize::Keep => self.resize,
         };
         ImageProcessor { resize, crop: self.crop.map(|_| (side, side)), ..self }
     }
@@ -105,15 +123,27 @@ impl ImageProcessor {
         let (top, rows) = center(resized_height, height);
         let (left, columns) = center(resized_width, width);
         let window = (columns.len(), rows.len());
-        let bytes = resample(image, (resized_width, resized_height), columns, rows, self.resample);
-        Ok(self.normalized(&bytes, window, (left, top), (width, height)))
+        let (size, place) = ((resized_width, resized_height), (left, top));
+        if self.order == Order::RescaleFirst {
+            let floats = resample_floats(image, self.rescale, size, columns, rows, self.resample);
+            let value = |channel: usize| move |sample: f32| self.value(sample, channel);
+            return Ok(planes(&floats, window, place, (width, height), 0.0, value));
+        }
+        let bytes = resample(image, size, columns, rows, self.resample);
+        let tables = [0, 1, 2].map(|channel| self.table(channel));
+        let value = |channel: usize| {
+            let table = &tables[channel];
+            move |byte: u8| table[usize::from(byte)]
+        };
+        Ok(planes(&bytes, window, place, (width, height), 0, value))
     }
 
     /// The RGB bytes that pixels (3, height, width) of [`ImageProcessor::preprocess`] were made of, row by row.
     pub fn bytes_of(&self, pixels: &[f32]) -> Vec<u8> {
         let plane = pixels.len() / 3;
         let byte = |place: usize, channel: usize| {
-            let value = f64::from(pixels[channel * plane + place]) * self.std[channel] + self.mean[channel];
+            let value = f64::from(pixels[channel * plane + place]);
+            let value = if self.normalize { value * self.std[channel] + self.mean[channel] } else { value };
             (value / self.rescale).round() as u8
         };
         (0..plane).flat_map(|place| [0, 1, 2].map(|channel| byte(place, channel))).collect()
@@ -123,6 +153,11 @@ impl ImageProcessor {
         match self.resize {
             Resize::Keep => (height, width),
             Resize::Exact { height, width } => (height, width),
+            Resize::Within { height: most_rows, width: most_columns } => {
+                let scale = (most_rows as f64 / height as f64).min(most_columns as f64 / width as f64);
+                ((height as f64 * scale) as usize, (width as f64 * scale) as usize)
+            }
+            Resize::Between { shortest, longest } => between((width, height), shortest, longest),
             Resize::ShortestEdge(edge) => {
                 let (short, long) = (width.min(height).max(1), width.max(height));
                 // Python's int(edge * long / short): exact product, one rounding, truncated.
@@ -145,33 +180,56 @@ impl ImageProcessor {
         Ok(Image { width: side, height: side, pixels: pixels.into() })
     }
 
-    /// Puts the window's bytes at `(left, top)` of a black image and brings it to floats, channel by channel.
-    fn normalized(
-        &self,
-        bytes: &[u8],
-        (columns, rows): (usize, usize),
-        (left, top): (usize, usize),
-        (width, height): (usize, usize),
-    ) -> Vec<f32> {
-        let mut out = Vec::with_capacity(3 * width * height);
-        for channel in 0..3 {
-            let table = self.table(channel);
-            let plane = out.len();
-            out.resize(plane + width * height, table[0]);
-            for (y, row) in bytes.chunks_exact((columns * 3).max(1)).take(rows).enumerate() {
-                let first = plane + (top + y) * width + left;
-                for (value, pixel) in out[first..first + columns].iter_mut().zip(row.chunks_exact(3)) {
-                    *value = table[usize::from(pixel[channel])];
-                }
-            }
-        }
-        out
-    }
-
     /// Every byte's value: rescaled in f64, cast to f32, normalized in f32.
     fn table(&self, channel: usize) -> [f32; 256] {
-        let (mean, std) = (self.mean[channel] as f32, self.std[channel] as f32);
-        std::array::from_fn(|byte| ((byte as f64 * self.rescale) as f32 - mean) / std)
+        std::array::from_fn(|byte| self.value((byte as f64 * self.rescale) as f32, channel))
+    }
+
+    fn value(&self, rescaled: f32, channel: usize) -> f32 {
+        match self.normalize {
+            true => (rescaled - self.mean[channel] as f32) / self.std[channel] as f32,
+            false => rescaled,
+        }
+    }
+}
+
+/// Puts the window's samples at `(left, top)` of an image of `black`, channel by channel, each brought to its value.
+fn planes<T: Copy, F: Fn(T) -> f32>(
+    samples: &[T],
+    (columns, rows): (usize, usize),
+    (left, top): (usize, usize),
+    (width, height): (usize, usize),
+    black: T,
+    value: impl Fn(usize) -> F,
+) -> Vec<f32> {
+    let mut out = Vec::with_capacity(3 * width * height);
+    for channel in 0..3 {
+        let value = value(channel);
+        let plane = out.len();
+        out.resize(plane + width * height, value(black));
+        for (y, row) in samples.chunks_exact((columns * 3).max(1)).take(rows).enumerate() {
+            let first = plane + (top + y) * width + left;
+            for (out, pixel) in out[first..first + columns].iter_mut().zip(row.chunks_exact(3)) {
+                *out = value(pixel[channel]);
+            }
+        }
+    }
+    out
+}
+
+/// The (height, width) whose shorter edge is `shortest`, or what the longer one leaves it.
+fn between((width, height): (usize, usize), shortest: usize, longest: usize) -> (usize, usize) {
+    let (short, long) = (width.min(height).max(1), width.max(height));
+    let limit = longest as f64 * short as f64 / long as f64;
+    let limited = long as f64 / short as f64 * shortest as f64 > longest as f64;
+    // Python's round() of the shorter edge; the longer one follows from the unrounded one.
+    let edge = if limited { limit.round_ties_even() as usize } else { shortest };
+    let exact = if limited { limit } else { shortest as f64 };
+    let follow = (exact * long as f64 / short as f64) as usize;
+    match (width < height, short == edge) {
+        (_, true) => (height, width),
+        (true, false) => (follow, edge),
+        (false, false) => (edge, follow),
     }
 }
 

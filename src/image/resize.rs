@@ -2,6 +2,7 @@
 //! horizontal and a vertical pass with bytes in between. The filter widens when an image shrinks. Checked
 //! against Pillow 13.0.0 (older ones never go vertically first: up to one level apart on tall images).
 
+use std::f64::consts::PI;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -12,30 +13,62 @@ use super::Image;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resample {
-    /// Cubic with a = -0.5, support 2; Pillow's number 3.
-    Bicubic,
-    /// Triangle, support 1; Pillow's number 2.
+    /// The sample below the center, no filter.
+    Nearest,
+    /// Windowed sinc, support 3.
+    Lanczos,
+    /// Triangle, support 1.
     Bilinear,
+    /// Cubic with a = -0.5, support 2.
+    Bicubic,
+    /// Mean of what a pixel covers, support 0.5.
+    Box,
+    /// Sinc under Hamming's window, support 1.
+    Hamming,
 }
 
 impl Resample {
+    /// All of them, at their numbers in Pillow.
+    const BY_NUMBER: [Resample; 6] =
+        [Resample::Nearest, Resample::Lanczos, Resample::Bilinear, Resample::Bicubic, Resample::Box, Resample::Hamming];
+
+    /// The filter of a number in Pillow.
+    pub(super) fn from_number(number: u64) -> Option<Self> {
+        Self::BY_NUMBER.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// The number of this filter in Pillow.
+    pub(super) fn number(self) -> usize {
+        Self::BY_NUMBER.iter().position(|filter| *filter == self).unwrap_or_default()
+    }
+
     fn support(self) -> f64 {
         match self {
+            Resample::Nearest => 0.0,
+            Resample::Lanczos => 3.0,
+            Resample::Bilinear | Resample::Hamming => 1.0,
             Resample::Bicubic => 2.0,
-            Resample::Bilinear => 1.0,
+            Resample::Box => 0.5,
         }
     }
 
-    fn weight(self, x: f64) -> f64 {
+    fn weight(self, at: f64) -> f64 {
         const A: f64 = -0.5;
-        let x = x.abs();
+        let x = at.abs();
         match self {
             Resample::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
             Resample::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
             Resample::Bilinear if x < 1.0 => 1.0 - x,
+            Resample::Box if at > -0.5 && at <= 0.5 => 1.0,
+            Resample::Hamming if x < 1.0 => sinc(x) * (0.54 + 0.46 * (x * PI).cos()),
+            Resample::Lanczos if (-3.0..3.0).contains(&at) => sinc(at) * sinc(at / 3.0),
             _ => 0.0,
         }
     }
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) }
 }
 
 /// Fractional bits of a coefficient: 32 less 8 for the sample and 2 for overshoot.
@@ -54,6 +87,9 @@ pub(super) fn resample(
     rows: Range<usize>,
     filter: Resample,
 ) -> Vec<u8> {
+    if filter == Resample::Nearest && (image.width, image.height) != (width, height) {
+        return nearest(image, (width, height), columns, rows);
+    }
     let across = (image.width != width).then(|| Taps::new(image.width, width, columns.clone(), filter));
     let down = (image.height != height).then(|| Taps::new(image.height, height, rows.clone(), filter));
     // Pillow 13 goes vertically first where the height loses more than twice what the width does.
@@ -66,6 +102,66 @@ pub(super) fn resample(
         return unsafe { passes_avx2(&source, &job) };
     }
     passes(&source, &job)
+}
+
+/// Pillow adds the step up from pixel to pixel, so its roundings add up too.
+fn nearest(image: &Image, (width, height): (usize, usize), columns: Range<usize>, rows: Range<usize>) -> Vec<u8> {
+    let places = |input: usize, output: usize, window: Range<usize>| -> Vec<usize> {
+        let step = input as f64 / output as f64;
+        let along = std::iter::successors(Some(step * 0.5), |at| Some(at + step));
+        along.skip(window.start).take(window.len()).map(|at| (at as usize).min(input - 1)).collect()
+    };
+    let columns = places(image.width, width, columns);
+    let line = |y: usize| columns.iter().map(move |x| (y * image.width + x) * 3);
+    let rows = places(image.height, height, rows);
+    rows.into_iter().flat_map(line).flat_map(|first| &image.pixels[first..first + 3]).copied().collect()
+}
+
+/// The window of the image brought to floats by `factor` and then resized, as torchvision does with floats: no rounding
+/// to bytes, the width first. RGB rows.
+pub(super) fn resample_floats(
+    image: &Image,
+    factor: f64,
+    (width, height): (usize, usize),
+    columns: Range<usize>,
+    rows: Range<usize>,
+    filter: Resample,
+) -> Vec<f32> {
+    let floats: [f32; 256] = std::array::from_fn(|byte| byte as f32 * factor as f32);
+    let weights = |input: usize, output: usize, window: Range<usize>| -> Vec<(usize, Vec<f32>)> {
+        let kept = |at: usize| (at, vec![1.0]);
+        if input == output {
+            return window.map(kept).collect();
+        }
+        let (scale, mut raw) = (input as f64 / output as f64, Vec::new());
+        let one = |at| {
+            let start = normalized_weights(input, scale, at, filter, &mut raw);
+            (start, raw.iter().map(|weight| *weight as f32).collect())
+        };
+        window.map(one).collect()
+    };
+    let (across, down) = (weights(image.width, width, columns), weights(image.height, height, rows));
+    let first = down.iter().map(|(start, _)| *start).min().unwrap_or(0);
+    let end = down.iter().map(|(start, weights)| start + weights.len()).max().unwrap_or(0);
+    let mut between = Vec::with_capacity((end - first) * across.len() * 3);
+    for y in first..end {
+        let row = &image.pixels[y * image.width * 3..(y + 1) * image.width * 3];
+        for (start, weights) in &across {
+            let channel = |channel: usize| {
+                let samples = row[start * 3..].iter().skip(channel).step_by(3);
+                samples.zip(weights).map(|(byte, weight)| floats[usize::from(*byte)] * weight).sum::<f32>()
+            };
+            between.extend([0, 1, 2].map(channel));
+        }
+    }
+    let length = across.len() * 3;
+    let mut out = vec![0.0; down.len() * length];
+    for ((start, weights), out) in down.iter().zip(out.chunks_exact_mut(length.max(1))) {
+        for (row, weight) in between[(start - first) * length..].chunks_exact(length.max(1)).zip(weights) {
+            out.iter_mut().zip(row).for_each(|(sum, sample)| *sum += sample * weight);
+        }
+    }
+    out
 }
 
 /// The passes to make and the window of the output they are made for.
@@ -101,26 +197,32 @@ struct Taps {
     stride: usize,
 }
 
+/// The first input position that an output position reads; its weights, which add up to 1, are put into `weights`.
+fn normalized_weights(input: usize, scale: f64, position: usize, filter: Resample, weights: &mut Vec<f64>) -> usize {
+    let stretch = scale.max(1.0);
+    let support = filter.support() * stretch;
+    let center = (position as f64 + 0.5) * scale;
+    let start = (center - support + 0.5).max(0.0) as usize;
+    let end = ((center + support + 0.5) as usize).min(input);
+    weights.clear();
+    weights.extend((start..end).map(|x| filter.weight((x as f64 - center + 0.5) * (1.0 / stretch))));
+    let sum: f64 = weights.iter().sum();
+    if sum != 0.0 {
+        weights.iter_mut().for_each(|weight| *weight /= sum);
+    }
+    start
+}
+
 impl Taps {
     fn new(input: usize, output: usize, window: Range<usize>, filter: Resample) -> Self {
         let scale = input as f64 / output as f64;
-        let stretch = scale.max(1.0);
-        let support = filter.support() * stretch;
-        let stride = support.ceil() as usize * 2 + 1;
+        let stride = (filter.support() * scale.max(1.0)).ceil() as usize * 2 + 1;
         let (mut starts, mut counts) = (Vec::with_capacity(window.len()), Vec::with_capacity(window.len()));
         let mut weights = vec![0; window.len() * stride];
-        let mut raw = vec![0.0; stride];
+        let mut raw = Vec::with_capacity(stride);
         for (position, weights) in window.zip(weights.chunks_exact_mut(stride)) {
-            let center = (position as f64 + 0.5) * scale;
-            let start = (center - support + 0.5).max(0.0) as usize;
-            let end = ((center + support + 0.5) as usize).min(input);
-            let raw = &mut raw[..end - start];
-            for (x, weight) in raw.iter_mut().enumerate() {
-                *weight = filter.weight(((x + start) as f64 - center + 0.5) * (1.0 / stretch));
-            }
-            let sum: f64 = raw.iter().sum();
-            for (weight, raw) in weights.iter_mut().zip(raw.iter()) {
-                let normalized = if sum == 0.0 { *raw } else { raw / sum };
+            let start = normalized_weights(input, scale, position, filter, &mut raw);
+            for (weight, normalized) in weights.iter_mut().zip(&raw) {
                 let fixed = normalized * f64::from(1u32 << PRECISION);
                 *weight = (fixed + 0.5f64.copysign(fixed)) as i32;
             }

@@ -6,8 +6,9 @@ use toml::Table;
 
 use super::origin::{self, Files, Origin, PartPreset, Weights, find};
 use crate::error::{Context, Error, Result};
-use crate::image::{Aspect, Image, ImageProcessor};
+use crate::image::{Aspect, Image, ImageProcessor, Preprocessing};
 use crate::models::VisionEncoder;
+use crate::models::config::Config;
 use crate::models::encoders::s2::Scales;
 use crate::models::registry::{self, Built, Target};
 use crate::preset::{PresetKind, Presets};
@@ -88,6 +89,8 @@ pub struct Encoder {
     pub unused: Vec<(String, Tensor)>,
     /// The processor of the tower's own size; with S2, [`Encoder::preprocess`] has it make the largest scale.
     pub processor: ImageProcessor,
+    /// What its processor does with pictures that are no squares, where that says so.
+    pub aspect: Option<Aspect>,
     pub select_layer: i64,
     pub select: Select,
     /// The scales of S2, where it has several.
@@ -132,9 +135,9 @@ impl Encoder {
 
     /// Builds a tower from an opened folder and a source of weights.
     pub fn build(id: &str, origin: Origin, source: Source, options: EncoderOptions) -> Result<Self> {
-        let name = origin.folder.locate("preprocessor_config.json");
-        let text = origin.folder.read("preprocessor_config.json")?;
-        let processor = ImageProcessor::from_json(&String::from_utf8_lossy(&text), &name)?;
+        let class = processor_class(&origin.config)?;
+        let prepared = Preprocessing::open(&origin.folder, class.as_deref(), origin.config.notes())?;
+        let Preprocessing { processor, aspect } = prepared;
         let built = registry::encoder(&origin.config, source, &options.target).context(|| format!("encoder `{id}`"))?;
         let Built { model: tower, params, unused } = built;
         let spec = tower.spec();
@@ -172,6 +175,7 @@ impl Encoder {
             params,
             unused,
             processor,
+            aspect,
             select_layer,
             select,
             scales,
@@ -225,6 +229,11 @@ impl Encoder {
     /// dtype and device.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// What [`Encoder::preprocess`] does with a picture that is no square, unless something else is wanted.
+    pub fn own_aspect(&self) -> Aspect {
+        self.aspect.unwrap_or(Aspect::Square)
     }
 
     /// Pixels (3, height, width) as the reference image processor gives them; with S2, of the largest scale.
@@ -360,6 +369,20 @@ impl Encoder {
     fn place(&self, pixels: &Tensor) -> Result<Tensor> {
         Ok(pixels.to_device(&self.target.device)?.to_dtype(self.target.dtype)?)
     }
+}
+
+/// The image processor that belongs to a model in transformers (5.24.0, `image_processing_auto.py`).
+fn processor_class(config: &Config) -> Result<Option<String>> {
+    let named = config.string("image_processor_type", "")?;
+    let known = match config.string("model_type", "")?.as_str() {
+        _ if !named.is_empty() => named.as_str(),
+        "clip" => "CLIPImageProcessor",
+        "siglip" => "SiglipImageProcessor",
+        "dinov2" => "BitImageProcessor",
+        "vit" | "ijepa" => "ViTImageProcessor",
+        _ => return Ok(None),
+    };
+    Ok(Some(known.to_string()))
 }
 
 fn processed(processor: &ImageProcessor, image: &Image, aspect: Aspect) -> Result<Tensor> {

@@ -165,8 +165,8 @@ pub(super) trait PartPreset: DeserializeOwned {
 
 /// What an LLM needs beside its config.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
-/// What a vision tower needs beside its config.
-pub(super) const PROCESSOR: &str = "preprocessor_config.json";
+/// What a vision tower needs beside its config: one of the two files that can say it.
+pub(super) const PROCESSOR: &str = "preprocessor_config.json or processor_config.json";
 
 /// Finds the part `id`: a preset, a hub id that a preset stands for, a folder, or a GGUF file.
 pub(super) fn find<P: PartPreset>(

@@ -88,7 +88,8 @@ pub mod encoder {
         e.0.unused.iter().map(|(name, _)| Dynamic::from(name.clone())).collect()
     }
 
-    /// Pixels (3, H, W) as the reference image processor gives them.
+    /// Pixels (3, H, W) as the reference image processor gives them. A processor that pads (`do_pad` of
+    /// LlavaImageProcessor) pads here as well.
     ///
     /// ```rhai
     /// let x = encoder("tiny-clip").preprocess(image("tests/fixtures/images/red-circle.png"));
@@ -96,7 +97,7 @@ pub mod encoder {
     /// ```
     #[rhai_fn(name = "preprocess", return_raw)]
     pub fn preprocess(e: EncoderHandle, image: ImageHandle) -> Fallible<TensorHandle> {
-        Ok(TensorHandle(e.0.preprocess(&image.get()?, Aspect::Square)?))
+        Ok(TensorHandle(e.0.preprocess(&image.get()?, e.0.own_aspect())?))
     }
 
     /// The same with `image: "pad"`: first pasted on a square of the mean color.
@@ -107,7 +108,7 @@ pub mod encoder {
     #[rhai_fn(name = "preprocess", return_raw)]
     pub fn preprocess_with(e: EncoderHandle, image: ImageHandle, options: Map) -> Fallible<TensorHandle> {
         let options = Options::new(options, "preprocess", &["image"])?;
-        let aspect = Aspect::parse(&options.string("image")?.unwrap_or_else(|| "square".to_string()))?;
+        let aspect = options.string("image")?.map_or(Ok(e.0.own_aspect()), |name| Aspect::parse(&name))?;
         Ok(TensorHandle(e.0.preprocess(&image.get()?, aspect)?))
     }
 
@@ -120,7 +121,7 @@ pub mod encoder {
     /// ```
     #[rhai_fn(name = "hidden_states", return_raw)]
     pub fn hidden_states(e: EncoderHandle, image: Dynamic) -> Fallible<Array> {
-        let pixels = pixels(&image, |image| e.0.tower_pixels(image, Aspect::Square))?;
+        let pixels = pixels(&image, |image| e.0.tower_pixels(image, e.0.own_aspect()))?;
         let states = e.0.hidden_states(&pixels)?;
         let mut array = Array::with_capacity(states.len());
         for state in states {
@@ -137,7 +138,7 @@ pub mod encoder {
     /// ```
     #[rhai_fn(name = "encode", return_raw)]
     pub fn encode(e: EncoderHandle, image: Dynamic) -> Fallible<TensorHandle> {
-        let features = e.0.encode(&pixels(&image, |image| e.0.preprocess(image, Aspect::Square))?)?;
+        let features = e.0.encode(&pixels(&image, |image| e.0.preprocess(image, e.0.own_aspect()))?)?;
         Ok(TensorHandle(features.squeeze(0).map_err(crate::error::Error::from)?))
     }
 }

@@ -181,7 +181,7 @@ pub mod reports {
     /// ```
     #[rhai_fn(name = "map", return_raw)]
     pub fn map(e: EncoderHandle, image: ImageHandle) -> Fallible<FigureHandle> {
-        Ok(FigureHandle(map_figure(&e, &image, Aspect::Square)?))
+        Ok(FigureHandle(map_figure(&e, &image, e.0.own_aspect())?))
     }
 
     /// The same with `image: "pad"`: the picture is pasted on a square of the mean color first.
@@ -192,7 +192,7 @@ pub mod reports {
     #[rhai_fn(name = "map", return_raw)]
     pub fn map_with(e: EncoderHandle, image: ImageHandle, options: Map) -> Fallible<FigureHandle> {
         let options = Options::new(options, "map", &["image"])?;
-        let aspect = Aspect::parse(&options.string("image")?.unwrap_or_else(|| "square".to_string()))?;
+        let aspect = options.string("image")?.map_or(Ok(e.0.own_aspect()), |name| Aspect::parse(&name))?;
         Ok(FigureHandle(map_figure(&e, &image, aspect)?))
     }
 

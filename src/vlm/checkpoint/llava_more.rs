@@ -10,7 +10,6 @@ use serde_json::json;
 use super::{Parts, Place, folder_name};
 use crate::bail;
 use crate::error::Result;
-use crate::image::Aspect;
 use crate::models::config::Config;
 use crate::models::encoders::s2;
 use crate::models::projectors::pool::PoolKind;
@@ -41,11 +40,7 @@ pub(in crate::vlm) fn class(family: &str) -> (String, String) {
 pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
     let config = &origin.config;
     let files = Arc::new(TensorFiles::open(path)?);
-    let aspect = match config.string("image_aspect_ratio", "square")?.as_str() {
-        "pad" => Aspect::Pad,
-        "square" => Aspect::Square,
-        other => return Err(config.unsupported("image_aspect_ratio", other, "square and pad")),
-    };
+    let aspect = super::aspect(config)?;
     let pool = match config.string(POOL, "")?.as_str() {
         "" => None,
         kind => Some((PoolKind::parse(kind)?, config.required(POOL_TOKENS)?)),

@@ -31,7 +31,8 @@ struct Parts {
     llm: Place,
     projector: ProjectorChoice,
     template: Option<String>,
-    aspect: Aspect,
+    /// What the model's config says of pictures that are no squares.
+    aspect: Option<Aspect>,
 }
 
 /// Where a part is.
@@ -94,6 +95,16 @@ fn layout(config: &Config) -> Result<Layout> {
     }
 }
 
+/// What config.json says of pictures that are no squares.
+fn aspect(config: &Config) -> Result<Option<Aspect>> {
+    match config.string("image_aspect_ratio", "")?.as_str() {
+        "" => Ok(None),
+        "pad" => Ok(Some(Aspect::Pad)),
+        "square" => Ok(Some(Aspect::Square)),
+        other => Err(config.unsupported("image_aspect_ratio", other, "square and pad")),
+    }
+}
+
 impl Parts {
     /// Joins the parts without weights, which finds what does not fit, then reads the weights.
     fn build(self, presets: &Presets, template: Option<&str>, target: &Target) -> Result<Vlm> {
@@ -110,7 +121,8 @@ impl Parts {
         let projector =
             Arc::new(ProjectorPart::build(&self.projector, &hollow_encoder, hollow_llm.width(), projector, target)?);
         let hollow_llm = Arc::new(hollow_llm);
-        Vlm::assemble(hollow_encoder, projector.clone(), hollow_llm.clone(), template.clone(), self.aspect)?;
+        let aspect = self.aspect(&hollow_encoder);
+        Vlm::assemble(hollow_encoder, projector.clone(), hollow_llm.clone(), template.clone(), aspect)?;
 
         let llm = match &self.llm {
             Place::Inside { .. } => self.filled(hollow_llm)?,
@@ -120,7 +132,24 @@ impl Parts {
             }
         };
         let encoder = self.encoder(presets, Weights::Stored)?;
-        Vlm::assemble(Arc::new(encoder), projector, Arc::new(llm), template, self.aspect)
+        Vlm::assemble(Arc::new(encoder), projector, Arc::new(llm), template, aspect)
+    }
+
+    /// What happens to pictures that are no squares: what the processor says, as transformers does, else what the model's
+    /// config says.
+    fn aspect(&self, encoder: &Encoder) -> Aspect {
+        match (encoder.aspect, self.aspect) {
+            (Some(own), Some(said)) if own != said => {
+                let does = if own == Aspect::Pad { "pads" } else { "does not pad" };
+                encoder.origin.config.note(format!(
+                    "the image processor {does} (`do_pad`), though the model's config has `image_aspect_ratio` \"{}\": \
+                     the processor decides, as in transformers 5",
+                    said.name()
+                ));
+                own
+            }
+            (own, said) => own.or(said).unwrap_or(Aspect::Square),
+        }
     }
 
     fn encoder(&self, presets: &Presets, weights: Weights) -> Result<Encoder> {

@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Parts, Place, folder_name, versions};
 use crate::assets::Folder;
-use crate::error;
 use crate::error::Result;
-use crate::image::Aspect;
+use crate::image::folder::{ALONE, INSIDE, WHOLE};
 use crate::models::config::Config;
 use crate::models::registry::{self, Target};
 use crate::vlm::{EncoderOptions, Origin, Part, ProjectorChoice, Select, Weights};
@@ -79,10 +78,7 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
         return Err(config.unsupported("multimodal_projector_bias", "false", "projectors with bias"));
     }
     let architecture = config.string("model_architecture", "")?;
-    let aspect = match config.string("image_aspect_ratio", "square")?.as_str() {
-        "pad" => Aspect::Pad,
-        _ => Aspect::Square,
-    };
+    let aspect = super::aspect(config)?;
     Ok(Parts {
         encoder: encoder_options(config, &vision, target)?,
         tower: Place::Inside { id: tower_id(&vision), origin: tower(origin, vision)? },
@@ -119,27 +115,28 @@ fn with_type(config: Config, model_type: &str) -> Config {
     }
 }
 
-/// The tower's folder: its config, and its image processor, which 5.x keeps inside processor_config.json.
+/// The tower's folder: its config, and the files that say how pictures are prepared.
 fn tower(origin: &Origin, config: Config) -> Result<Origin> {
     let folder = &origin.folder;
-    let processor = match folder.has("preprocessor_config.json") {
-        true => folder.json("preprocessor_config.json")?,
-        false if folder.has("processor_config.json") => {
-            let processor = folder.json("processor_config.json")?;
-            processor.get("image_processor").cloned().ok_or_else(|| {
-                error!(Missing, "`{}` has no `image_processor`", folder.locate("processor_config.json"))
-            })?
-        }
-        false => {
-            return Err(error!(Missing, "no `{}`", folder.locate("preprocessor_config.json")).help(
-                "it says how pictures are prepared; `AutoProcessor.from_pretrained(..).save_pretrained(..)` writes it",
-            ));
-        }
-    };
-    let files = [("config.json", config.value()), ("preprocessor_config.json", &processor)];
-    let files: BTreeMap<String, Vec<u8>> =
-        files.into_iter().map(|(name, value)| (name.to_string(), value.to_string().into_bytes())).collect();
-    Ok(Origin::new(Folder::Memory(folder.locate("vision_config"), Arc::new(files)), config))
+    let mut files = BTreeMap::from([("config.json".to_string(), config.value().to_string().into_bytes())]);
+    for name in [ALONE, WHOLE].into_iter().filter(|name| folder.has(name)) {
+        let mut json = folder.json(name)?;
+        let processor = if name == WHOLE { json.get_mut(INSIDE) } else { Some(&mut json) };
+        processor.into_iter().for_each(name_processor);
+        files.insert(name.to_string(), json.to_string().into_bytes());
+    }
+    let name = folder.locate("").trim_end_matches('/').to_string();
+    Ok(Origin::new(Folder::Memory(name, Arc::new(files)), config))
+}
+
+/// A processor without a name is LLaVA's own (transformers 5.24.0, `AutoImageProcessor`).
+fn name_processor(json: &mut Value) {
+    let named = ["image_processor_type", "feature_extractor_type"]
+        .iter()
+        .any(|key| json.get(key).is_some_and(|name| !name.is_null()));
+    if let (false, Some(object)) = (named, json.as_object_mut()) {
+        object.insert("image_processor_type".to_string(), json!("LlavaImageProcessor"));
+    }
 }
 
 fn encoder_options(config: &Config, vision: &Config, target: &Target) -> Result<EncoderOptions> {

@@ -31,7 +31,7 @@ pub(super) fn write(vlm: &Vlm, folder: &Path, parts: &[Part]) -> Result<()> {
     if parts.contains(&Part::Encoder) {
         let tower = folder.join(TOWER_FOLDER);
         std::fs::create_dir_all(&tower).map_err(|error| crate::error::Error::file(&tower, error))?;
-        vlm.encoder.save_config(&tower)?;
+        vlm.encoder.save_config(&tower, None)?;
     } else {
         config["mm_vision_tower"] = json!(vlm.encoder.id);
     }

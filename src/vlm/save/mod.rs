@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{Encoder, Part, Vlm, Weights, lora};
 use crate::error;
 use crate::error::{Context, Error, Result};
+use crate::image::{self, Aspect, Preprocessing};
 use crate::weights::{INDEX, save_shards, write_atomically};
 
 /// Weights above this many bytes are written in parts, as transformers does.
@@ -86,12 +87,14 @@ impl Encoder {
             let used = self.params.iter().map(|param| (param.name().to_string(), param.tensor().detach()));
             let tensors: Vec<(String, Tensor)> = used.chain(self.unused.iter().cloned()).collect();
             save_shards(&tensors, temporary, SHARD)?;
-            self.save_config(temporary)
+            self.save_config(temporary, self.aspect)
         })
     }
 
-    fn save_config(&self, folder: &Path) -> Result<()> {
-        write_text(&folder.join("preprocessor_config.json"), self.processor.to_json().as_bytes())?;
+    /// Config and processor; the aspect is the processor's to say where no model does.
+    fn save_config(&self, folder: &Path, aspect: Option<Aspect>) -> Result<()> {
+        let prepared = Preprocessing { processor: self.processor.clone(), aspect };
+        write_text(&folder.join(image::folder::ALONE), prepared.to_json().as_bytes())?;
         write_json(&folder.join("config.json"), self.origin.config.value())
     }
 }
@@ -126,6 +129,11 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     if !from.join(INDEX).exists() && to.join(INDEX).exists() {
         // It would say that the weights are in the parts of an earlier save.
         std::fs::remove_file(to.join(INDEX)).map_err(failed)?;
+    }
+    let stale = to.join(image::folder::WHOLE);
+    if from.join(image::folder::ALONE).exists() && !from.join(image::folder::WHOLE).exists() && stale.exists() {
+        // It would overrule the image processor that is saved now.
+        std::fs::remove_file(&stale).map_err(|error| Error::file(&stale, error))?;
     }
     let entries = std::fs::read_dir(from).map_err(failed)?.collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
     let mut names: Vec<_> = entries.into_iter().map(|entry| entry.file_name()).collect();

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{SHARD, write_json, write_text};
 use crate::error;
 use crate::error::{Context, Result};
+use crate::image::Preprocessing;
 use crate::models::config::Config;
 use crate::models::llms::gemma2::EMBEDDING_SCALE;
 use crate::models::llms::rope;
@@ -246,7 +247,9 @@ fn json_of(vlm: &Vlm, name: &str) -> Result<Map<String, Value>> {
 /// The image processor's file and the processor's, as 4.49 writes them; 5.x reads both.
 fn write_processor(vlm: &Vlm, folder: &Path) -> Result<()> {
     let spec = vlm.encoder.tower.spec();
-    let mut image: Value = serde_json::from_str(&vlm.encoder.processor.to_json())
+    let aspect = vlm.encoder.aspect.map(|_| vlm.aspect);
+    let prepared = Preprocessing { processor: vlm.encoder.processor.clone(), aspect };
+    let mut image: Value = serde_json::from_str(&prepared.to_json())
         .map_err(|error| error!(Decode, "preprocessor_config.json: {error}"))
         .context(|| format!("encoder `{}`", vlm.encoder.id))?;
     image["processor_class"] = json!("LlavaProcessor");
