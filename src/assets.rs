@@ -54,7 +54,9 @@ impl Folder {
         match self {
             Folder::Disk(path) => {
                 let path = path.join(file);
-                std::fs::read(&path).map(Cow::Owned).map_err(|error| Error::file(&path, error))
+                let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+                refuse_pointer(&path, &bytes)?;
+                Ok(Cow::Owned(bytes))
             }
             Folder::Embedded(path) => embedded(&format!("{path}/{file}"))
                 .map(Cow::Borrowed)
@@ -88,6 +90,20 @@ impl Folder {
             Folder::Embedded(_) | Folder::Memory(..) => None,
         }
     }
+}
+
+/// How the file begins that Git LFS leaves where it did not fetch.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// Refuses the pointer of Git LFS, which stands in place of a file that was not fetched.
+pub fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
+    if !bytes.starts_with(POINTER) {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let size = text.lines().find_map(|line| line.strip_prefix("size ")).unwrap_or("an unknown number of").to_string();
+    Err(error!(Decode, "`{}` is a pointer of Git LFS, in place of a file of {size} bytes", path.display())
+        .help("fetch the file itself: `git lfs pull` in its folder, or `hf download owner/name`"))
 }
 
 /// The bytes of an embedded file, by its path below `stdlib/`.

@@ -18,7 +18,7 @@ use self::progress::Tell;
 use crate::assets::Folder;
 use crate::error::{Context, Error, Result};
 use crate::events::Listeners;
-use crate::weights::{INDEX, indexed_files};
+use crate::weights::{INDEX, WHOLE, indexed_files};
 use crate::{bail, error};
 
 /// Files that are fetched whenever a repository has them.
@@ -34,7 +34,7 @@ const SMALL: [&str; 9] = [
     INDEX,
 ];
 /// Weights in one file; the first that a repository has is taken.
-const SINGLE: [&str; 4] = ["model.safetensors", "mm_projector.safetensors", "pytorch_model.bin", "mm_projector.bin"];
+const SINGLE: [&str; 4] = [WHOLE, "mm_projector.safetensors", "pytorch_model.bin", "mm_projector.bin"];
 /// How often a download that broke off is taken up again.
 const ATTEMPTS: usize = 3;
 /// The status of a range that begins behind the file's last byte: what has arrived is not the beginning of this file.
@@ -129,9 +129,9 @@ impl Wanted<'_> {
         let is_there = |files: &str| files.split(" or ").any(|file| folder.join(file).is_file());
         let mut lacking: Vec<String> =
             self.files.iter().filter(|files| !is_there(files)).map(|files| files.to_string()).collect();
-        if self.weights && !folder.join(INDEX).is_file() {
+        if self.weights && (folder.join(WHOLE).is_file() || !folder.join(INDEX).is_file()) {
             if !SINGLE.iter().any(|name| folder.join(name).is_file()) {
-                lacking.push("model.safetensors".to_string());
+                lacking.push(WHOLE.to_string());
             }
         } else if self.weights {
             // A broken index is reported by whoever reads the weights.
@@ -150,7 +150,7 @@ impl Wanted<'_> {
             _ => false,
         };
         let mut selected: Vec<String> = names.iter().filter(small).cloned().collect();
-        if self.weights && !names.contains(INDEX) {
+        if self.weights && (names.contains(WHOLE) || !names.contains(INDEX)) {
             selected.extend(SINGLE.iter().find(|name| names.contains(**name)).map(|name| name.to_string()));
         }
         selected
@@ -206,7 +206,8 @@ impl Inner {
         for name in wanted.select(&names) {
             self.file(&api, &repo, wanted, &snapshot, &name)?;
         }
-        if wanted.weights && names.contains(INDEX) {
+        // One file is read before an index.
+        if wanted.weights && names.contains(INDEX) && !names.contains(WHOLE) {
             for shard in indexed_files(&Folder::Disk(snapshot.clone()))? {
                 self.file(&api, &repo, wanted, &snapshot, &shard)?;
             }

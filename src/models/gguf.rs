@@ -29,6 +29,10 @@ struct Architecture {
     partial: bool,
     /// Tensors of rope factors that it may have.
     rope: &'static [&'static str],
+    /// Names of [`BLOCK`] that it does not have.
+    lacks: &'static [&'static str],
+    /// Which linear layers may have biases: together they have them or not, by a key of config.json if there is one.
+    biases: &'static [(Option<&'static str>, &'static [&'static str])],
     /// Keys of config.json beyond those all have.
     extra: fn(&Reader, &mut Map<String, Value>) -> Result<()>,
 }
@@ -43,7 +47,9 @@ const ARCHITECTURES: [Architecture; 5] = [
         block: &[],
         partial: false,
         rope: &rope::TENSORS,
-        extra: llama,
+        lacks: &["attn_qkv", "attn_q_norm", "attn_k_norm"],
+        biases: &[(Some("attention_bias"), ATTENTION), (Some("mlp_bias"), FEED_FORWARD)],
+        extra: |_, _| Ok(()),
     },
     Architecture {
         name: "qwen2",
@@ -54,6 +60,8 @@ const ARCHITECTURES: [Architecture; 5] = [
         block: &[],
         partial: false,
         rope: &[],
+        lacks: &["attn_qkv", "attn_q_norm", "attn_k_norm"],
+        biases: &[(None, QKV)],
         extra: |_, _| Ok(()),
     },
     Architecture {
@@ -65,6 +73,8 @@ const ARCHITECTURES: [Architecture; 5] = [
         block: &[("ffn_up", "mlp.gate_up_proj")],
         partial: true,
         rope: &rope::TENSORS,
+        lacks: &["attn_q", "attn_k", "attn_v", "attn_q_norm", "attn_k_norm", "ffn_gate"],
+        biases: &[],
         extra: phi3,
     },
     Architecture {
@@ -76,6 +86,8 @@ const ARCHITECTURES: [Architecture; 5] = [
         block: GEMMA,
         partial: false,
         rope: &[],
+        lacks: &["attn_qkv", "attn_q_norm", "attn_k_norm"],
+        biases: &[(Some("attention_bias"), ATTENTION)],
         extra: gemma2,
     },
     Architecture {
@@ -87,9 +99,15 @@ const ARCHITECTURES: [Architecture; 5] = [
         block: GEMMA,
         partial: false,
         rope: &[],
+        lacks: &["attn_qkv"],
+        biases: &[(Some("attention_bias"), ATTENTION)],
         extra: gemma3,
     },
 ];
+
+const ATTENTION: &[&str] = &["attn_q", "attn_k", "attn_v", "attn_output"];
+const QKV: &[&str] = &["attn_q", "attn_k", "attn_v"];
+const FEED_FORWARD: &[&str] = &["ffn_gate", "ffn_up", "ffn_down"];
 
 const OUTSIDE: [(&str, &str); 3] =
     [("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
@@ -114,6 +132,9 @@ const GEMMA: &[(&str, &str)] = &[
     ("ffn_norm", "pre_feedforward_layernorm"),
     ("post_ffw_norm", "post_feedforward_layernorm"),
 ];
+
+/// What ends a turn, by the names it has in vocabularies, where no key says its id. llama.cpp stops at them, too.
+const TURN_ENDS: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>"];
 
 /// The config.json of a file, and its tensors by their names in transformers.
 ///
@@ -205,6 +226,8 @@ impl Reader<'_> {
         put("eos_token_id", self.ends()?);
         put("torch_dtype", json!("float32"));
         rope::put(self, &mut config)?;
+        let biases = self.architecture.biases.iter().filter(|(_, modules)| self.has_bias(modules));
+        config.extend(biases.filter_map(|(key, _)| Some((key.as_ref()?.to_string(), json!(true)))));
         (self.architecture.extra)(self, &mut config)?;
         Ok(config)
     }
@@ -212,9 +235,15 @@ impl Reader<'_> {
     /// The tokens that end a text: the end of a sequence, and the end of a turn where there is one.
     fn ends(&self) -> Result<Value> {
         let mut ids: Vec<u64> = Vec::new();
-        for key in ["eos", "eot"] {
+        for key in ["eos", "eot", "eom"] {
             let id = self.file.whole(&format!("tokenizer.ggml.{key}_token_id"))?;
             ids.extend(id.filter(|id| !ids.contains(id)));
+        }
+        if !self.file.has("tokenizer.ggml.eot_token_id") {
+            let tokens = self.file.texts("tokenizer.ggml.tokens")?.unwrap_or_default();
+            let ends = (0..).zip(&tokens).filter(|(_, token)| TURN_ENDS.contains(token)).map(|(id, _)| id);
+            let ends: Vec<u64> = ends.filter(|id| !ids.contains(id)).collect();
+            ids.extend(ends);
         }
         Ok(match ids.as_slice() {
             [] => Value::Null,
@@ -225,16 +254,48 @@ impl Reader<'_> {
 
     fn names(&self) -> Result<BTreeMap<String, Renamed>> {
         let mut names = BTreeMap::new();
+        let (path, architecture) = (self.file.path().display(), self.architecture.name);
+        let layers = self.required("block_count")?;
         for stored in self.file.names().filter(|name| !rope::TENSORS.contains(name)) {
             let Some(name) = self.rename(stored) else {
-                let (path, architecture) = (self.file.path().display(), self.architecture.name);
-                return Err(error!(Decode, "`{path}`: tensor `{stored}` is not one a {architecture} model has")
-                    .help("mixtures of experts and adapters are not supported"));
+                let help = match stored.ends_with(".bias") {
+                    true => "a model with a bias there would be computed without it",
+                    false => "mixtures of experts and adapters are not supported",
+                };
+                return Err(
+                    error!(Decode, "`{path}`: tensor `{stored}` is not one a {architecture} model has").help(help)
+                );
             };
+            if block(stored).is_some_and(|(layer, _)| layer >= layers) {
+                let key = self.key("block_count");
+                bail!(Decode, "`{path}`: tensor `{stored}` is of a layer that is not there, `{key}` is {layers}");
+            }
             let change = self.change(stored, &name)?;
             names.insert(name, Renamed { stored: stored.to_string(), change });
         }
+        self.fill_biases(layers, &mut names);
         Ok(names)
+    }
+
+    /// Whether one of these modules has a bias in any layer.
+    fn has_bias(&self, modules: &[&str]) -> bool {
+        let is = |name: &str| block(name)?.1.strip_suffix(".bias").map(|module| modules.contains(&module));
+        self.file.names().any(|name| is(name) == Some(true))
+    }
+
+    /// Where some linear layers have a bias and others, which by config.json have it together with them, do not, theirs
+    /// are zero.
+    fn fill_biases(&self, layers: u64, names: &mut BTreeMap<String, Renamed>) {
+        for (_, modules) in self.architecture.biases.iter().filter(|(_, modules)| self.has_bias(modules)) {
+            for (layer, module) in (0..layers).flat_map(|layer| modules.iter().map(move |module| (layer, module))) {
+                let weight = self.file.tensor(&format!("blk.{layer}.{module}.weight"));
+                let name = self.rename(&format!("blk.{layer}.{module}.bias"));
+                if let (Some(weight), Some(name)) = (weight, name) {
+                    let zeros = Renamed { stored: String::new(), change: Change::Zeros(weight.shape[0]) };
+                    names.entry(name).or_insert(zeros);
+                }
+            }
+        }
     }
 
     /// `blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`
@@ -243,12 +304,16 @@ impl Reader<'_> {
         let find = |table: &[(&str, &str)], name: &str| {
             table.iter().find(|(stored, _)| *stored == name).map(|(_, name)| name.to_string())
         };
-        let Some(block) = module.strip_prefix("blk.") else {
-            return Some(format!("{}.{kind}", find(&OUTSIDE, module)?));
+        let is_bias = kind == "bias";
+        let Some((layer, module)) = block(module) else {
+            return Some(format!("{}.{kind}", find(&OUTSIDE, module).filter(|_| !is_bias)?));
         };
-        let (layer, module) = block.split_once('.')?;
-        let name = find(self.architecture.block, module).or_else(|| find(BLOCK, module))?;
-        Some(format!("model.layers.{}.{name}.{kind}", layer.parse::<u32>().ok()?))
+        let Architecture { block, lacks, biases, .. } = self.architecture;
+        if lacks.contains(&module) || (is_bias && !biases.iter().any(|(_, modules)| modules.contains(&module))) {
+            return None;
+        }
+        let name = find(block, module).or_else(|| find(BLOCK, module))?;
+        Some(format!("model.layers.{layer}.{name}.{kind}"))
     }
 
     fn change(&self, stored: &str, name: &str) -> Result<Change> {
@@ -275,11 +340,10 @@ impl Reader<'_> {
     }
 }
 
-fn llama(reader: &Reader, config: &mut Map<String, Value>) -> Result<()> {
-    if reader.file.names().any(|name| name == "blk.0.attn_q.bias") {
-        config.insert("attention_bias".to_string(), json!(true));
-    }
-    Ok(())
+/// `blk.3.attn_q.weight` as its layer and the rest.
+fn block(stored: &str) -> Option<(u64, &str)> {
+    let (layer, rest) = stored.strip_prefix("blk.")?.split_once('.')?;
+    Some((u64::from(layer.parse::<u32>().ok()?), rest))
 }
 
 fn phi3(reader: &Reader, config: &mut Map<String, Value>) -> Result<()> {
@@ -304,7 +368,8 @@ fn gemma3(reader: &Reader, config: &mut Map<String, Value>) -> Result<()> {
 /// Both Gemmas; the largest, of so many layers, scales scores by the width of a head as if heads shared the width.
 fn gemma(reader: &Reader, config: &mut Map<String, Value>, largest: u64) -> Result<()> {
     let read = |key: &str| config[key].as_u64().unwrap_or_default();
-    let scalar = match read("num_hidden_layers") == largest {
+    let layers = read("num_hidden_layers");
+    let scalar = match layers == largest {
         true => read("hidden_size") / read("num_attention_heads").max(1),
         false => read("head_dim"),
     };
@@ -312,5 +377,19 @@ fn gemma(reader: &Reader, config: &mut Map<String, Value>, largest: u64) -> Resu
     config.insert("hidden_activation".to_string(), json!("gelu_pytorch_tanh"));
     config.insert("sliding_window".to_string(), json!(reader.required("attention.sliding_window")?));
     config.insert("final_logit_softcapping".to_string(), json!(reader.number("final_logit_softcapping")?));
+    if let Some(local) = local_layers(reader, layers)? {
+        let kind = |local: bool| if local { "sliding_attention" } else { "full_attention" };
+        config.insert("layer_types".to_string(), local.into_iter().map(kind).collect());
+    }
     Ok(())
+}
+
+/// Which layers have the window: a value for each, or every how many one is without.
+fn local_layers(reader: &Reader, layers: u64) -> Result<Option<Vec<bool>>> {
+    let key = reader.key("attention.sliding_window_pattern");
+    if reader.file.is_array(&key) {
+        return reader.file.flags(&key);
+    }
+    let Some(period) = reader.file.whole(&key)? else { return Ok(None) };
+    Ok(Some((1..=layers).map(|layer| period == 0 || layer % period != 0).collect()))
 }

@@ -5,9 +5,11 @@
 pub mod config;
 pub mod encoders;
 pub mod gguf;
+pub mod gguf_keys;
 pub mod llms;
 pub mod projectors;
 pub mod registry;
+mod unused;
 
 use std::sync::Arc;
 

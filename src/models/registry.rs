@@ -1,9 +1,11 @@
 //! The architectures, one line each: `model_type` of config.json, and the function that reads the rest.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::config::Config;
-use super::{LanguageModel, VisionEncoder, encoders, llms};
+use super::{LanguageModel, VisionEncoder, encoders, llms, unused};
 use crate::error;
 use crate::error::{Error, Result};
 use crate::nn::decoder::{Decoder, DecoderSpec};
@@ -82,9 +84,14 @@ pub fn llm_spec(config: &Config) -> Result<DecoderSpec> {
 /// Builds a vision tower.
 pub fn encoder(config: &Config, source: Source, target: &Target) -> Result<Built<dyn VisionEncoder>> {
     let spec = encoder_spec(config)?;
+    let files = name_of(&source);
     let builder = Builder::new(source, target.dtype, &target.device);
     let model: Box<dyn VisionEncoder> = Box::new(Vit::new(&builder, spec)?);
-    let Finished { params, unused } = builder.finish()?;
+    let Finished { params, unused, notes } = builder.finish()?;
+    let spec = model.spec();
+    let named = unused.iter().map(|(name, _)| name.as_str()).filter(|name| !unused::harmless_to_tower(spec, name));
+    unused::told(&files, named, spec.layers, |name| spec.block_of(name)).into_iter().for_each(|note| notes.add(note));
+    config.notes().extend(&notes);
     Ok(Built { model, params, unused })
 }
 
@@ -95,28 +102,55 @@ pub fn llm(config: &Config, source: Source, target: &Target) -> Result<Built<dyn
         return Err(error!(Device, "quantized weights are for the CPU, not for {:?}", target.device.location())
             .help("leave out `quantize` or `device`"));
     }
+    let source = if spec.tied { tied_by_head(source)? } else { source };
+    let files = name_of(&source);
     let builder = Builder::new(source, target.dtype, &target.device).quantized(target.quantize);
     let model: Box<dyn LanguageModel> = Box::new(Decoder::new(&builder, spec)?);
-    let Finished { params, mut unused } = builder.finish()?;
+    let Finished { params, mut unused, notes } = builder.finish()?;
     if model.spec().tied {
         drop_tied_head(&params, &mut unused)?;
     }
+    let named = unused.iter().map(|(name, _)| name.as_str()).filter(|name| !unused::harmless_to_llm(name));
+    let layer = |name: &str| name.strip_prefix("model.layers.")?.split('.').next()?.parse().ok();
+    unused::told(&files, named, model.spec().layers, layer).into_iter().for_each(|note| notes.add(note));
+    config.notes().extend(&notes);
     Ok(Built { model, params, unused })
 }
+
+fn name_of(source: &Source) -> String {
+    match source {
+        Source::Files { files, .. } => files.name().to_string(),
+        Source::Random { .. } | Source::Shapes => String::new(),
+    }
+}
+
+/// The files of a tied model that hold the head and no embedding: the one is the other, as transformers 5 ties them in
+/// both directions (5.24.0, `modeling_utils.py`).
+fn tied_by_head(source: Source) -> Result<Source> {
+    let Source::Files { files, prefix } = source else { return Ok(source) };
+    let (head, embedding) = (format!("{prefix}{HEAD}"), format!("{prefix}{EMBEDDING}"));
+    if files.has(&embedding) || !files.has(&head) {
+        return Ok(Source::Files { files, prefix });
+    }
+    let renamed = files.renamed(|name| if name == head { embedding.clone() } else { name.to_string() })?;
+    Ok(Source::Files { files: Arc::new(renamed), prefix })
+}
+
+const HEAD: &str = "lm_head.weight";
+const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// A checkpoint may hold the head of a tied model a second time. Kept as an unused tensor it would be saved again
 /// as it was, whatever training made of the embedding.
 fn drop_tied_head(params: &ParamSet, unused: &mut Vec<(String, Tensor)>) -> Result<()> {
-    let head = unused.iter().position(|(name, _)| name == "lm_head.weight").map(|index| unused.remove(index).1);
-    let embedding = params.iter().find(|param| param.name() == "model.embed_tokens.weight");
+    let head = unused.iter().position(|(name, _)| name == HEAD).map(|index| unused.remove(index).1);
+    let embedding = params.iter().find(|param| param.name() == EMBEDDING);
     let (Some(head), Some(embedding)) = (head, embedding) else { return Ok(()) };
     let embedding = embedding.tensor();
     let head = head.to_device(embedding.device())?.to_dtype(embedding.dtype())?;
     if head.dims() == embedding.dims() && head.ne(&embedding)?.max_all()?.to_scalar::<u8>()? == 0 {
         return Ok(());
     }
-    let message = "`tie_word_embeddings` is true, but `lm_head.weight` and `model.embed_tokens.weight` differ";
-    Err(error!(Weights, "{message}")
+    Err(error!(Weights, "`tie_word_embeddings` is true, but `{HEAD}` and `{EMBEDDING}` differ")
         .help("set it to false in config.json to use the head, or take the head out of the file"))
 }
 

@@ -6,16 +6,17 @@ use serde_json::{Map, Value, json};
 use super::sentencepiece::{self, Kind, Model, Piece};
 use super::vocabulary::{Added, Cut, Ends, byte_level};
 use crate::error::{Context, Result};
+use crate::notes::Notes;
 use crate::weights::Gguf;
 use crate::{bail, error};
 
-/// The bytes of a tokenizer.json.
+/// The bytes of a tokenizer.json. What had to be guessed is noted.
 ///
 /// # Errors
 /// `Missing` or `Decode`, with the file and the key.
-pub fn tokenizer_json(file: &Gguf) -> Result<Vec<u8>> {
+pub fn tokenizer_json(file: &Gguf, notes: &Notes) -> Result<Vec<u8>> {
     let value = match required_text(file, "model")? {
-        "gpt2" => byte_pairs(file)?,
+        "gpt2" => byte_pairs(file, notes)?,
         "llama" => pieces(file)?,
         other => {
             return Err(error!(Missing, "`{}`: `tokenizer.ggml.model` is `{other}`", file.path().display())
@@ -41,12 +42,11 @@ pub fn template(file: &Gguf) -> Result<Option<&'static str>> {
     Ok(marks.iter().find(|(marks, _)| marks.iter().all(|mark| text.contains(mark))).map(|(_, name)| *name))
 }
 
-fn byte_pairs(file: &Gguf) -> Result<Value> {
+fn byte_pairs(file: &Gguf, notes: &Notes) -> Result<Value> {
     let tokens = required(file, "tokens", file.texts("tokenizer.ggml.tokens")?)?;
     let merges = required(file, "merges", file.texts("tokenizer.ggml.merges")?)?;
     let kinds = kinds(file, tokens.len())?;
-    let pre = file.text("tokenizer.ggml.pre")?.unwrap_or("default");
-    let cut = Cut::named(pre).context(|| format!("`{}`: `tokenizer.ggml.pre`", file.path().display()))?;
+    let cut = cut(file, &tokens, notes)?;
     let llama_3 = cut == Cut::Llama3;
     let vocab: Map<String, Value> =
         (0..).zip(&tokens).map(|(id, token): (usize, _)| (token.to_string(), json!(id))).collect();
@@ -54,7 +54,20 @@ fn byte_pairs(file: &Gguf) -> Result<Value> {
         bail!(Decode, "`{}`: `tokenizer.ggml.tokens` holds a token twice", file.path().display());
     }
     let pairs = merges.iter().enumerate().map(|(index, merge)| match merge.split_once(' ') {
-        Some((left, right)) => Ok(json!([left, right])),
+        Some((left, right)) => match [left, right, &format!("{left}{right}")]
+            .into_iter()
+            .find(|t| !vocab.contains_key(*t))
+        {
+            None => Ok(json!([left, right])),
+            Some(token) => Err(error!(
+                Decode,
+                "`{}`: `tokenizer.ggml.merges`[{index}] is `{merge}`, and `{token}` is not in `tokenizer.ggml.tokens`",
+                file.path().display()
+            )
+            .help(
+                "merges and tokens are of different vocabularies: take another file of the model, or convert it anew",
+            )),
+        },
         None => Err(error!(Decode, "`{}`: `tokenizer.ggml.merges`[{index}] is not a pair", file.path().display())),
     });
     let added = (0..).zip(&tokens).zip(&kinds).filter_map(|((id, content), kind)| match kind {
@@ -70,7 +83,31 @@ fn byte_pairs(file: &Gguf) -> Result<Value> {
         Ok(Some((id, token)))
     };
     let ends = Ends { first: end(first, "bos")?, last: end(last, "eos")? };
-    Ok(byte_level(Value::Object(vocab), pairs.collect::<Result<_>>()?, &added, &ends, cut, llama_3))
+    let pairs = pairs.collect::<Result<_>>()?;
+    Ok(byte_level(Value::Object(vocab), pairs, &added, &ends, cut, llama_3))
+}
+
+/// How text is cut. Files from before the key, of April 2024 and older, do not say; Llama 3's are known by their special
+/// tokens.
+fn cut(file: &Gguf, tokens: &[&str], notes: &Notes) -> Result<Cut> {
+    const LLAMA_3: [&str; 3] = ["<|begin_of_text|>", "<|start_header_id|>", "<|eot_id|>"];
+    let path = file.path().display();
+    match file.text("tokenizer.ggml.pre")? {
+        Some(pre) if pre != "default" => Cut::named(pre).context(|| format!("`{path}`: `tokenizer.ggml.pre`")),
+        said => {
+            let known = LLAMA_3.iter().all(|token| tokens.contains(token));
+            let (cut, by) = match known {
+                true => (Cut::Llama3, "as Llama 3 does, whose special tokens it has"),
+                false => (Cut::Gpt2, "by GPT-2's rule, which may not be the model's: other ids mean worse answers"),
+            };
+            let says = said.map_or_else(
+                || "has no `tokenizer.ggml.pre`".to_string(),
+                |pre| format!("has `tokenizer.ggml.pre` `{pre}`"),
+            );
+            notes.add(format!("`{path}` {says}: text is cut {by}"));
+            Ok(cut)
+        }
+    }
 }
 
 fn pieces(file: &Gguf) -> Result<Value> {

@@ -12,7 +12,9 @@ use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{AddedToken, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer as Inner};
 
 use super::{sentencepiece, tiktoken};
+use crate::assets::refuse_pointer;
 use crate::error::{Context, Error, Result};
+use crate::notes::Notes;
 use crate::weights::Gguf;
 use crate::{bail, error};
 
@@ -28,6 +30,7 @@ struct Parts {
     plain: OnceLock<Plain>,
     added: HashMap<u32, AddedToken>,
     bos: Option<u32>,
+    notes: Notes,
 }
 
 /// The tokenizers for text from data.
@@ -57,11 +60,15 @@ impl Tokenizer {
         let folder = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         let name = folder.unwrap_or_else(|| "tokenizer.json".to_string());
         if file.extension().is_some_and(|extension| extension == "gguf") {
-            return Self::from_bytes(&super::gguf::tokenizer_json(&Gguf::open(&file)?)?, &name);
+            let notes = Notes::default();
+            let tokenizer = Self::from_bytes(&super::gguf::tokenizer_json(&Gguf::open(&file)?, &notes)?, &name)?;
+            tokenizer.0.notes.extend(&notes);
+            return Ok(tokenizer);
         }
         let bytes = std::fs::read(&file).map_err(|error| {
             Error::file(&file, error).help("a tokenizer is a `tokenizer.json` file or a folder that holds one")
         })?;
+        refuse_pointer(&file, &bytes)?;
         if file.extension().is_none_or(|extension| extension != "model") {
             return Self::from_bytes(&bytes, &name);
         }
@@ -81,7 +88,13 @@ impl Tokenizer {
         let added = inner.get_added_tokens_decoder().into_iter().collect();
         let bos = prefix(&inner, name)?;
         let (name, json) = (name.to_string(), bytes.to_vec());
-        Ok(Tokenizer(Arc::new(Parts { name, json, inner, plain: OnceLock::new(), added, bos })))
+        let (plain, notes) = (OnceLock::new(), Notes::default());
+        Ok(Tokenizer(Arc::new(Parts { name, json, inner, plain, added, bos, notes })))
+    }
+
+    /// What opening it found that people should know.
+    pub fn notes(&self) -> &Notes {
+        &self.0.notes
     }
 
     /// What messages call it.

@@ -12,6 +12,7 @@ use crate::assets::Folder;
 use crate::error::{Error, Result};
 use crate::hub;
 use crate::models::config::Config;
+use crate::notes::Notes;
 use crate::preset::{PresetKind, Presets};
 use crate::weights::{Gguf, Source, TensorFiles};
 use crate::{bail, error};
@@ -55,14 +56,18 @@ impl Origin {
         if let Some(template) = crate::text::gguf::template(&file)? {
             config["model_architecture"] = template.into();
         }
-        let tokenizer = crate::text::gguf::tokenizer_json(&file)?;
+        let notes = Notes::default();
+        crate::models::gguf_keys::check(&file, &notes)?;
+        let tokenizer = crate::text::gguf::tokenizer_json(&file, &notes)?;
         let name = format!("`{}`", path.display());
         let files = BTreeMap::from([
             ("config.json".to_string(), config.to_string().into_bytes()),
             ("tokenizer.json".to_string(), tokenizer),
         ]);
         let folder = Folder::Memory(name.clone(), Arc::new(files));
-        Ok(Origin { folder, config: Config::new(config, name), files: Some(Arc::new(TensorFiles::gguf(file, names))) })
+        let config = Config::new(config, name);
+        config.notes().extend(&notes);
+        Ok(Origin { folder, config, files: Some(Arc::new(TensorFiles::gguf(file, names))) })
     }
 
     /// The source of the part's weights.
@@ -210,6 +215,8 @@ fn gguf_file(path: &Path) -> Result<Option<PathBuf>> {
     let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_gguf(path)).collect();
     match found.len() {
         0 | 1 => Ok(found.pop()),
+        // Parts of one model: the first leads to all.
+        _ if Gguf::are_parts(&found) => Ok(found.into_iter().min()),
         count => Err(error!(Missing, "`{}` holds {count} GGUF files and no config.json", path.display())
             .help("name one of the files")),
     }

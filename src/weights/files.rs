@@ -1,17 +1,21 @@
 //! Tensors on disk (safetensors, single or sharded, a file of torch.save, a GGUF file; all mapped) or embedded, and
 //! writing them without ever leaving half a file under the real name. Headers are checked before a byte of data is read.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 
+use super::folder::{self, INDEX, WHOLE};
 use super::gguf::Gguf;
 use super::gguf_view::{GgufView, Renamed};
 use super::pickle::TorchFile;
 use super::quantized::{Quantize, Quantized};
+use super::scaled::{self, Entry, Scaled};
 use crate::assets::Folder;
 use crate::error::{Error, Result};
 use crate::notes::Notes;
@@ -23,6 +27,8 @@ pub struct TensorFiles {
     storage: Arc<Storage>,
     /// Name in this view -> stored name; without, the stored names.
     names: Option<BTreeMap<String, String>>,
+    /// Stored weights that are computed with the scales beside them.
+    scaled: Arc<BTreeMap<String, Scaled>>,
     /// What opening them found that people should know; shared with every view.
     notes: Notes,
 }
@@ -37,13 +43,25 @@ enum Storage {
 impl TensorFiles {
     /// Opens a file, or a folder in Hugging Face layout (single or sharded).
     pub fn open(path: &Path) -> Result<Self> {
-        let paths = if path.is_dir() { shards(path)? } else { vec![path.to_path_buf()] };
-        if let [file] = paths.as_slice()
+        let found = match path.is_dir() {
+            true => folder::found(path)?,
+            false => folder::Found { paths: vec![path.to_path_buf()], note: None },
+        };
+        let files = TensorFiles::map(path, &found.paths)?;
+        found.note.into_iter().for_each(|note| files.notes.add(note));
+        Ok(files)
+    }
+
+    fn map(path: &Path, paths: &[std::path::PathBuf]) -> Result<Self> {
+        for path in paths {
+            folder::check_pointer(path)?;
+        }
+        if let [file] = paths
             && file.extension().is_some_and(|extension| extension == "bin")
         {
             return Ok(TensorFiles::new(format!("`{}`", file.display()), Storage::Torch(TorchFile::open(file)?)));
         }
-        for path in &paths {
+        for path in paths {
             // mmap of a missing or empty file has a message without the path.
             let length = std::fs::metadata(path).map_err(|error| Error::file(path, error))?.len();
             if length < 8 {
@@ -52,7 +70,7 @@ impl TensorFiles {
         }
         // SAFETY: the files are only read; whoever changes a checkpoint while it is loaded gets what they asked for,
         // and llmore itself replaces files by renaming, which leaves the mapping intact.
-        let mapped = unsafe { MmapedSafetensors::multi(&paths) };
+        let mapped = unsafe { MmapedSafetensors::multi(paths) };
         let mapped = mapped.map_err(|error| {
             error!(Decode, "`{}` is not a whole safetensors file: {}", path.display(), plain(&error))
                 .help("it may be truncated: compare its size or sha256 with the source, or fetch it again")
@@ -61,7 +79,7 @@ impl TensorFiles {
     }
 
     fn new(name: String, storage: Storage) -> Self {
-        TensorFiles { name, storage: Arc::new(storage), names: None, notes: Notes::default() }
+        TensorFiles { name, storage: Arc::new(storage), names: None, scaled: Arc::default(), notes: Notes::default() }
     }
 
     /// The same tensors under other names: a view, nothing is copied.
@@ -80,8 +98,33 @@ impl TensorFiles {
             name: self.name.clone(),
             storage: self.storage.clone(),
             names: Some(names),
+            scaled: self.scaled.clone(),
             notes: self.notes.clone(),
         })
+    }
+
+    /// The same tensors without those that only say how others are stored: these are computed with them.
+    ///
+    /// # Errors
+    /// `Weights` for a way of storing weights that is not computed, by its name.
+    fn with_scales(mut self, config: &serde_json::Value) -> Result<Self> {
+        let entry = |view: TensorView| Entry { dtype: view.dtype(), shape: view.shape().to_vec() };
+        let entries: BTreeMap<String, Entry> = match self.storage.as_ref() {
+            Storage::Mapped(mapped) => mapped.tensors().into_iter().map(|(name, view)| (name, entry(view))).collect(),
+            Storage::Torch(torch) => torch
+                .entries()
+                .map(|(name, dtype, shape)| (name.clone(), Entry { dtype: dtype.into(), shape: shape.to_vec() }))
+                .collect(),
+            Storage::Embedded(_) | Storage::Gguf(_) => return Ok(self),
+        };
+        let found = scaled::find(&self.name, &entries, config)?;
+        if !found.beside.is_empty() {
+            let kept = entries.into_keys().filter(|name| !found.beside.contains(name));
+            self.names = Some(kept.map(|name| (name.clone(), name)).collect());
+        }
+        found.note.into_iter().for_each(|note| self.notes.add(note));
+        self.scaled = Arc::new(found.scaled);
+        Ok(self)
     }
 
     /// The name in the file.
@@ -92,12 +135,15 @@ impl TensorFiles {
         }
     }
 
-    /// The weights of a folder, on disk or embedded.
+    /// The weights of a model's folder, on disk or embedded; its config.json says how they are stored.
     pub fn open_folder(folder: &Folder) -> Result<Self> {
         match folder {
-            Folder::Disk(path) => TensorFiles::open(path),
+            Folder::Disk(path) => {
+                let config = if folder.has("config.json") { folder.json("config.json")? } else { Default::default() };
+                TensorFiles::open(path)?.with_scales(&config)
+            }
             Folder::Embedded(path) => {
-                let path = format!("{path}/model.safetensors");
+                let path = format!("{path}/{WHOLE}");
                 let bytes =
                     crate::assets::embedded(&path).ok_or_else(|| error!(Missing, "no embedded weights `{path}`"))?;
                 TensorFiles::embedded(bytes, &path)
@@ -160,13 +206,29 @@ impl TensorFiles {
             let list = format!("{} holds {} tensors", self.name, names.len());
             return Err(Error::unknown("tensor", name, &names, &list));
         };
-        let tensor = match self.storage.as_ref() {
-            Storage::Mapped(mapped) => mapped.load(stored, device),
+        let wrong = |error| error!(Decode, "tensor `{stored}` of {}: {}", self.name, plain(&error));
+        if let Some(scaled) = self.scaled.get(stored) {
+            return self.product(stored, scaled)?.to_device(device).map_err(wrong);
+        }
+        match self.storage.as_ref() {
+            Storage::Mapped(mapped) => mapped.get(stored).and_then(|view| read(&view, device)),
             Storage::Embedded(slice) => slice.load(stored, device),
             Storage::Torch(torch) => torch.load(stored, device),
             Storage::Gguf(view) => view.load(stored, device),
+        }
+        .map_err(wrong)
+    }
+
+    /// A float8 weight times its scale, in f32.
+    fn product(&self, stored: &str, scaled: &Scaled) -> Result<Tensor> {
+        let Storage::Mapped(mapped) = self.storage.as_ref() else {
+            bail!(Decode, "tensor `{stored}` of {} is not float8", self.name)
         };
-        tensor.map_err(|error| error!(Decode, "tensor `{stored}` of {}: {}", self.name, plain(&error)))
+        let (weight, scale) = (mapped.get(stored)?, mapped.get(&scaled.scale)?);
+        let scales = scaled::scales(scale.data(), scale.dtype())
+            .map_err(|error| error.context(format!("`{}` of {}", scaled.scale, self.name)))?;
+        let entry = Entry { dtype: weight.dtype(), shape: weight.shape().to_vec() };
+        Ok(scaled::product(weight.data(), &entry, scaled, &scales)?)
     }
 
     /// The blocks of a matrix that is stored quantized, where they are what `quantize` asks for.
@@ -181,61 +243,6 @@ impl TensorFiles {
                 .help("`quantize: \"keep\"` is for GGUF files; name a type, as in `quantize: \"q8_0\"`")),
         }
     }
-}
-
-/// What a folder's weights may be called, the first one wins.
-const SINGLE: [&str; 4] = ["model.safetensors", "mm_projector.safetensors", "pytorch_model.bin", "mm_projector.bin"];
-
-/// The tensors of a LoRA adapter; a projector may stand beside them.
-pub const ADAPTER: &str = "adapter_model.safetensors";
-
-/// The files of a checkpoint folder: an index, a single file, or a stage-1 projector, an adapter or both.
-fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
-    if folder.join(INDEX).is_file() {
-        let names = indexed_files(&Folder::Disk(folder.to_path_buf()))?;
-        return Ok(names.iter().map(|name| folder.join(name)).collect());
-    }
-    let (single, adapter) = (SINGLE.into_iter().find(|name| folder.join(name).is_file()), folder.join(ADAPTER));
-    let beside = adapter.is_file() && matches!(single, None | Some("mm_projector.safetensors"));
-    let found: Vec<PathBuf> =
-        single.map(|name| folder.join(name)).into_iter().chain(beside.then_some(adapter)).collect();
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    if folder.join("pytorch_model.bin.index.json").is_file() {
-        return Err(error!(Missing, "`{}` holds torch files in several parts", folder.display())
-            .help("llmore reads one pytorch_model.bin, or safetensors in any number of parts"));
-    }
-    Err(error!(Missing, "no weights in `{}`", folder.display())
-        .help("expected model.safetensors, model.safetensors.index.json, mm_projector.safetensors or a .bin of torch"))
-}
-
-/// The file that says which tensor is in which part.
-pub const INDEX: &str = "model.safetensors.index.json";
-
-/// The files that a folder's index names; none of them lies outside the folder.
-pub fn indexed_files(folder: &Folder) -> Result<BTreeSet<String>> {
-    let (index, value) = (folder.locate(INDEX), folder.json(INDEX)?);
-    let Some(map) = value.get("weight_map").and_then(|map| map.as_object()) else {
-        bail!(Decode, "`{index}` has no `weight_map`");
-    };
-    let mut names = BTreeSet::new();
-    for (tensor, file) in map {
-        match file.as_str() {
-            Some(file) if file.contains(['/', '\\']) || !file.ends_with(".safetensors") => {
-                bail!(
-                    Decode,
-                    "`{index}`: tensor `{tensor}` is in `{file}`, which is no safetensors file of this folder"
-                )
-            }
-            Some(file) => names.insert(file.to_string()),
-            None => bail!(Decode, "`{index}`: the file of tensor `{tensor}` is {file}"),
-        };
-    }
-    if names.is_empty() {
-        bail!(Decode, "`{index}` names no file");
-    }
-    Ok(names)
 }
 
 /// Writes tensors to a file: to a temporary name first, then renamed.
@@ -269,7 +276,7 @@ pub fn save_shards(tensors: &[(String, Tensor)], folder: &Path, limit: usize) ->
     }
     let count = shards.len();
     if count == 1 {
-        return save_tensors(tensors, &folder.join("model.safetensors"));
+        return save_tensors(tensors, &folder.join(WHOLE));
     }
     let mut map = serde_json::Map::new();
     for (i, shard) in shards.iter().enumerate() {
@@ -298,6 +305,20 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
         let _ = std::fs::remove_file(&temporary);
         error.context(format!("writing `{}`", path.display()))
     })
+}
+
+/// A tensor of a file in the type it is stored in; types that candle does not have become wider ones.
+fn read(view: &TensorView, device: &Device) -> candle_core::Result<Tensor> {
+    let (bytes, shape) = (view.data(), view.shape());
+    match view.dtype() {
+        Dtype::F8_E5M2 => scaled::widen(bytes, shape, view.dtype())?.to_device(device),
+        Dtype::BOOL => Tensor::from_raw_buffer(bytes, DType::U8, shape, device),
+        Dtype::I8 => {
+            let values: Vec<i64> = bytes.iter().map(|byte| i64::from(byte.cast_signed())).collect();
+            Tensor::from_vec(values, shape, device)
+        }
+        _ => candle_core::safetensors::Load::load(view, device),
+    }
 }
 
 fn plain(error: &candle_core::Error) -> String {

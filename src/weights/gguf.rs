@@ -1,6 +1,7 @@
 //! GGUF files (versions 2 and 3): metadata and tensor table are checked against the file's length before anything
-//! is allocated; arrays and tensor data stay in the mapped file until somebody reads them.
-//! Source: ggml's `docs/gguf.md`. Dimensions are stored innermost first, so a matrix is (out, in) read backwards.
+//! is allocated; arrays and tensor data stay in the mapped file until somebody reads them. A model in several parts
+//! (`name-00001-of-00003.gguf`) is one: any of them leads to all, and the first has the metadata.
+//! Source: ggml's `docs/gguf.md`; llama.cpp's `tools/gguf-split` for the parts. Dimensions are stored innermost first, so a matrix is (out, in) read backwards.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,13 +9,18 @@ use std::path::{Path, PathBuf};
 use candle_core::quantized::GgmlDType;
 use memmap2::Mmap;
 
+use super::folder::{check_pointer, part};
+use super::gguf_types::dtype;
 use crate::error::{Context, Error, Result};
 use crate::{bail, error};
 
-/// An opened GGUF file.
+/// An opened GGUF file, with the other parts of the model if it is one of several.
 pub struct Gguf {
     path: PathBuf,
+    /// The file's, with metadata.
     map: Mmap,
+    /// Those of the other parts.
+    others: Vec<Mmap>,
     values: BTreeMap<String, Value>,
     tensors: BTreeMap<String, Stored>,
 }
@@ -42,6 +48,8 @@ enum Kind {
 pub struct Stored {
     pub shape: Vec<usize>,
     pub dtype: GgmlDType,
+    /// 0 for the file with the metadata.
+    part: usize,
     at: usize,
     bytes: usize,
 }
@@ -52,6 +60,58 @@ impl Gguf {
     /// # Errors
     /// `Missing` or `File` if it cannot be read, `Decode` for anything in it that cannot be: the key or tensor is named.
     pub fn open(path: &Path) -> Result<Self> {
+        let opened = Gguf::open_one(path)?;
+        let count = opened.whole("split.count")?.unwrap_or(1);
+        if count <= 1 {
+            return Ok(opened);
+        }
+        let mut parts = part_paths(path, count)?.into_iter();
+        let (Some(first), here) = (parts.next(), path) else { return Ok(opened) };
+        let mut whole = if first == here { opened } else { Gguf::open_one(&first)? };
+        for (number, path) in (1..).zip(parts) {
+            let next = Gguf::open_one(&path)?;
+            for (file, expected) in [(&next, number as u64), (&whole, 0)] {
+                let no = file.whole("split.no")?;
+                if no != Some(expected) {
+                    let no = no.map_or_else(|| "not there".to_string(), |no| no.to_string());
+                    bail!(
+                        Decode,
+                        "`{}`: `split.no` is {no}, expected {expected} by the file's name",
+                        file.path.display()
+                    );
+                }
+            }
+            for (name, stored) in next.tensors {
+                if whole.tensors.insert(name.clone(), Stored { part: number, ..stored }).is_some() {
+                    bail!(Decode, "`{}`: tensor `{name}` is in another part as well", path.display());
+                }
+            }
+            whole.others.push(next.map);
+        }
+        match whole.whole("split.tensors.count")? {
+            Some(said) if said != whole.tensors.len() as u64 => Err(error!(
+                Decode,
+                "`{}`: `split.tensors.count` is {said}, its {count} parts hold {}",
+                whole.path.display(),
+                whole.tensors.len()
+            )
+            .help("the parts may be of different models: fetch them again")),
+            _ => Ok(whole),
+        }
+    }
+
+    /// Whether files are parts of one model, by their names.
+    pub fn are_parts(paths: &[PathBuf]) -> bool {
+        let stem = |path: &PathBuf| {
+            let name = path.file_stem()?.to_string_lossy().into_owned();
+            part(&name).map(|(stem, _, count)| (stem.to_string(), count))
+        };
+        let first = paths.first().and_then(stem);
+        first.is_some() && paths.iter().all(|path| stem(path) == first)
+    }
+
+    fn open_one(path: &Path) -> Result<Self> {
+        check_pointer(path)?;
         let file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
         let length = file.metadata().map_err(|error| Error::file(path, error))?.len();
         if length < 24 {
@@ -60,7 +120,7 @@ impl Gguf {
         // SAFETY: the file is only read; who changes a model file while it is loaded gets what they asked for.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::file(path, error))?;
         let (values, tensors) = parse(&map).context(|| format!("`{}`", path.display()))?;
-        Ok(Gguf { path: path.to_path_buf(), map, values, tensors })
+        Ok(Gguf { path: path.to_path_buf(), map, others: Vec::new(), values, tensors })
     }
 
     /// Where it is.
@@ -71,6 +131,11 @@ impl Gguf {
     /// Whether there is a metadata key.
     pub fn has(&self, key: &str) -> bool {
         self.values.contains_key(key)
+    }
+
+    /// All metadata keys, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
     }
 
     /// All tensor names, sorted.
@@ -85,7 +150,8 @@ impl Gguf {
 
     /// The stored blocks of a tensor.
     pub fn data(&self, tensor: &Stored) -> &[u8] {
-        &self.map[tensor.at..tensor.at + tensor.bytes]
+        let map = tensor.part.checked_sub(1).map_or(&self.map, |other| &self.others[other]);
+        &map[tensor.at..tensor.at + tensor.bytes]
     }
 
     /// A whole number that is not negative.
@@ -150,6 +216,20 @@ impl Gguf {
         Ok(Some((0..value.count.unwrap_or_default()).map(at).collect()))
     }
 
+    /// An array of truth values.
+    pub fn flags(&self, key: &str) -> Result<Option<Vec<bool>>> {
+        let Some(value) = self.array(key, "an array of truth values", |kind| kind == Kind::Bool)? else {
+            return Ok(None);
+        };
+        let bytes = &self.map[value.at..value.at + value.count.unwrap_or_default()];
+        Ok(Some(bytes.iter().map(|byte| *byte != 0).collect()))
+    }
+
+    /// Whether a key holds an array.
+    pub fn is_array(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|value| value.count.is_some())
+    }
+
     /// The error for a key that has to be there.
     pub fn lacks(&self, key: &str) -> Error {
         error!(Missing, "`{}` has no `{key}` in its metadata", self.path.display())
@@ -207,6 +287,35 @@ impl Gguf {
     fn string(&self, at: usize) -> &[u8] {
         let length = self.unsigned(at, 8) as usize;
         &self.map[at + 8..at + 8 + length]
+    }
+}
+
+/// The files of a model in `count` parts, one of which is `path`, in order.
+fn part_paths(path: &Path, count: u64) -> Result<Vec<PathBuf>> {
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let Some((stem, _, _)) = part(&name).filter(|(_, _, named)| *named as u64 == count) else {
+        return Err(error!(
+            Missing,
+            "`{}` is one of {count} parts of a model (`split.count`), and its name does not say which",
+            path.display()
+        )
+        .help(format!("give the parts their names again: `name-00001-of-{count:05}.gguf`")));
+    };
+    let paths: Vec<PathBuf> =
+        (1..=count).map(|number| path.with_file_name(format!("{stem}-{number:05}-of-{count:05}.gguf"))).collect();
+    let lacking: Vec<String> =
+        paths.iter().filter(|path| !path.is_file()).map(|path| format!("`{}`", path.display())).collect();
+    match lacking.is_empty() {
+        true => Ok(paths),
+        false => Err(error!(
+            Missing,
+            "`{}` is one of {count} parts of a model: {} of them {} lacking, {}",
+            path.display(),
+            lacking.len(),
+            if lacking.len() == 1 { "is" } else { "are" },
+            lacking[..lacking.len().min(4)].join(", ")
+        )
+        .help("fetch the files that are lacking into the same folder")),
     }
 }
 
@@ -371,7 +480,9 @@ impl<'a> Reader<'a> {
         let values = shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
         let bytes = values.and_then(|values| (values / dtype.block_size()).checked_mul(dtype.type_size()));
         match bytes {
-            Some(bytes) if row % dtype.block_size() == 0 && bytes > 0 => Ok(Stored { shape, dtype, at, bytes }),
+            Some(bytes) if row % dtype.block_size() == 0 && bytes > 0 => {
+                Ok(Stored { shape, dtype, part: 0, at, bytes })
+            }
             _ => bail!(Decode, "shape {shape:?} cannot be stored in blocks of {}", dtype.block_size()),
         }
     }
@@ -386,28 +497,4 @@ impl Kind {
             Kind::Text => 8,
         }
     }
-}
-
-/// ggml's number of a type, of those candle can compute with.
-fn dtype(number: u32) -> Result<GgmlDType> {
-    Ok(match number {
-        0 => GgmlDType::F32,
-        1 => GgmlDType::F16,
-        2 => GgmlDType::Q4_0,
-        3 => GgmlDType::Q4_1,
-        6 => GgmlDType::Q5_0,
-        7 => GgmlDType::Q5_1,
-        8 => GgmlDType::Q8_0,
-        10 => GgmlDType::Q2K,
-        11 => GgmlDType::Q3K,
-        12 => GgmlDType::Q4K,
-        13 => GgmlDType::Q5K,
-        14 => GgmlDType::Q6K,
-        30 => GgmlDType::BF16,
-        other => {
-            return Err(error!(Decode, "quantization type {other} is not known here").help(
-                "known: f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k; files with IQ types need another one",
-            ));
-        }
-    })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::gguf::Gguf;
 use super::quantized::{Quantize, Quantized};
@@ -28,6 +28,8 @@ pub enum Change {
     Unpair(usize),
     /// The 1 of `1 + w` is stored with w.
     MinusOne,
+    /// It is not stored: so many zeros.
+    Zeros(usize),
 }
 
 /// A GGUF file under the names a model asks for.
@@ -65,7 +67,7 @@ impl GgufView {
             Change::None => Cow::Borrowed(file.data(stored)),
             // Blocks do not cross rows, so rows can be moved as they are.
             Change::Unpair(heads) => unpaired(file.data(stored), rows, heads).into(),
-            Change::MinusOne => return Ok(None),
+            Change::MinusOne | Change::Zeros(_) => return Ok(None),
         };
         Quantized::from_bytes(&bytes, stored.dtype, rows, inputs).map(Some)
     }
@@ -73,6 +75,9 @@ impl GgufView {
 
 /// A tensor of a GGUF file in f32.
 fn load(file: &Gguf, renamed: &Renamed, device: &Device) -> candle_core::Result<Tensor> {
+    if let Change::Zeros(count) = renamed.change {
+        return Tensor::zeros(count, DType::F32, device);
+    }
     let Some(stored) = file.tensor(&renamed.stored) else { candle_core::bail!("no tensor `{}`", renamed.stored) };
     let inputs = stored.shape.last().copied().unwrap_or(1);
     let rows = stored.shape.iter().product::<usize>() / inputs.max(1);

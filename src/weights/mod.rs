@@ -3,27 +3,33 @@
 
 mod adapter;
 mod files;
+mod finite;
+mod folder;
 mod gguf;
+mod gguf_types;
 mod gguf_view;
 mod hashing;
 mod param;
 mod pickle;
 mod quantized;
+mod scaled;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 
 pub use adapter::{Adapter, Dropout, Dropping};
-pub use files::{ADAPTER, INDEX, TensorFiles, indexed_files, save_shards, save_tensors, write_atomically};
+pub use files::{TensorFiles, save_shards, save_tensors, write_atomically};
+pub use folder::{ADAPTER, INDEX, WHOLE, indexed_files};
 pub use gguf::Gguf;
 pub use gguf_view::{Change, Renamed};
 pub use param::{Param, ParamSet, Weight};
 pub use quantized::{Quantize, Quantized, quantized_name};
 
 use crate::error::Result;
+use crate::notes::Notes;
 use crate::rng::Rng;
 use crate::{bail, error};
 
@@ -59,14 +65,26 @@ pub struct Builder {
     device: Device,
     quantize: Option<Quantize>,
     made: Arc<Mutex<ParamSet>>,
-    /// Names the source does not hold: reported all at once by `finish`.
-    missing: Arc<Mutex<Vec<String>>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What is told all at once by `finish`.
+#[derive(Default)]
+struct Seen {
+    /// Names the source does not hold.
+    missing: Vec<String>,
+    /// Tensors with values that are no numbers: name, how many, of how many.
+    not_finite: Vec<(String, usize, usize)>,
+    /// Weights that did not get the blocks that were asked for: what was, what they got, their row's length; how many.
+    fallen_back: BTreeMap<(&'static str, &'static str, usize), usize>,
 }
 
 /// What a builder made, and what its source held beside it.
 pub struct Finished {
     pub params: ParamSet,
     pub unused: Vec<(String, Tensor)>,
+    /// What people should know of the weights.
+    pub notes: Notes,
 }
 
 impl Builder {
@@ -79,7 +97,7 @@ impl Builder {
             device: device.clone(),
             quantize: None,
             made: Arc::default(),
-            missing: Arc::default(),
+            seen: Arc::default(),
         }
     }
 
@@ -114,7 +132,7 @@ impl Builder {
     fn tensor(&self, full: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         Ok(match &self.source {
             Source::Files { files, prefix } if !files.has(&format!("{prefix}{full}")) => {
-                self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{prefix}{full}"));
+                self.seen().missing.push(format!("{prefix}{full}"));
                 // `finish` fails; until then the config's sizes take no memory.
                 Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape)?
             }
@@ -131,9 +149,19 @@ impl Builder {
                 }
                 if tensor.dtype().is_int() {
                     let dtype = tensor.dtype().as_str();
-                    bail!(Weights, "tensor `{prefix}{full}` of {} is stored as {dtype}, not as floats", files.name());
+                    return Err(error!(
+                        Weights,
+                        "tensor `{prefix}{full}` of {} is stored as {dtype}, not as floats",
+                        files.name()
+                    )
+                    .help("if the model is quantized, dequantize it first, or take the model it was made from"));
                 }
-                tensor.to_dtype(self.dtype)?
+                let tensor = tensor.to_dtype(self.dtype)?;
+                match finite::not_finite(&tensor)? {
+                    0 => {}
+                    count => self.seen().not_finite.push((format!("{prefix}{full}"), count, tensor.elem_count())),
+                }
+                tensor
             }
             Source::Random { seed } => {
                 random(*seed, full, shape, init).and_then(|t| t.to_dtype(self.dtype)?.to_device(&self.device))?
@@ -169,7 +197,14 @@ impl Builder {
             return Ok(self.keep(Param::quantized(full, blocks, self.dtype)));
         }
         let dtype = match quantize {
-            Quantize::To(dtype) => quantized::fitting(dtype, shape[1]),
+            Quantize::To(wanted) => {
+                let got = quantized::fitting(wanted, shape[1]);
+                if got != Some(wanted) {
+                    let names = (quantized_name(wanted), got.map_or(self.dtype.as_str(), quantized_name), shape[1]);
+                    *self.seen().fallen_back.entry(names).or_default() += 1;
+                }
+                got
+            }
             Quantize::Keep => None,
         };
         match dtype {
@@ -179,6 +214,10 @@ impl Builder {
                 Ok(self.keep(Param::quantized(full, blocks, self.dtype)))
             }
         }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keep(&self, param: Param) -> Arc<Param> {
@@ -192,19 +231,25 @@ impl Builder {
     pub fn finish(&self) -> Result<Finished> {
         let params = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let unused = self.unused(&params)?;
-        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen();
+        let missing = &seen.missing;
         if let (Some(_), Source::Files { files, .. }) = (missing.first(), &self.source) {
             let some = |names: &[String]| names.iter().take(3).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
             let unused: Vec<String> = unused.into_iter().map(|(name, _)| name).collect();
             let (lacks, needs, spare) = (missing.len(), params.len(), unused.len());
             let error =
-                error!(Weights, "{} lacks {lacks} of the {needs} tensors needed: {}", files.name(), some(&missing));
+                error!(Weights, "{} lacks {lacks} of the {needs} tensors needed: {}", files.name(), some(missing));
             return Err(match spare {
                 0 => error.help("it may be another model's checkpoint, or only a part of this one's"),
                 _ => error.help(format!("{spare} of its tensors are not used: {}", some(&unused))),
             });
         }
-        Ok(Finished { params, unused })
+        let notes = Notes::default();
+        seen.tell(&self.source, &notes);
+        if let Source::Files { files, .. } = &self.source {
+            files.notes().extend(&notes);
+        }
+        Ok(Finished { params, unused, notes })
     }
 
     /// Tensors the source holds under its prefix that no parameter took: kept, so that saving loses nothing.
@@ -220,6 +265,24 @@ impl Builder {
             }
         }
         Ok(unused)
+    }
+}
+
+impl Seen {
+    fn tell(&self, source: &Source, notes: &Notes) {
+        let of = match source {
+            Source::Files { files, .. } => format!(" of {}", files.name()),
+            _ => String::new(),
+        };
+        for (name, count, all) in self.not_finite.iter().take(3) {
+            notes.add(format!("tensor `{name}`{of}: {count} of {all} values are NaN or infinite, and so will be what is computed with them"));
+        }
+        if let Some(more) = self.not_finite.len().checked_sub(3).filter(|more| *more > 0) {
+            notes.add(format!("{more} more tensors{of} hold values that are NaN or infinite"));
+        }
+        for ((wanted, got, inputs), count) in &self.fallen_back {
+            notes.add(format!("quantize `{wanted}`: rows of {inputs} values do not fit its blocks, so {count} matrices{of} are in {got}"));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use candle_core::{Result, Tensor};
 use crate::error;
 use crate::models::Projector;
 use crate::models::registry::{Built, Target};
+use crate::models::unused;
 use crate::nn::linear::Linear;
 use crate::nn::ops::{Gelu, gelu};
 use crate::weights::{Builder, Finished, Init, Source};
@@ -55,7 +56,7 @@ pub fn projector(
         ProjectorSpec::Identity => 0,
         ProjectorSpec::Mlp(depth) => depth,
     };
-    let builder = Builder::new(source, target.dtype, &target.device);
+    let builder = Builder::new(source.clone(), target.dtype, &target.device);
     let layers = (0..depth)
         .map(|layer| {
             let width = if layer == 0 { input } else { output };
@@ -63,8 +64,13 @@ pub fn projector(
             Linear::new(&builder.pp(2 * layer), width, output, true, init)
         })
         .collect::<crate::error::Result<_>>()?;
-    let Finished { params, unused } = builder.finish()?;
-    Ok(Built { model: Box::new(Mlp { layers }), params, unused })
+    let Finished { params, unused: spare, .. } = builder.finish()?;
+    if let Source::Files { files, prefix } = &source {
+        let names: Vec<String> = spare.iter().map(|(name, _)| format!("{prefix}{name}")).collect();
+        let told = unused::told(files.name(), names.iter().map(String::as_str), depth, |_| None);
+        told.into_iter().for_each(|note| files.notes().add(note));
+    }
+    Ok(Built { model: Box::new(Mlp { layers }), params, unused: spare })
 }
 
 impl Projector for Mlp {

@@ -89,6 +89,17 @@ pub mod llm {
         lm.0.storage().into_iter().map(|(name, bytes)| (name.into(), Dynamic::from_int(bytes as i64))).collect()
     }
 
+    /// Names of the checkpoint's tensors that no layer uses; `save` keeps them. Those that may matter are told when it is
+    /// opened.
+    ///
+    /// ```rhai
+    /// print(llm("tiny-llama").unused);  // []
+    /// ```
+    #[rhai_fn(get = "unused", pure)]
+    pub fn unused(lm: &mut LlmHandle) -> Array {
+        lm.0.unused.iter().map(|(name, _)| Dynamic::from(name.clone())).collect()
+    }
+
     /// Its tokenizer.
     ///
     /// ```rhai

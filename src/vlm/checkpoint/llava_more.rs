@@ -39,7 +39,7 @@ pub(in crate::vlm) fn class(family: &str) -> (String, String) {
 /// The parts of a folder.
 pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
     let config = &origin.config;
-    let files = Arc::new(TensorFiles::open(path)?);
+    let files = Arc::new(TensorFiles::open_folder(&origin.folder)?);
     let aspect = super::aspect(config)?;
     let pool = match config.string(POOL, "")?.as_str() {
         "" => None,
@@ -88,7 +88,8 @@ fn tower(origin: &Origin, files: &TensorFiles) -> Result<Place> {
 /// The LLM: in the checkpoint, or, where that holds a projector only, the one `_name_or_path` names.
 fn llm(origin: &Origin, path: &Path, files: &TensorFiles) -> Result<Place> {
     let config = &origin.config;
-    if files.has("model.embed_tokens.weight") {
+    let tied = config.bool("tie_word_embeddings", false)?;
+    if files.has("model.embed_tokens.weight") || (tied && files.has("lm_head.weight")) {
         let family = family(&config.string("model_type", "")?).to_string();
         let mut config = config.with("model_type", json!(family));
         if !files.has("lm_head.weight") {

@@ -69,7 +69,7 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
     let config = &origin.config;
     let vision = vision_config(config);
     let inner = has_inner(&vision.string("model_type", "")?);
-    let files = Arc::new(TensorFiles::open(path)?.renamed(|name| ours(name, inner))?);
+    let files = Arc::new(TensorFiles::open_folder(&origin.folder)?.renamed(|name| ours(name, inner))?);
     let activation = config.string("projector_hidden_act", "gelu")?;
     if activation != "gelu" {
         return Err(config.unsupported("projector_hidden_act", &activation, "gelu"));

@@ -13,7 +13,7 @@ use super::{Encoder, Part, Vlm, Weights, lora};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::image::{self, Aspect, Preprocessing};
-use crate::weights::{INDEX, save_shards, write_atomically};
+use crate::weights::{INDEX, WHOLE, save_shards, write_atomically};
 
 /// Weights above this many bytes are written in parts, as transformers does.
 const SHARD: usize = 5_000_000_000;
@@ -126,9 +126,13 @@ fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Resul
 
 fn replace(from: &Path, to: &Path) -> Result<()> {
     let failed = |error| Error::file(to, error);
-    if !from.join(INDEX).exists() && to.join(INDEX).exists() {
-        // It would say that the weights are in the parts of an earlier save.
-        std::fs::remove_file(to.join(INDEX)).map_err(failed)?;
+    // Of an earlier save: an index would say that the weights are in its parts, and one file is read before an index.
+    let stale = match from.join(INDEX).exists() {
+        true => to.join(WHOLE),
+        false => to.join(INDEX),
+    };
+    if stale.exists() {
+        std::fs::remove_file(stale).map_err(failed)?;
     }
     let stale = to.join(image::folder::WHOLE);
     if from.join(image::folder::ALONE).exists() && !from.join(image::folder::WHOLE).exists() && stale.exists() {

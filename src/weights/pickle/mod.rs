@@ -51,6 +51,11 @@ impl TorchFile {
         self.tensors.keys()
     }
 
+    /// Every tensor's name, dtype and shape.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&String, candle_core::DType, &[usize])> {
+        self.tensors.iter().map(|(name, stored)| (name, stored.described.dtype, stored.described.shape.as_slice()))
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
