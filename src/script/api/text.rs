@@ -32,7 +32,9 @@ fn open(state: &State, id: &str) -> Result<TokenizerHandle> {
         };
     }
     if Path::new(id).exists() {
-        return Ok(TokenizerHandle(Tokenizer::open(Path::new(id))?));
+        let tokenizer = Tokenizer::open(Path::new(id))?;
+        state.tell_notes(tokenizer.notes());
+        return Ok(TokenizerHandle(tokenizer));
     }
     if id.contains('/') && !crate::hub::is_id(id) {
         bail!(Missing, "no file or folder `{id}`");
