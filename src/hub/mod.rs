@@ -22,7 +22,8 @@ use crate::weights::{INDEX, WHOLE, indexed_files};
 use crate::{bail, error};
 
 /// Files that are fetched whenever a repository has them.
-const SMALL: [&str; 9] = [
+const SMALL: [&str; 10] = [
+    "added_tokens.json",
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -85,6 +86,15 @@ pub fn is_id(text: &str) -> bool {
         !word.is_empty() && word.len() <= 96 && !word.starts_with(['.', '-']) && word.chars().all(plain)
     };
     repo.split('/').count() == 2 && repo.split('/').all(word) && revision.split('/').all(word)
+}
+
+/// The id, with its commit, of a snapshot in a cache of the hub: `models--org--name/snapshots/commit`.
+pub fn id_of(path: &Path) -> Option<String> {
+    let commit = path.file_name()?.to_str()?;
+    let snapshots = path.parent()?;
+    let repo = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
+    let id = format!("{}@{commit}", repo.replacen("--", "/", 1));
+    (snapshots.ends_with("snapshots") && is_id(&id)).then_some(id)
 }
 
 fn split(id: &str) -> (&str, &str) {

@@ -137,6 +137,16 @@ impl Config {
         error!(Decode, "{}: `{key}` is `{value}`", self.file).help(format!("llmore knows {known}"))
     }
 
+    /// The error for a value this program does not compute; `next` says what to do.
+    pub fn refused(&self, key: &str, value: &str, next: &str) -> crate::error::Error {
+        error!(Decode, "{}: `{key}` is {value}, which is not built", self.file).help(next)
+    }
+
+    /// What messages call the file.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     fn get(&self, key: &str) -> Option<&Value> {
         self.value.get(key).filter(|value| !value.is_null())
     }

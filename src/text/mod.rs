@@ -2,6 +2,7 @@
 //! sets write them; `<image>` in a turn is where the visual tokens go, id -200 in what comes out.
 
 mod apart;
+mod declared;
 pub mod gguf;
 mod pieces;
 mod sentencepiece;

@@ -65,6 +65,15 @@ pub(super) struct Model {
 
 /// The tokenizer.json of a model; which of BOS and EOS it adds.
 pub(super) fn tokenizer_json(model: &Model, add: (bool, bool)) -> Result<Value> {
+    let end = |wanted: bool, id: Option<usize>| {
+        let id = id.filter(|_| wanted)?;
+        Some((id, model.pieces.get(id)?.text.as_str()))
+    };
+    with_ends(model, &Ends { first: end(add.0, model.bos), last: end(add.1, model.eos) })
+}
+
+/// The tokenizer.json of a model, with what stands around every text.
+pub(super) fn with_ends(model: &Model, ends: &Ends) -> Result<Value> {
     if let Some(id) = model.pieces.iter().position(|piece| piece.text.len() > LONGEST_PIECE) {
         bail!(
             Decode,
@@ -81,11 +90,6 @@ pub(super) fn tokenizer_json(model: &Model, add: (bool, bool)) -> Result<Value> 
         .filter(|(_, piece)| matches!(piece.kind, Kind::Control | Kind::Unknown | Kind::UserDefined))
         .map(|(id, piece)| Added { id, content: &piece.text, special: piece.kind != Kind::UserDefined })
         .collect();
-    let end = |wanted: bool, id: Option<usize>| {
-        let id = id.filter(|_| wanted)?;
-        Some((id, model.pieces.get(id)?.text.as_str()))
-    };
-    let ends = Ends { first: end(add.0, model.bos), last: end(add.1, model.eos) };
     Ok(json!({
         "version": "1.0",
         "truncation": null,
@@ -93,10 +97,24 @@ pub(super) fn tokenizer_json(model: &Model, add: (bool, bool)) -> Result<Value> 
         "added_tokens": added_tokens(&added),
         "normalizer": normalizer(model),
         "pre_tokenizer": null,
-        "post_processor": post_processor(&ends, false),
+        "post_processor": post_processor(ends, false),
         "decoder": decoder(model.prefix_space),
         "model": if model.unigram { unigram(model, unknown, bytes) } else { bpe(model, unknown, bytes) },
     }))
+}
+
+/// Puts the space before a text as transformers' Metaspace does: not where the text begins with one, and, `first`, before
+/// the first section alone. Sentencepiece and llama.cpp put one before every section.
+pub(super) fn use_metaspace(json: &mut Value, first: bool) {
+    if let Some(steps) = json.pointer_mut("/normalizer/normalizers").and_then(Value::as_array_mut) {
+        steps.retain(|step| step["type"] != "Prepend" && step["content"] != SPACE);
+        if steps.is_empty() {
+            json["normalizer"] = Value::Null;
+        }
+    }
+    let scheme = if first { "first" } else { "always" };
+    json["pre_tokenizer"] =
+        json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": false });
 }
 
 fn normalizer(model: &Model) -> Value {

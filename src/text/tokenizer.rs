@@ -11,6 +11,8 @@ use serde_json::Value;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{AddedToken, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer as Inner};
 
+use super::declared::Declared;
+use super::vocabulary::Ends;
 use super::{sentencepiece, tiktoken};
 use crate::assets::refuse_pointer;
 use crate::error::{Context, Error, Result};
@@ -20,7 +22,13 @@ use crate::{bail, error};
 
 /// A tokenizer; clones share everything.
 #[derive(Clone)]
-pub struct Tokenizer(Arc<Parts>);
+pub struct Tokenizer {
+    parts: Arc<Parts>,
+    /// Rows of the embedding it is for, some of which may have no token.
+    rows: usize,
+    /// What opening it found.
+    notes: Notes,
+}
 
 struct Parts {
     name: String,
@@ -62,18 +70,26 @@ impl Tokenizer {
         if file.extension().is_some_and(|extension| extension == "gguf") {
             let notes = Notes::default();
             let tokenizer = Self::from_bytes(&super::gguf::tokenizer_json(&Gguf::open(&file)?, &notes)?, &name)?;
-            tokenizer.0.notes.extend(&notes);
+            tokenizer.notes.extend(&notes);
             return Ok(tokenizer);
         }
-        let bytes = std::fs::read(&file).map_err(|error| {
+        let mut bytes = std::fs::read(&file).map_err(|error| {
             Error::file(&file, error).help("a tokenizer is a `tokenizer.json` file or a folder that holds one")
         })?;
         refuse_pointer(&file, &bytes)?;
-        if file.extension().is_none_or(|extension| extension != "model") {
-            return Self::from_bytes(&bytes, &name);
+        let (declared, notes) = (Declared::beside(&file)?, Notes::default());
+        let is_model = file.extension().is_some_and(|extension| extension == "model");
+        if is_model {
+            let json = from_model(&bytes, &declared, &notes, &file).context(|| format!("`{}`", file.display()))?;
+            bytes = json.to_string().into_bytes();
         }
-        let json = from_model(&bytes, &file).context(|| format!("`{}`", file.display()))?;
-        Self::from_bytes(json.to_string().as_bytes(), &name)
+        // A model's own steps would change the tokens that are looked for.
+        if let Some(whole) = declared.apply(&bytes, is_model, &notes)? {
+            bytes = whole;
+        }
+        let opened = Self::from_bytes(&bytes, &name)?;
+        let rows = declared.rows().unwrap_or_default();
+        Ok(Tokenizer { notes, ..opened }.with_rows(rows))
     }
 
     /// Reads the bytes of a `tokenizer.json`; `name` is for messages.
@@ -89,67 +105,74 @@ impl Tokenizer {
         let bos = prefix(&inner, name)?;
         let (name, json) = (name.to_string(), bytes.to_vec());
         let (plain, notes) = (OnceLock::new(), Notes::default());
-        Ok(Tokenizer(Arc::new(Parts { name, json, inner, plain, added, bos, notes })))
+        let parts = Arc::new(Parts { name, json, inner, plain, added, bos });
+        Ok(Tokenizer { parts, rows: 0, notes })
+    }
+
+    /// The same for an embedding of so many rows: one without a token is no error, it stands for no text.
+    pub fn with_rows(self, rows: usize) -> Self {
+        Tokenizer { rows, ..self }
     }
 
     /// What opening it found that people should know.
     pub fn notes(&self) -> &Notes {
-        &self.0.notes
+        &self.notes
     }
 
     /// What messages call it.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.parts.name
     }
 
     /// The exact bytes of the file, for saving.
     pub fn json(&self) -> &[u8] {
-        &self.0.json
+        &self.parts.json
     }
 
     /// The ids of a text as the file says: its post-processor decides about a BOS, and the text of a special
     /// token gives that token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.0.inner.encode(text, true).map_err(|error| self.failed(error))?;
+        let encoding = self.parts.inner.encode(text, true).map_err(|error| self.failed(error))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of ids, special tokens left out.
+    /// The text of ids, special tokens left out, and rows of the embedding without a token.
     ///
     /// # Errors
-    /// `Data` for an id that the vocabulary does not have.
+    /// `Data` for an id that neither the vocabulary nor the embedding has.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        if let Some(id) = ids.iter().find(|id| self.0.inner.id_to_token(**id).is_none()) {
+        let unknown = |id: &&u32| **id as usize >= self.rows && self.parts.inner.id_to_token(**id).is_none();
+        if let Some(id) = ids.iter().find(unknown) {
             bail!(Data, "tokenizer `{}` has no token {id}; its vocabulary has {}", self.name(), self.vocab());
         }
-        self.0.inner.decode(ids, true).map_err(|error| self.failed(error))
+        self.parts.inner.decode(ids, true).map_err(|error| self.failed(error))
     }
 
     /// The number of tokens, added ones included.
     pub fn vocab(&self) -> usize {
-        self.0.inner.get_vocab_size(true)
+        self.parts.inner.get_vocab_size(true)
     }
 
     /// The id of a token given by its text.
     pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.0.inner.token_to_id(token)
+        self.parts.inner.token_to_id(token)
     }
 
     /// A token as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
-        self.0.inner.id_to_token(id)
+        self.parts.inner.id_to_token(id)
     }
 
     /// The token the post-processor puts in front of every text, if it does.
     pub fn bos(&self) -> Option<u32> {
-        self.0.bos
+        self.parts.bos
     }
 
     /// The ids of text from data with their byte ranges: no BOS, special-token text is plain text. `follows` says
     /// that a special token stands right before it.
     pub(super) fn encode_plain(&self, text: &str, follows: bool) -> Result<Spans> {
-        let plain = self.0.plain.get_or_init(|| {
-            let first = plain(&self.0.inner, &self.0.added);
+        let plain = self.parts.plain.get_or_init(|| {
+            let first = plain(&self.parts.inner, &self.parts.added);
             let next = without_prefix(&first);
             Plain { first, next }
         });
@@ -161,7 +184,7 @@ impl Tokenizer {
 
     /// Whether a special token swallows the white space to its left and to its right.
     pub(super) fn strips(&self, id: u32) -> (bool, bool) {
-        self.0.added.get(&id).map_or((false, false), |token| (token.lstrip, token.rstrip))
+        self.parts.added.get(&id).map_or((false, false), |token| (token.lstrip, token.rstrip))
     }
 
     fn failed(&self, error: tokenizers::Error) -> Error {
@@ -175,20 +198,57 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
-/// A `tokenizer.model` as a tokenizer.json. SentencePiece's file does not say whether a BOS is added: models with one
-/// do it, unless the `tokenizer_config.json` beside it says otherwise.
-fn from_model(bytes: &[u8], file: &Path) -> Result<Value> {
+/// A `tokenizer.model` as a tokenizer.json. SentencePiece's file does not say whether a BOS is added, nor how a text goes
+/// on after a special token; the `tokenizer_config.json` beside it does.
+/// Source: transformers 5.24.0, `tokenization_llama.py` and `build_tokenizer_from_spm_proto`.
+fn from_model(bytes: &[u8], declared: &Declared, notes: &Notes, file: &Path) -> Result<Value> {
     // A protobuf begins with its first piece, field 1.
     if bytes.first() != Some(&0x0a) {
         return tiktoken::tokenizer_json(bytes);
     }
-    let config = std::fs::read(file.with_file_name("tokenizer_config.json")).unwrap_or_default();
-    let config: Value = serde_json::from_slice(&config).unwrap_or_default();
-    let flag = |key: &str, default: bool| config.get(key).and_then(Value::as_bool).unwrap_or(default);
-    sentencepiece::tokenizer_json(
-        &sentencepiece::parse(bytes)?,
-        (flag("add_bos_token", true), flag("add_eos_token", false)),
-    )
+    let model = sentencepiece::parse(bytes)?;
+    let class = declared.text("tokenizer_class").unwrap_or_default();
+    let llama = class.trim_end_matches("Fast") == "LlamaTokenizer";
+    let end = |key: &str, id: Option<usize>| -> Result<Option<(usize, String)>> {
+        let known = |text: &str| {
+            let piece = model.pieces.iter().position(|piece| piece.text == text);
+            piece.or_else(|| declared.id(text).map(|id| id as usize))
+        };
+        match declared.text(key) {
+            None => Ok(id.and_then(|id| Some((id, model.pieces.get(id)?.text.clone())))),
+            Some(text) => match known(&text) {
+                Some(id) => Ok(Some((id, text))),
+                None => {
+                    Err(error!(Decode, "`{key}` is `{text}`, which is neither a piece nor in `added_tokens_decoder`"))
+                }
+            },
+        }
+    };
+    let add_bos = match declared.flag("add_bos_token") {
+        Some(add) => add,
+        None if model.bos.is_none() => false,
+        None => {
+            let add = !declared.is_modern();
+            let (does, other) = if add { ("adds", "5 adds none") } else { ("adds no", "4 adds one") };
+            notes.add(format!(
+                "`{}`: nothing says whether a BOS is added (`add_bos_token` of tokenizer_config.json); llmore {does} BOS, \
+                 as the version does that wrote config.json, 4 where that is unknown; transformers {other}",
+                file.display()
+            ));
+            add
+        }
+    };
+    let first = if add_bos { end("bos_token", model.bos)? } else { None };
+    let last = if declared.flag("add_eos_token") == Some(true) { end("eos_token", model.eos)? } else { None };
+    fn borrowed(end: &Option<(usize, String)>) -> Option<(usize, &str)> {
+        end.as_ref().map(|(id, text)| (*id, text.as_str()))
+    }
+    let mut json = sentencepiece::with_ends(&model, &Ends { first: borrowed(&first), last: borrowed(&last) })?;
+    let legacy = declared.flag("legacy").unwrap_or(!llama);
+    if model.prefix_space && (llama || !legacy) {
+        sentencepiece::use_metaspace(&mut json, !legacy);
+    }
+    Ok(json)
 }
 
 /// The part of the file that gives added tokens their ids.

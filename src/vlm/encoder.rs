@@ -126,11 +126,10 @@ impl Encoder {
                 options.select = Some(Select::parse(name)?);
             }
         }
-        let source = match stored {
-            Some(stored) => stored,
-            None => origin.source(options.weights, options.seed)?,
-        };
-        Encoder::build(id, origin, source, options)
+        match stored {
+            Some(stored) => Encoder::build(id, origin.without_place(), stored, options),
+            None => Encoder::build(id, origin.clone(), origin.source(options.weights, options.seed)?, options),
+        }
     }
 
     /// Builds a tower from an opened folder and a source of weights.

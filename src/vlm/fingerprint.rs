@@ -1,11 +1,9 @@
 //! Hashes that say whether two models are the same: of their weights, and of everything that decides what they answer.
 //! Parameters remember their hashes, so that asking again costs what has changed.
 
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Llm, Part, Vlm, lora};
-use crate::error;
+use super::{Part, Vlm, sites};
 use crate::error::Result;
 use crate::weights::ParamSet;
 
@@ -29,7 +27,7 @@ impl Vlm {
         update(&mut hasher, Part::Projector.prefix(), &self.projector.params)?;
         update(&mut hasher, Part::Encoder.prefix(), &self.encoder.params)?;
         if let Some(lora) = self.llm.lora() {
-            update(&mut hasher, lora::PREFIX, &lora.params)?;
+            update(&mut hasher, sites::PREFIX, &lora.params)?;
         }
         Ok(format!("{:x}", hasher.finalize()))
     }
@@ -63,34 +61,9 @@ impl Vlm {
     }
 }
 
-impl Llm {
-    /// What an adapter's base is known by: a hash over the weights without adapters, and the types they are stored in
-    /// here, as other types hold other values.
-    ///
-    /// # Errors
-    /// What reading weights from their device gives.
-    pub(super) fn base(&self) -> Result<Value> {
-        let mut hasher = Sha256::new();
-        update(&mut hasher, "", &self.params)?;
-        let types: Vec<&str> = self.storage().into_keys().collect();
-        Ok(json!({ "sha256": format!("{:x}", hasher.finalize()), "types": types }))
-    }
-
-    /// Refuses an adapter whose base had other weights of the same types.
-    pub(super) fn check_base(&self, expected: &Value) -> Result<()> {
-        let base = self.base()?;
-        if base["types"] != expected["types"] || base["sha256"] == expected["sha256"] {
-            return Ok(());
-        }
-        let short = |base: &Value| base["sha256"].as_str().unwrap_or_default().chars().take(12).collect::<String>();
-        let (trained, here) = (short(expected), short(&base));
-        Err(error!(
-            Weights,
-            "the adapter was trained on other weights than LLM `{}` has: {trained}, here {here}", self.id
-        )
-        .help(format!(
-            "open it where the base is the one it was trained on; without `{}` nothing is compared",
-            lora::BASE
-        )))
-    }
+/// A hash over names and values of parameters, without adapters.
+pub(super) fn of(params: &ParamSet) -> Result<String> {
+    let mut hasher = Sha256::new();
+    update(&mut hasher, "", params)?;
+    Ok(format!("{:x}", hasher.finalize()))
 }

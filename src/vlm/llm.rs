@@ -1,13 +1,14 @@
 //! An LLM with what belongs to it: tokenizer, template, the ids that end a text.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use candle_core::Tensor;
 use serde::Deserialize;
 use toml::Table;
 
-use super::lora::Lora;
+use super::lora::{self, Lora};
 use super::origin::{self, Files, Origin, PartPreset, Weights, find};
 use crate::assets::Folder;
 use crate::error;
@@ -16,7 +17,7 @@ use crate::models::LanguageModel;
 use crate::models::registry::{self, Built, Target};
 use crate::preset::{PresetKind, Presets};
 use crate::text::Tokenizer;
-use crate::weights::{ParamSet, Source, quantized_name};
+use crate::weights::{ParamSet, Source};
 
 /// How to open an LLM.
 #[derive(Clone)]
@@ -66,7 +67,16 @@ pub struct Llm {
 
 impl Llm {
     /// Opens a preset, a folder in Hugging Face layout, a GGUF file, or a model on the hub.
+    /// A folder that holds an adapter alone, as PEFT writes it, opens with its base.
     pub fn open(presets: &Presets, id: &str, mut options: LlmOptions) -> Result<Self> {
+        let path = Path::new(id);
+        if lora::is_adapter_alone(&Folder::Disk(path.to_path_buf())) {
+            let weights = options.weights;
+            return Llm::with_adapter(path, weights, |base| match lora::is_adapter_alone(&Folder::parse(base)) {
+                true => Err(error!(Weights, "`{base}` holds an adapter as well, which is no base")),
+                false => Llm::open(presets, base, options),
+            });
+        }
         let (preset, origin) = find::<LlmPreset>(presets, PresetKind::Llms, id, options.weights)?;
         let template = match &preset {
             Some(preset) => preset.template.clone(),
@@ -96,10 +106,10 @@ impl Llm {
         let tokenizer = if absent { None } else { Some(open_tokenizer(&origin.folder, id)?) };
         let built = registry::llm(&origin.config, source, &options.target).context(|| format!("LLM `{id}`"))?;
         let Built { model, params, unused } = built;
-        let (vocab, tokens) = (model.spec().vocab, tokenizer.as_ref().map_or(0, Tokenizer::vocab));
-        if tokens > vocab {
-            return Err(error!(Shape, "LLM `{id}`: the tokenizer has {tokens} tokens, the embedding has {vocab} rows"));
+        if let Some(tokenizer) = &tokenizer {
+            origin.config.notes().extend(tokenizer.notes());
         }
+        let tokenizer = tokenizer.map(|tokenizer| tokenizer.with_rows(model.spec().vocab));
         let end_ids = end_ids(&origin)?;
         let (weights, target) = (options.weights, options.target.clone());
         let (id, lora) = (id.to_string(), RwLock::default());
@@ -121,6 +131,15 @@ impl Llm {
         self.tokenizer.as_ref().ok_or_else(|| {
             error!(Missing, "LLM `{}` was opened without weights, and its tokenizer is not on this machine", self.id)
         })
+    }
+
+    /// Refuses ids that have no row in the embedding, as tokenizers may have more tokens than that.
+    pub fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let rows = self.model.spec().vocab;
+        let Some(id) = ids.iter().find(|id| **id as usize >= rows) else { return Ok(()) };
+        let token = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token(*id));
+        let named = token.map(|token| format!(" (`{token}`)")).unwrap_or_default();
+        Err(error!(Data, "token id {id}{named} is outside the vocabulary of {rows}: the embedding has no such row"))
     }
 
     /// Refuses to compute without weights.
@@ -145,15 +164,7 @@ impl Llm {
 
     /// Bytes of its weights by the type they are stored in.
     pub fn storage(&self) -> BTreeMap<&'static str, usize> {
-        let mut storage = BTreeMap::new();
-        for param in self.params.iter() {
-            let (name, bytes) = match param.blocks() {
-                Some(blocks) => (quantized_name(blocks.dtype()), blocks.bytes()),
-                None => (param.tensor().dtype().as_str(), param.count() * param.tensor().dtype().size_in_bytes()),
-            };
-            *storage.entry(name).or_default() += bytes;
-        }
-        storage
+        self.params.storage()
     }
 
     /// dtype and device.

@@ -2,33 +2,35 @@
 //! Source: PEFT 0.14.0, `tuners/lora/layer.py` (start, scale, place of the dropout), `utils/save_and_load.py` (names).
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::Llm;
 use super::save::write_json;
+use super::sites::{ALL, Layer, PREFIX, Plan, Site, check_numbers, linears};
+use super::{Llm, Weights, base, olora, peft};
+use crate::assets::Folder;
 use crate::error;
 use crate::error::{Error, Result};
 use crate::models::config::Config;
 use crate::rng::Rng;
 use crate::weights::{
-    ADAPTER, Adapter, Builder, Dropout, Dropping, Init, Param, ParamSet, Source, TensorFiles, quantized_name,
+    ADAPTER, Adapter, Builder, Dropout, Dropping, Finished, Init, Param, ParamSet, Source, TensorFiles, quantized_name,
 };
 
-/// What stands before an adapter's tensor names in a file.
-pub const PREFIX: &str = "base_model.model.";
 /// What says that a folder holds an adapter.
 pub const CONFIG: &str = "adapter_config.json";
-/// What the adapter's base is known by; PEFT does not read it.
-pub const BASE: &str = "adapter_base.json";
-/// Every linear layer of the blocks.
-const ALL: &str = "all-linear";
-/// No matrix of an LLM has a larger rank that would still be low.
-const LARGEST_RANK: usize = 4096;
+/// The key that names an adapter's base.
+pub const BASE_KEY: &str = "base_model_name_or_path";
+
+/// Whether a folder is one that PEFT writes: an adapter, and no model around it.
+pub(super) fn is_adapter_alone(folder: &Folder) -> bool {
+    folder.has(CONFIG) && !folder.has("config.json")
+}
 
 /// The option `lora` of a trainer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,89 +79,29 @@ fn dropout() -> f64 {
 impl LoraOptions {
     /// Refuses values that cannot work, naming the key.
     pub fn check(&self) -> Result<()> {
-        if !(1..=LARGEST_RANK).contains(&self.r) {
-            return Err(error!(Option, "`r` is {}, it must be from 1 to {LARGEST_RANK}", self.r));
-        }
-        if !self.alpha.is_finite() || self.alpha <= 0.0 {
-            return Err(error!(Option, "`alpha` is {}, it must be above 0", self.alpha));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(error!(Option, "`dropout` is {}, it must be from 0 up to but not including 1", self.dropout));
-        }
-        Ok(())
-    }
-
-    /// Reads PEFT's adapter_config.json; what it asks for and is not built is an error.
-    pub fn from_config(config: &Config) -> Result<Self> {
-        let fixed = [
-            ("peft_type", json!("LORA")),
-            ("bias", json!("none")),
-            ("lora_bias", json!(false)),
-            ("fan_in_fan_out", json!(false)),
-            ("use_rslora", json!(false)),
-            ("use_dora", json!(false)),
-        ];
-        for (key, expected) in fixed {
-            if config.value().get(key).is_some_and(|value| *value != expected) {
-                let value = config.value().get(key).map(ToString::to_string).unwrap_or_default();
-                return Err(config.unsupported(key, &value, &format!("{expected} only")));
-            }
-        }
-        for key in ["rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform", "layer_replication"] {
-            let empty = |value: &serde_json::Value| match value {
-                serde_json::Value::Object(map) => map.is_empty(),
-                serde_json::Value::Array(list) => list.is_empty(),
-                other => other.is_null(),
-            };
-            if let Some(value) = config.value().get(key).filter(|value| !empty(value)) {
-                return Err(config.unsupported(key, &value.to_string(), "adapters without it"));
-            }
-        }
-        let options = LoraOptions {
-            r: config.required("r")?,
-            alpha: config.f64("lora_alpha", 8.0)?,
-            dropout: config.f64("lora_dropout", 0.0)?,
-            targets: config
-                .value()
-                .get("target_modules")
-                .and_then(|value| serde_json::from_value(value.clone()).ok())
-                .ok_or_else(|| error!(Decode, "adapter_config.json has no `target_modules`"))?,
-        };
-        options.check()?;
-        Ok(options)
+        check_numbers(self.r, self.alpha, self.dropout)
     }
 }
 
 /// The adapters of one LLM.
 pub struct Lora {
-    /// With the names of the adapted layers, sorted, as targets.
-    options: LoraOptions,
-    /// The adapted weights.
+    plan: Plan,
+    /// `target_modules` of a file: names where every layer of a name carries one, else paths; sorted.
+    targets: Vec<String>,
+    /// The adapted weights, in the order of the plan.
     sites: Vec<Arc<Param>>,
     /// `lora_A` and `lora_B` of every site, named without [`PREFIX`].
     pub params: ParamSet,
     dropout: Arc<Dropout>,
 }
 
-/// A linear layer of a block.
-struct Layer {
-    /// The last part of its name, such as `q_proj`.
-    name: String,
-    weight: Arc<Param>,
-    out: usize,
-    inputs: usize,
-}
-
-/// The linear layers of the blocks.
-fn linears(params: &ParamSet) -> Vec<Layer> {
-    let layer = |weight: &Arc<Param>| {
-        let path = weight.name().strip_suffix(".weight").filter(|path| path.starts_with("model.layers."))?;
-        let dims = weight.blocks().map_or_else(|| weight.tensor().dims().to_vec(), |blocks| blocks.dims().to_vec());
-        let [out, inputs] = *dims else { return None };
-        let name = path.rsplit('.').next().unwrap_or(path).to_string();
-        Some(Layer { name, weight: weight.clone(), out, inputs })
-    };
-    params.iter().filter_map(layer).collect()
+/// What a trainer's option asks for.
+fn plan_of(options: &LoraOptions, layers: &[Layer]) -> Result<Plan> {
+    options.check()?;
+    let targets = resolve(layers, &options.targets)?;
+    let taken = layers.iter().filter(|layer| targets.contains(&layer.name));
+    let sites = taken.map(|layer| Site { path: layer.path.clone(), r: options.r, alpha: options.alpha }).collect();
+    Ok(Plan { sites, dropout: options.dropout, rslora: false, olora: false })
 }
 
 /// The names `targets` stand for, sorted.
@@ -181,42 +123,66 @@ fn resolve(linears: &[Layer], targets: &Targets) -> Result<Vec<String>> {
     Ok(wanted.into_iter().map(str::to_string).collect())
 }
 
+/// The shortest list that takes these sites and no other layer.
+fn targets(layers: &[Layer], sites: &[Site]) -> Vec<String> {
+    let taken: BTreeSet<&str> = sites.iter().map(|site| site.path.as_str()).collect();
+    let names: BTreeSet<&str> =
+        layers.iter().filter(|layer| taken.contains(layer.path.as_str())).map(|layer| layer.name.as_str()).collect();
+    let whole = layers.iter().all(|layer| !names.contains(layer.name.as_str()) || taken.contains(layer.path.as_str()));
+    if whole { names } else { taken }.into_iter().map(str::to_string).collect()
+}
+
 impl Lora {
     /// Hangs adapters on an LLM's weights: from a file, or A drawn as PEFT does (kaiming-uniform) and B zero.
     pub fn attach(params: &ParamSet, options: &LoraOptions, source: Source, device: &Device) -> Result<Self> {
-        options.check()?;
-        let linears = linears(params);
-        let targets = resolve(&linears, &options.targets)?;
+        let layers = linears(params);
+        let plan = plan_of(options, &layers)?;
+        Lora::hang(layers, plan, source, device)
+    }
+
+    /// Hangs those of a file of PEFT's, as its adapter_config.json says.
+    pub fn open(params: &ParamSet, config: &Config, files: Arc<TensorFiles>, device: &Device) -> Result<Self> {
+        let layers = linears(params);
+        let plan = peft::plan(config, &layers)?;
+        peft::check_tensors(&plan, &files)?;
+        Lora::hang(layers, plan, Source::Files { files, prefix: PREFIX.to_string() }, device)
+    }
+
+    fn hang(layers: Vec<Layer>, mut plan: Plan, source: Source, device: &Device) -> Result<Self> {
+        let targets = targets(&layers, &plan.sites);
         let builder = Builder::new(source, DType::F32, device);
         let dropout = Arc::new(Dropout::default());
         let mut adapters = Vec::new();
-        for Layer { weight, out, inputs, .. } in linears.into_iter().filter(|layer| targets.contains(&layer.name)) {
-            let module = builder.pp(weight.name().trim_end_matches(".weight"));
-            let bound = 1.0 / (inputs as f64).sqrt();
-            let down = module.pp("lora_A").param("weight", &[options.r, inputs], Init::Uniform(bound))?;
-            let up = module.pp("lora_B").param("weight", &[out, options.r], Init::Zeros)?;
-            let (scale, number) = (options.alpha / options.r as f64, adapters.len() as u64);
-            adapters.push((weight, Adapter { down, up, scale, number, dropout: dropout.clone() }));
+        for (number, site) in plan.sites.iter().enumerate() {
+            let Some(Layer { weight, out, inputs, .. }) = layers.iter().find(|layer| layer.path == site.path) else {
+                continue;
+            };
+            let module = builder.pp(&site.path);
+            let bound = 1.0 / (*inputs as f64).sqrt();
+            let down = module.pp("lora_A").param("weight", &[site.r, *inputs], Init::Uniform(bound))?;
+            let up = module.pp("lora_B").param("weight", &[*out, site.r], Init::Zeros)?;
+            let (scale, number) = (plan.scale(site), number as u64);
+            adapters.push((weight.clone(), Adapter { down, up, scale, number, dropout: dropout.clone() }));
         }
-        let finished = builder.finish()?;
-        if let Some((name, _)) = finished.unused.first() {
-            let count = finished.unused.len();
+        let Finished { mut params, unused } = builder.finish()?;
+        if let Some((name, _)) = unused.first() {
+            let count = unused.len();
             return Err(error!(Weights, "{count} tensors of the adapter fit no layer of the LLM, e.g. `{name}`"));
+        }
+        if plan.olora {
+            (params, plan) = olora::plain(&mut adapters, plan)?;
         }
         let mut sites = Vec::with_capacity(adapters.len());
         for (weight, adapter) in adapters {
             weight.set_adapter(Some(Arc::new(adapter)));
             sites.push(weight);
         }
-        let options = LoraOptions { targets: Targets::Several(targets), ..options.clone() };
-        Ok(Lora { options, sites, params: finished.params, dropout })
+        Ok(Lora { plan, targets, sites, params, dropout })
     }
 
     /// Whether a trainer with these options goes on with these adapters.
     pub fn fits(&self, params: &ParamSet, options: &LoraOptions) -> Result<bool> {
-        let targets = Targets::Several(resolve(&linears(params), &options.targets)?);
-        let has = &self.options;
-        Ok((has.r, has.alpha, &has.targets) == (options.r, options.alpha, &targets))
+        Ok(!self.plan.rslora && self.plan.sites == plan_of(options, &linears(params))?.sites)
     }
 
     /// Drops inputs of adapters, as the numbers say, until the guard goes.
@@ -246,40 +212,55 @@ impl Lora {
 
     /// Rank, alpha and targets on one line.
     pub(super) fn describe(&self) -> String {
-        let LoraOptions { r, alpha, targets, .. } = &self.options;
-        let targets = match targets {
-            Targets::One(name) => name.clone(),
-            Targets::Several(names) => names.join(", "),
-        };
-        format!("r {r}, alpha {alpha}, targets {targets}")
+        let (first, others) = (&self.plan.sites[0], &self.plan.sites[1..]);
+        let mut text = format!("r {}, alpha {}, targets {}", first.r, first.alpha, self.targets.join(", "));
+        for Site { path, r, alpha } in others.iter().filter(|site| (site.r, site.alpha) != (first.r, first.alpha)) {
+            let _ = write!(text, ", {path} r {r}, alpha {alpha}");
+        }
+        text + if self.plan.rslora { ", scaled by sqrt(r)" } else { "" }
     }
 
-    /// Writes adapter_model.safetensors and adapter_config.json.
+    /// Writes adapter_model.safetensors and adapter_config.json; `base` is a path or a hub id with its revision.
     pub fn save(&self, folder: &Path, base: &str) -> Result<()> {
         let tensors: Vec<(String, Tensor)> =
             self.params.iter().map(|p| (format!("{PREFIX}{}", p.name()), p.tensor().detach())).collect();
         crate::weights::save_tensors(&tensors, &folder.join(ADAPTER))?;
-        let LoraOptions { r, alpha, dropout, targets } = &self.options;
-        // PEFT declares a whole number.
-        let alpha = if alpha.fract() == 0.0 { json!(*alpha as i64) } else { json!(alpha) };
+        let (base, revision) = match base.split_once('@').filter(|_| crate::hub::is_id(base)) {
+            Some((base, revision)) => (base, json!(revision)),
+            None => (base, Value::Null),
+        };
+        let first = &self.plan.sites[0];
+        let differ = |value: fn(&Site) -> Value| -> Map<String, Value> {
+            let others = self.plan.sites.iter().filter(|site| value(site) != value(first));
+            // PEFT reads the keys as regular expressions.
+            others.map(|site| (site.path.replace('.', r"\."), value(site))).collect()
+        };
         let config = json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base,
-            "r": r,
-            "lora_alpha": alpha,
-            "lora_dropout": dropout,
-            "target_modules": targets,
+            BASE_KEY: base,
+            "revision": revision,
+            "r": first.r,
+            "lora_alpha": alpha_of(first),
+            "lora_dropout": self.plan.dropout,
+            "target_modules": self.targets,
             "bias": "none",
             "fan_in_fan_out": false,
             "init_lora_weights": true,
             "inference_mode": true,
             "modules_to_save": null,
+            "rank_pattern": differ(|site| json!(site.r)),
+            "alpha_pattern": differ(alpha_of),
             "use_dora": false,
-            "use_rslora": false,
+            "use_rslora": self.plan.rslora,
         });
         write_json(&folder.join(CONFIG), &config)
     }
+}
+
+/// PEFT declares a whole number.
+fn alpha_of(site: &Site) -> Value {
+    if site.alpha.fract() == 0.0 { json!(site.alpha as i64) } else { json!(site.alpha) }
 }
 
 impl Llm {
@@ -297,19 +278,51 @@ impl Llm {
             return Err(error!(Option, "the LLM carries another adapter: {}", lora.describe())
                 .help("give the same `lora`, or add the adapter to the weights first: `m.merge()`"));
         }
-        let lora = Arc::new(Lora::attach(&self.params, options, source, &self.target().device)?);
+        self.carry(Lora::attach(&self.params, options, source, &self.target().device)?)
+    }
+
+    fn carry(&self, lora: Lora) -> Result<Arc<Lora>> {
+        let lora = Arc::new(lora);
         *self.lora.write().unwrap_or_else(PoisonError::into_inner) = Some(lora.clone());
         Ok(lora)
     }
 
     /// Hangs the adapter of a folder on it.
-    pub(super) fn adapt_from(&self, folder: &crate::assets::Folder, files: Arc<TensorFiles>) -> Result<()> {
+    pub(super) fn adapt_from(&self, folder: &Folder, files: Arc<TensorFiles>) -> Result<()> {
         let config = Config::new(folder.json(CONFIG)?, format!("`{}`", folder.locate(CONFIG)));
-        if folder.has(BASE) {
-            self.check_base(&folder.json(BASE)?)?;
+        let lora = Lora::open(&self.params, &config, files, &self.target().device)?;
+        self.origin.config.notes().extend(config.notes());
+        self.carry(lora).map(|_| ())
+    }
+
+    /// The base of a folder that holds an adapter alone, with the adapter on it: `open` opens the base.
+    pub(super) fn with_adapter(path: &Path, weights: Weights, open: impl FnOnce(&str) -> Result<Self>) -> Result<Self> {
+        let folder = Folder::Disk(path.to_path_buf());
+        let config = Config::new(folder.json(CONFIG)?, format!("`{}`", folder.locate(CONFIG)));
+        let name = config.string(BASE_KEY, "")?;
+        if name.is_empty() {
+            return Err(error!(Missing, "`{}` holds an adapter alone, and {CONFIG} names no base", path.display())
+                .help(format!("write the path or the hub id of its base into `{BASE_KEY}`")));
         }
-        let source = Source::Files { files, prefix: PREFIX.to_string() };
-        self.adapt(&LoraOptions::from_config(&config)?, source).map(|_| ())
+        let mut place = base::find(&folder, None, &name);
+        if let (true, Some(revision)) = (crate::hub::is_id(&place), config.value().get("revision"))
+            && let Some(revision) = revision.as_str()
+            && !Path::new(&place).exists()
+        {
+            place = format!("{place}@{revision}");
+        }
+        let llm = open(&place).map_err(|error| {
+            let error = error.context(format!("`{}` holds an adapter alone; its base `{place}`", path.display()));
+            error.help(format!(
+                "write the path of its base into `{BASE_KEY}` of {CONFIG}, absolute or as seen from the folder"
+            ))
+        })?;
+        if weights == Weights::Stored {
+            let files = Arc::new(TensorFiles::open(&path.join(ADAPTER))?);
+            base::check(&folder, &llm, None)?;
+            llm.adapt_from(&folder, files)?;
+        }
+        Ok(llm)
     }
 
     /// Adds the adapters to the weights and takes them off.

@@ -2,6 +2,7 @@
 //! generation, checkpoints. Tensor names are those of layout llava-more.
 
 mod attention;
+mod base;
 mod check;
 pub mod checkpoint;
 mod encoder;
@@ -12,10 +13,14 @@ pub mod generate;
 mod llm;
 mod look;
 mod lora;
+mod olora;
 mod origin;
+mod paths;
+mod peft;
 mod preset;
 mod projector;
 mod save;
+mod sites;
 mod splice;
 
 use std::sync::Arc;
@@ -170,7 +175,7 @@ impl Vlm {
             (Part::Llm, Part::Llm.prefix(), Some(&self.llm.params)),
             (Part::Projector, Part::Projector.prefix(), Some(&self.projector.params)),
             (Part::Encoder, Part::Encoder.prefix(), Some(&self.encoder.params)),
-            (Part::Llm, lora::PREFIX, lora.as_ref().map(|lora| &lora.params)),
+            (Part::Llm, sites::PREFIX, lora.as_ref().map(|lora| &lora.params)),
         ];
         let named = |(part, prefix, set): (Part, &str, Option<&ParamSet>)| {
             let params = set.into_iter().flat_map(|set| set.iter());
@@ -181,7 +186,7 @@ impl Vlm {
 
     /// Whether a name of [`named_params`](Self::named_params) is an adapter's.
     pub fn is_adapter(name: &str) -> bool {
-        name.starts_with(lora::PREFIX)
+        name.starts_with(sites::PREFIX)
     }
 
     /// Whether a parameter takes part in the forward pass: blocks after the selected layer of the encoder do not.

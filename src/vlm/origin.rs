@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use toml::Table;
 
+use super::paths;
 use crate::assets::Folder;
 use crate::error::{Error, Result};
 use crate::hub;
@@ -27,12 +28,15 @@ pub struct Origin {
     pub config: Config,
     /// Weights that are not in the folder but where it was made from.
     files: Option<Arc<TensorFiles>>,
+    /// What opens the same part from anywhere: a preset, a hub id with its commit, an absolute path.
+    place: Option<String>,
 }
 
 impl Origin {
     /// A folder whose weights lie in it, with a configuration.
     pub fn new(folder: Folder, config: Config) -> Self {
-        Origin { folder, config, files: None }
+        let place = folder.path().map(lasting);
+        Origin { folder, config, files: None, place }
     }
 
     /// Reads a folder's config.json, or what stands for it in a GGUF file: the path of one, or a folder that holds
@@ -67,7 +71,19 @@ impl Origin {
         let folder = Folder::Memory(name.clone(), Arc::new(files));
         let config = Config::new(config, name);
         config.notes().extend(&notes);
-        Ok(Origin { folder, config, files: Some(Arc::new(TensorFiles::gguf(file, names))) })
+        let files = Some(Arc::new(TensorFiles::gguf(file, names)));
+        Ok(Origin { folder, config, files, place: Some(lasting(path)) })
+    }
+
+    /// What opens the same part from anywhere: a preset, a hub id with its commit, an absolute path; `None` for a part
+    /// whose weights are another part's to keep.
+    pub fn place(&self) -> Option<&str> {
+        self.place.as_deref()
+    }
+
+    /// The same, of weights that are not where it is.
+    pub(super) fn without_place(self) -> Self {
+        Origin { place: None, ..self }
     }
 
     /// The source of the part's weights.
@@ -85,6 +101,11 @@ impl Origin {
             }
         }
     }
+}
+
+/// A snapshot of the hub's cache as the hub's id with its commit, another path as an absolute one.
+fn lasting(path: &Path) -> String {
+    hub::id_of(path).unwrap_or_else(|| paths::settled(path).display().to_string())
 }
 
 /// Which weights a part gets.
@@ -187,7 +208,8 @@ pub(super) fn find<P: PartPreset>(
     }
     let preset_id = stands.filter(|_| !presets.contains(kind, id)).unwrap_or_else(|| id.to_string());
     let preset: P = presets.get(kind, &preset_id)?;
-    let origin = preset.files().open(presets, &preset_id, P::BESIDE, weights)?;
+    let mut origin = preset.files().open(presets, &preset_id, P::BESIDE, weights)?;
+    origin.place = Some(preset_id);
     Ok((Some(preset), origin))
 }
 
@@ -204,7 +226,7 @@ fn is_gguf(path: &Path) -> bool {
 }
 
 /// The GGUF file that a path is or that a folder without config.json holds.
-fn gguf_file(path: &Path) -> Result<Option<PathBuf>> {
+pub(super) fn gguf_file(path: &Path) -> Result<Option<PathBuf>> {
     if is_gguf(path) && !path.is_dir() {
         return Ok(Some(path.to_path_buf()));
     }

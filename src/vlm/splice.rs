@@ -165,10 +165,7 @@ impl Rows {
     fn embed(self, llm: &Llm, images: &[Tensor]) -> Result<Tensor> {
         let count = self.ids.len() as u32;
         let ids: Arc<[u32]> = self.ids.into();
-        let vocab = llm.model.spec().vocab as u32;
-        if let Some(id) = ids.iter().find(|&&id| id >= vocab) {
-            bail!(Data, "token id {id} is outside the vocabulary of {vocab}");
-        }
+        llm.check_ids(&ids)?;
         if self.order.len() == ids.len() {
             return Ok(llm.model.embed(&ids)?);
         }

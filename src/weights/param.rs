@@ -2,13 +2,14 @@
 //! storage, so every holder sees an update, and a frozen parameter starts no autograd graph. A quantized
 //! parameter is frozen for good.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::Adapter;
 use super::hashing::Known;
-use super::quantized::{Quantized, not_trainable};
+use super::quantized::{Quantized, not_trainable, quantized_name};
 
 /// One named weight.
 pub struct Param {
@@ -201,6 +202,19 @@ impl ParamSet {
     /// Whether there is none (an identity projector).
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Bytes by the type they are stored in.
+    pub fn storage(&self) -> BTreeMap<&'static str, usize> {
+        let mut storage = BTreeMap::new();
+        for param in self.iter() {
+            let (name, bytes) = match param.blocks() {
+                Some(blocks) => (quantized_name(blocks.dtype()), blocks.bytes()),
+                None => (param.tensor().dtype().as_str(), param.count() * param.tensor().dtype().size_in_bytes()),
+            };
+            *storage.entry(name).or_default() += bytes;
+        }
+        storage
     }
 
     /// Freezes or unfreezes all of them.

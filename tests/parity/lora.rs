@@ -8,7 +8,7 @@ use llmore::models::LanguageModel;
 use llmore::models::config::Config;
 use llmore::models::registry::{self, Built, Target};
 use llmore::nn::packing::Packing;
-use llmore::vlm::{Lora, LoraOptions};
+use llmore::vlm::Lora;
 use llmore::weights::{Source, TensorFiles};
 use serde_json::{Value, json};
 
@@ -30,8 +30,8 @@ fn adapted(case: &Path) -> (Built<dyn LanguageModel>, Lora) {
     let config = Config::new(json_of(&case.join("config.json")), "config.json");
     let built = registry::llm(&config, source(case, ""), &Target::cpu()).unwrap();
     let config = Config::new(json_of(&case.join("adapter/adapter_config.json")), "adapter_config.json");
-    let options = LoraOptions::from_config(&config).unwrap();
-    let lora = Lora::attach(&built.params, &options, source(&case.join("adapter"), PREFIX), &Device::Cpu).unwrap();
+    let files = Arc::new(TensorFiles::open(&case.join("adapter")).unwrap());
+    let lora = Lora::open(&built.params, &config, files, &Device::Cpu).unwrap();
     (built, lora)
 }
 

@@ -13,7 +13,7 @@ use crate::script::convert::{Options, ids};
 use crate::script::handles::{LlmHandle, TensorHandle, TokenizerHandle, dtype_name};
 use crate::script::state::State;
 use crate::vlm::generate::complete;
-use crate::{bail, device};
+use crate::{bail, device, error};
 
 fn generate_text(context: &NativeCallContext, llm: &LlmHandle, text: &str, options: Map) -> Fallible<String> {
     let options = Options::new(options, "generate", &KEYS)?;
@@ -27,16 +27,15 @@ fn generate_text(context: &NativeCallContext, llm: &LlmHandle, text: &str, optio
 fn logits_of(llm: &LlmHandle, array: &Array) -> Result<TensorHandle> {
     llm.0.ready()?;
     let model = &llm.0.model;
-    let (vocab, context) = (model.spec().vocab as i64, model.spec().context);
+    let context = model.spec().context;
     let ids = ids(array)?;
     if ids.is_empty() || ids.len() > context {
         bail!(Data, "{} ids, expected from 1 to the context of {context}", ids.len());
     }
-    if let Some(id) = ids.iter().find(|id| !(0..vocab).contains(*id)) {
-        bail!(Data, "token id {id} is outside the vocabulary of {vocab}");
-    }
+    let whole = |id: i64| u32::try_from(id).map_err(|_| error!(Data, "{id} is not a token id"));
+    let ids: Arc<[u32]> = ids.into_iter().map(whole).collect::<Result<_>>()?;
+    llm.0.check_ids(&ids)?;
     llm.0.params.set_trainable(false)?;
-    let ids: Arc<[u32]> = ids.into_iter().map(|id| id as u32).collect();
     let hidden = model.hidden(&model.embed(&ids)?, &Packing::whole(&[ids.len()]), None)?;
     Ok(TensorHandle(model.logits(&hidden)?))
 }

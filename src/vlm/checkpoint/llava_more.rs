@@ -14,7 +14,7 @@ use crate::models::config::Config;
 use crate::models::encoders::s2;
 use crate::models::projectors::pool::PoolKind;
 use crate::models::registry::{LLM_ALIASES, Target};
-use crate::vlm::{EncoderOptions, Origin, Part, ProjectorChoice, Select, Weights};
+use crate::vlm::{EncoderOptions, Origin, Part, ProjectorChoice, Select, Vlm, Weights, base};
 use crate::weights::TensorFiles;
 
 /// Keys of config.json beyond the reference's: how visual tokens are reduced before the projector.
@@ -36,10 +36,22 @@ pub(in crate::vlm) fn class(family: &str) -> (String, String) {
     (model_type, format!("Llava{capital}ForCausalLM"))
 }
 
+/// Our name of a tensor. The reference takes what follows `mm_projector.` wherever it stands: files of stage 1 may leave
+/// `model.` out, those of DeepSpeed and of PEFT put words before it.
+fn ours(name: &str) -> String {
+    match name.rsplit_once("mm_projector.") {
+        Some((_, rest)) if !Vlm::is_adapter(name) || !name.contains(".lora_") => {
+            format!("{}{rest}", Part::Projector.prefix())
+        }
+        _ => name.to_string(),
+    }
+}
+
 /// The parts of a folder.
 pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
     let config = &origin.config;
-    let files = Arc::new(TensorFiles::open_folder(&origin.folder)?);
+    let files = Arc::new(TensorFiles::open_folder(&origin.folder)?.renamed(ours)?);
+    let base = base::read(&origin.folder)?;
     let aspect = super::aspect(config)?;
     let pool = match config.string(POOL, "")?.as_str() {
         "" => None,
@@ -47,9 +59,9 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
     };
     let architecture = config.string("model_architecture", "")?;
     Ok(Parts {
-        tower: tower(origin, &files)?,
+        tower: tower(origin, &files, base::path_of_tower(base.as_ref()))?,
         encoder: encoder_options(config, target)?,
-        llm: llm(origin, path, &files)?,
+        llm: llm(origin, path, &files, base::path_of_llm(base.as_ref()))?,
         projector: ProjectorChoice { name: config.string("mm_projector_type", "linear")?, pool },
         template: Some(architecture).filter(|name| !name.is_empty()),
         aspect,
@@ -71,7 +83,7 @@ fn encoder_options(config: &Config, target: &Target) -> Result<EncoderOptions> {
 
 /// The tower: a folder inside the checkpoint, or whatever the name stands for. Its tensors are those of the checkpoint
 /// where that has them: then config and processor are all that is needed of the other place.
-fn tower(origin: &Origin, files: &TensorFiles) -> Result<Place> {
+fn tower(origin: &Origin, files: &TensorFiles, way: Option<&str>) -> Result<Place> {
     let name = origin.config.string("mm_vision_tower", "")?;
     if name.is_empty() {
         bail!(Missing, "`{}` has no `mm_vision_tower`", origin.folder.locate("config.json"));
@@ -79,14 +91,13 @@ fn tower(origin: &Origin, files: &TensorFiles) -> Result<Place> {
     let inside = origin.folder.join(&name);
     let stored = files.names().iter().any(|tensor| tensor.starts_with(Part::Encoder.prefix()));
     Ok(match (inside.has("config.json"), stored) {
-        (true, true) => Place::Inside { id: name, origin: Origin::open(inside)? },
-        (true, false) => Place::Elsewhere(inside.locate("").trim_end_matches('/').to_string()),
-        (false, _) => Place::Elsewhere(name),
+        (true, true) => Place::Inside { id: name, origin: Origin::open(inside)?.without_place() },
+        _ => Place::Elsewhere(base::find(&origin.folder, way, &name)),
     })
 }
 
 /// The LLM: in the checkpoint, or, where that holds a projector only, the one `_name_or_path` names.
-fn llm(origin: &Origin, path: &Path, files: &TensorFiles) -> Result<Place> {
+fn llm(origin: &Origin, path: &Path, files: &TensorFiles, way: Option<&str>) -> Result<Place> {
     let config = &origin.config;
     let tied = config.bool("tie_word_embeddings", false)?;
     if files.has("model.embed_tokens.weight") || (tied && files.has("lm_head.weight")) {
@@ -102,6 +113,5 @@ fn llm(origin: &Origin, path: &Path, files: &TensorFiles) -> Result<Place> {
     if base.is_empty() {
         bail!(Missing, "this folder holds a projector only, and config.json has no `_name_or_path` for its LLM");
     }
-    let inside = origin.folder.join(&base);
-    Ok(Place::Elsewhere(if inside.has("config.json") { inside.locate("") } else { base }))
+    Ok(Place::Elsewhere(base::find(&origin.folder, way, &base)))
 }

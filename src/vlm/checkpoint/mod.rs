@@ -2,6 +2,7 @@
 //! llava-more (a view, nothing is copied); from there on there is one way. Everything that can be checked without the
 //! weights is checked before they are read.
 
+mod adapter;
 pub(super) mod llava_more;
 pub(super) mod transformers;
 pub(super) mod versions;
@@ -10,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    Encoder, EncoderOptions, Llm, LlmOptions, Origin, Part, ProjectorChoice, ProjectorPart, Vlm, Weights, origin,
+    Encoder, EncoderOptions, Llm, LlmOptions, Origin, Part, ProjectorChoice, ProjectorPart, Vlm, Weights, base, origin,
 };
 use crate::assets::Folder;
 use crate::error::{Context, Result};
@@ -43,6 +44,9 @@ enum Place {
     Elsewhere(String),
 }
 
+/// A checkpoint whose LLM is that of a checkpoint whose LLM is elsewhere, and so on: nobody makes more than a few.
+const LONGEST_CHAIN: usize = 8;
+
 /// Opens a whole model by folder or hub id. `template` overrides what the checkpoint says.
 pub fn open(presets: &Presets, id: &str, template: Option<&str>, target: &Target) -> Result<Vlm> {
     load(presets, &origin::locate(presets, id, "config.json", Weights::Stored)?, template, target)
@@ -51,14 +55,15 @@ pub fn open(presets: &Presets, id: &str, template: Option<&str>, target: &Target
 /// Opens a whole model from a folder.
 pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Target) -> Result<Vlm> {
     let open = || -> Result<Vlm> {
+        adapter::refuse_alone(path)?;
         let origin = Origin::open(Folder::Disk(path.to_path_buf()))?;
-        let read = match layout(&origin.config)? {
-            Layout::LlavaMore => llava_more::parts,
-            Layout::Transformers => transformers::parts,
-        };
-        let parts = read(&origin, path, target)?;
+        let parts = parts(&origin, path, target)?;
         let files = parts.files.clone();
+        let elsewhere = [&parts.llm, &parts.tower].map(|place| matches!(place, Place::Elsewhere(_)));
         let vlm = parts.build(presets, template, target)?;
+        if let [true, tower] = elsewhere {
+            base::check(&origin.folder, &vlm.llm, tower.then_some(vlm.encoder.as_ref()))?;
+        }
         if files.names().iter().any(|name| Vlm::is_adapter(name)) {
             vlm.llm.adapt_from(&origin.folder, files.clone())?;
         }
@@ -67,6 +72,14 @@ pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Tar
         Ok(vlm)
     };
     open().context(|| format!("loading `{}`", path.display()))
+}
+
+/// What a folder holds, by its layout.
+fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
+    match layout(&origin.config)? {
+        Layout::LlavaMore => llava_more::parts(origin, path, target),
+        Layout::Transformers => transformers::parts(origin, path, target),
+    }
 }
 
 enum Layout {
@@ -128,7 +141,7 @@ impl Parts {
             Place::Inside { .. } => self.filled(hollow_llm)?,
             Place::Elsewhere(id) => {
                 drop(hollow_llm);
-                base_llm(presets, id, options(Weights::Stored, target))?
+                base_llm(presets, id, &options(Weights::Stored, target), LONGEST_CHAIN)?
             }
         };
         let encoder = self.encoder(presets, Weights::Stored)?;
@@ -163,7 +176,12 @@ impl Parts {
         match (&self.tower, stored) {
             (Place::Inside { id, origin }, Some(stored)) => Encoder::build(id, origin.clone(), stored, options),
             (Place::Inside { id, .. }, None) => bail!(Weights, "{} holds no tensors of `{id}`", self.files.name()),
-            (Place::Elsewhere(id), stored) => Encoder::open_with(presets, id, options, stored),
+            (Place::Elsewhere(id), stored) => Encoder::open_with(presets, id, options, stored).map(|mut encoder| {
+                if Path::new(id).is_absolute() {
+                    encoder.id = folder_name(Path::new(id));
+                }
+                encoder
+            }),
         }
         .context(|| "vision tower")
     }
@@ -177,7 +195,7 @@ impl Parts {
                 }
                 Llm::build(id, origin.clone(), Source::Shapes, self.template.clone(), &options(Weights::None, target))
             }
-            Place::Elsewhere(id) => base_llm(presets, id, options(Weights::None, target)),
+            Place::Elsewhere(id) => base_llm(presets, id, &options(Weights::None, target), LONGEST_CHAIN),
         }
     }
 
@@ -195,8 +213,51 @@ fn options(weights: Weights, target: &Target) -> LlmOptions {
     LlmOptions { weights, seed: 0, target: target.clone() }
 }
 
-fn base_llm(presets: &Presets, id: &str, options: LlmOptions) -> Result<Llm> {
-    Llm::open(presets, id, options).context(|| format!("this folder holds a projector only; its base LLM `{id}`"))
+/// The LLM that a folder without one goes with; `chain` is how many folders may lead to it.
+fn base_llm(presets: &Presets, id: &str, options: &LlmOptions, chain: usize) -> Result<Llm> {
+    let open = || {
+        let path = Path::new(id);
+        if !path.join("config.json").is_file() {
+            return Llm::open(presets, id, options.clone());
+        }
+        let origin = Origin::open(Folder::Disk(path.to_path_buf()))?;
+        match layout(&origin.config) {
+            Ok(_) => llm_of_model(presets, &origin, path, options, chain),
+            Err(_) => Llm::open(presets, id, options.clone()),
+        }
+    };
+    let named = |mut llm: Llm| {
+        // What it is called; where it lies is in its origin.
+        if Path::new(id).is_absolute() {
+            llm.id = folder_name(Path::new(id));
+        }
+        llm
+    };
+    open().map(named).map_err(|error| {
+        let near = error.help_text().map(|help| format!("{help}; ")).unwrap_or_default();
+        let error = error.context(format!("this folder holds no LLM; its base `{id}`"));
+        error.help(format!(
+            "{near}the base is what `_name_or_path` of config.json names: a path (as seen from this folder, or absolute), \
+             a preset or a hub id"
+        ))
+    })
+}
+
+/// The LLM of a whole model, without tower and projector.
+fn llm_of_model(presets: &Presets, origin: &Origin, path: &Path, options: &LlmOptions, chain: usize) -> Result<Llm> {
+    let parts = parts(origin, path, &options.target)?;
+    if parts.files.names().iter().any(|name| Vlm::is_adapter(name)) {
+        return Err(error!(Weights, "`{}` holds an adapter, which is no base", path.display())
+            .help("write the model with its adapter added first: `load(folder).save(dir)`"));
+    }
+    match &parts.llm {
+        Place::Inside { .. } => {
+            let hollow = parts.hollow_llm(presets, &options.target)?;
+            if options.weights == Weights::None { Ok(hollow) } else { parts.filled(Arc::new(hollow)) }
+        }
+        Place::Elsewhere(id) if chain > 0 => base_llm(presets, id, options, chain - 1),
+        Place::Elsewhere(id) => bail!(Missing, "`{}` leads to `{id}` and further, and never to an LLM", path.display()),
+    }
 }
 
 /// What to call a part: the name of its folder.

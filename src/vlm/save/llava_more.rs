@@ -33,7 +33,10 @@ pub(super) fn write(vlm: &Vlm, folder: &Path, parts: &[Part]) -> Result<()> {
         std::fs::create_dir_all(&tower).map_err(|error| crate::error::Error::file(&tower, error))?;
         vlm.encoder.save_config(&tower, None)?;
     } else {
-        config["mm_vision_tower"] = json!(vlm.encoder.id);
+        config["mm_vision_tower"] = json!(vlm.encoder.origin.place().unwrap_or(&vlm.encoder.id));
+    }
+    if !parts.contains(&Part::Llm) {
+        config["_name_or_path"] = json!(vlm.llm.origin.place().unwrap_or(&vlm.llm.id));
     }
     write_json(&folder.join("config.json"), &config)
 }

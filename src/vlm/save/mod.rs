@@ -9,7 +9,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::Value;
 
-use super::{Encoder, Part, Vlm, Weights, lora};
+use super::{Encoder, Part, Vlm, Weights, base};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::image::{self, Aspect, Preprocessing};
@@ -26,7 +26,11 @@ impl Vlm {
 
     /// Writes a stage-1 folder: the projector and the config.
     pub fn save_projector(&self, folder: &Path) -> Result<()> {
-        write_folder(folder, |temporary| llava_more::write(self, temporary, self.beside_llm(false)))
+        write_folder(folder, |temporary| {
+            let parts = self.beside_llm(false);
+            write_json(&temporary.join(base::OF_PROJECTOR), &base::describe(self, folder, parts)?)?;
+            llava_more::write(self, temporary, parts)
+        })
     }
 
     /// Writes the adapter as PEFT does, beside it what its base is known by, the projector and the config of a stage-1 folder and, `with_encoder`, the
@@ -38,15 +42,16 @@ impl Vlm {
             );
         };
         write_folder(folder, |temporary| {
-            lora.save(temporary, &self.llm.id)?;
-            write_json(&temporary.join(lora::BASE), &self.llm.base()?)?;
-            llava_more::write(self, temporary, self.beside_llm(with_encoder))
+            let parts = self.beside_llm(with_encoder);
+            lora.save(temporary, self.llm.origin.place().unwrap_or(&self.llm.id))?;
+            write_json(&temporary.join(base::OF_ADAPTER), &base::describe(self, folder, parts)?)?;
+            llava_more::write(self, temporary, parts)
         })
     }
 
-    /// What a folder without the LLM holds. The tower is left out where its id leads to the same weights again.
+    /// What a folder without the LLM holds. The tower is left out where its place leads to the same weights again.
     fn beside_llm(&self, with_encoder: bool) -> &'static [Part] {
-        let elsewhere = self.encoder.weights() == Weights::Stored && self.encoder.id != llava_more::TOWER_FOLDER;
+        let elsewhere = self.encoder.weights() == Weights::Stored && self.encoder.origin.place().is_some();
         if with_encoder || !elsewhere { &[Part::Projector, Part::Encoder] } else { &[Part::Projector] }
     }
 

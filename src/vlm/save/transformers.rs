@@ -134,7 +134,8 @@ impl ImageToken {
     fn of(vlm: &Vlm) -> Result<Self> {
         let (tokenizer, rows) = (vlm.tokenizer()?, vlm.llm.model.spec().vocab);
         if let Some(id) = tokenizer.token_id(IMAGE_MARKER) {
-            return Ok(ImageToken { id: id as usize, rows, tokenizer: tokenizer.json().to_vec() });
+            let id = id as usize;
+            return Ok(ImageToken { id, rows: rows.max(id + 1), tokenizer: tokenizer.json().to_vec() });
         }
         let damaged = |error: serde_json::Error| error!(Decode, "tokenizer.json: {error}");
         let mut json: Value = serde_json::from_slice(tokenizer.json()).map_err(damaged)?;

@@ -1,0 +1,44 @@
+//! Paths that lead to the same place from another working folder, or after a whole tree was moved.
+
+use std::path::{Component, Path, PathBuf};
+
+/// The way from a folder to a path on the same disk; `None` for what is no absolute path.
+pub(super) fn relative(folder: &Path, path: &Path) -> Option<String> {
+    let folder = settled(folder);
+    if !path.is_absolute() {
+        return None;
+    }
+    let (from, to): (Vec<Component>, Vec<Component>) = (folder.components().collect(), path.components().collect());
+    let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    // Another drive.
+    if shared == 0 {
+        return None;
+    }
+    let mut way: PathBuf = from[shared..].iter().map(|_| Component::ParentDir).collect();
+    way.extend(&to[shared..]);
+    Some(way.to_str()?.replace('\\', "/"))
+}
+
+/// An absolute path without `..`; links in the folders before the last name are followed, so that `..` is where it leads.
+pub(super) fn settled(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    match (absolute.parent().and_then(|parent| parent.canonicalize().ok()), absolute.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => absolute.canonicalize().unwrap_or(absolute),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_leads_from_a_folder_to_its_base() {
+        let root = std::env::temp_dir().canonicalize().unwrap();
+        let way = |folder: &str, base: &str| relative(&root.join(folder), &root.join(base));
+        assert_eq!(way("run", "base").as_deref(), Some("../base"));
+        assert_eq!(way("run", "models/base.gguf").as_deref(), Some("../models/base.gguf"));
+        assert_eq!(way("base/adapter", "base").as_deref(), Some(".."));
+        assert_eq!(relative(&root, Path::new("tiny-llama")), None);
+    }
+}
