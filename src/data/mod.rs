@@ -4,6 +4,7 @@
 mod archive;
 mod dataset;
 mod index;
+mod lfs;
 mod llava_json;
 mod mapped;
 pub mod modality;
