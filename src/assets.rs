@@ -103,7 +103,7 @@ pub fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
     let text = String::from_utf8_lossy(bytes);
     let size = text.lines().find_map(|line| line.strip_prefix("size ")).unwrap_or("an unknown number of").to_string();
     Err(error!(Decode, "`{}` is a pointer of Git LFS, in place of a file of {size} bytes", path.display())
-        .help("fetch the file itself: `git lfs pull` in its folder, or `hf download owner/name`"))
+        .help("fetch the file itself: `git lfs pull` in its folder, or `hf download owner/name` (data sets: with `--repo-type dataset`)"))
 }
 
 /// The bytes of an embedded file, by its path below `stdlib/`.

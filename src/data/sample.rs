@@ -1,15 +1,15 @@
 //! One sample: an id, its pictures, a conversation.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::archive::Archive;
-use super::lfs;
 use super::pack::Pack;
 use super::table::Rows;
+use crate::assets::refuse_pointer;
 use crate::bail;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
@@ -73,7 +73,7 @@ impl ImageSource {
             ImageSource::Decoded { image, .. } => Ok(image.clone()),
             _ => {
                 let (bytes, key) = (self.bytes()?, self.key());
-                lfs::refuse(&key, &bytes)?;
+                refuse_pointer(Path::new(&key), &bytes)?;
                 Image::decode(&bytes, &key)
             }
         }

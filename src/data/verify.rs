@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use super::brief::{id_hash, is_blank};
 use super::dataset::Dataset;
-use super::lfs;
 use super::sample::{ImageSource, Sample};
+use crate::assets::refuse_pointer;
 use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Interrupt, Listeners};
 use crate::image::Image;
@@ -261,7 +261,7 @@ fn picture_fault(image: &ImageSource) -> Option<Fault> {
         }
         Err(error) => return Some((Level::Error, "corrupt picture".into(), error.message())),
     };
-    if let Err(error) = lfs::refuse(&name, &bytes).and_then(|()| Image::decode(&bytes, &name)) {
+    if let Err(error) = refuse_pointer(Path::new(&name), &bytes).and_then(|()| Image::decode(&bytes, &name)) {
         return Some((Level::Error, "corrupt picture".into(), error.message()));
     }
     let extension = Path::new(&name).extension()?.to_string_lossy().to_lowercase();

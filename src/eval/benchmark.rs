@@ -2,14 +2,15 @@
 //! where the questions come from, how a prompt is made, what scores the answers.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::embedded::{PackQuestions, pack_items};
 use super::gold::Gold;
+use super::layout::{Layout, Set};
 use super::scorers::{Rules, Scorer};
-use super::source::{Fields, Source};
+use super::source::{Fields, OneOrMany, Source};
 use super::table_items::table_items;
 use crate::data::ImageSource;
 use crate::error::{Error, Result};
@@ -50,9 +51,9 @@ pub struct Benchmark {
 /// What a script may choose.
 #[derive(Clone, Debug, Default)]
 pub struct BenchmarkOptions {
-    /// A parquet or JSON-lines file, or a folder of them.
+    /// A parquet, JSON or TSV file, a folder of them as it was downloaded, or a data set on the hub.
     pub data: Option<PathBuf>,
-    /// A second table with pictures (`id`, `image`), as GQA has one.
+    /// A second table with pictures (`id`, `image`) or a folder of them, as GQA has one.
     pub images: Option<PathBuf>,
     /// The first n questions.
     pub limit: Option<usize>,
@@ -70,10 +71,13 @@ struct BenchmarkPreset {
     /// Embedded pictures, and what is asked about them.
     pack: Option<String>,
     items: Option<PackQuestions>,
-    /// Where the data are published, for messages.
-    source: Option<String>,
-    /// Files of a folder whose names begin so.
-    split: Option<String>,
+    /// Where the data are published: data sets on the hub, the first one to be fetched.
+    source: Option<OneOrMany<String>>,
+    /// The names of the split, the first that is there counts.
+    split: Option<OneOrMany<String>>,
+    /// What else tells its files and rows from others.
+    #[serde(default)]
+    layout: Layout,
     prompt: Option<String>,
     /// The prompt of questions without choices, where it is another one.
     prompt_open: Option<String>,
@@ -90,7 +94,7 @@ impl Benchmark {
     pub fn open(presets: &Presets, id: &str, options: &BenchmarkOptions) -> Result<Self> {
         let preset: BenchmarkPreset = presets.get(PresetKind::Benchmarks, id)?;
         preset.scorer.check(options.rules)?;
-        let (mut items, left_out) = preset.read(id, options)?;
+        let (mut items, left_out) = preset.read(presets, id, options)?;
         items.truncate(options.limit.unwrap_or(usize::MAX));
         if items.is_empty() {
             match left_out.first() {
@@ -119,26 +123,40 @@ impl Benchmark {
 }
 
 impl BenchmarkPreset {
-    fn read(&self, id: &str, options: &BenchmarkOptions) -> Result<(Vec<Item>, Vec<Error>)> {
-        match (&self.pack, &self.fields, &options.data) {
-            (Some(pack), None, None) => Ok((pack_items(pack, self.items.unwrap_or_default())?, Vec::new())),
-            (Some(_), None, Some(data)) => {
-                bail!(Option, "benchmark `{id}` is embedded, it takes no `data` ({})", data.display())
-            }
-            (None, Some(fields), Some(data)) => self.read_table(fields, data, options),
-            (None, Some(_), None) => {
-                let published = self.source.as_deref().unwrap_or("its own set");
-                Err(error!(Option, "benchmark `{id}` needs its questions: {published}").help(format!(
-                    "`benchmark(\"{id}\", #{{ data: \"folder or file\" }})` takes parquet and JSON lines"
-                )))
-            }
+    fn read(&self, presets: &Presets, id: &str, options: &BenchmarkOptions) -> Result<(Vec<Item>, Vec<Error>)> {
+        match (&self.pack, &self.fields) {
+            (Some(pack), None) => match options.data.as_ref().or(options.images.as_ref()) {
+                None => Ok((pack_items(pack, self.items.unwrap_or_default())?, Vec::new())),
+                Some(data) => {
+                    bail!(
+                        Option,
+                        "benchmark `{id}` is embedded, it takes no `data` and no `images` ({})",
+                        data.display()
+                    )
+                }
+            },
+            (None, Some(fields)) => self.read_table(presets, id, fields, options),
             _ => bail!(Option, "benchmark `{id}` has to have either `pack` or `[fields]`"),
         }
     }
 
-    fn read_table(&self, fields: &Fields, data: &Path, options: &BenchmarkOptions) -> Result<(Vec<Item>, Vec<Error>)> {
+    fn read_table(
+        &self,
+        presets: &Presets,
+        id: &str,
+        fields: &Fields,
+        options: &BenchmarkOptions,
+    ) -> Result<(Vec<Item>, Vec<Error>)> {
         let Some(prompt) = &self.prompt else { bail!(Option, "the benchmark has no `prompt`") };
+        let prompts: Vec<&str> = std::iter::once(prompt.as_str()).chain(self.prompt_open.as_deref()).collect();
+        let names = |names: &Option<OneOrMany<String>>| names.as_ref().map_or(Vec::new(), OneOrMany::all);
+        let (homes, split) = (names(&self.source), names(&self.split));
+        let set = Set::new(presets, id, (homes.clone(), split), &self.layout, fields, &prompts)?;
+        let Some(data) = &options.data else {
+            let published = if homes.is_empty() { "its own set".to_string() } else { homes.join(" or ") };
+            return Err(error!(Option, "benchmark `{id}` needs its questions: {published}").help(set.published()));
+        };
         let source = Source::new(fields, prompt, self.prompt_open.as_deref(), self.scorer, options.reference_quirks)?;
-        table_items(&source, data, self.split.as_deref(), options.images.as_deref())
+        table_items(&source, &set, &set.files(presets, data)?, options.images.as_deref())
     }
 }

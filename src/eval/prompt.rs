@@ -45,6 +45,22 @@ impl Recipe {
         Ok(Recipe(parts))
     }
 
+    /// Names of the fields it shows: those it cannot do without, and those it can.
+    pub fn fields(&self) -> (Vec<String>, Vec<String>) {
+        let names = |parts: &[Part]| -> Vec<String> {
+            let name = |part: &Part| match part {
+                Part::Field { name, .. } if name != OPTIONS => Some(name.clone()),
+                _ => None,
+            };
+            parts.iter().filter_map(name).collect()
+        };
+        let optional = self.0.iter().filter_map(|part| match part {
+            Part::Optional(parts) => Some(names(parts)),
+            _ => None,
+        });
+        (names(&self.0), optional.flatten().collect())
+    }
+
     /// Fills it in. `field` gives a field's text, `None` when it is absent.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use super::gold::{Answers, Choice, Gold, lettered};
 use super::prompt::Recipe;
 use super::python;
 use super::scorers::Scorer;
-use super::table_items::Pictures;
+use super::second_table::Pictures;
 use crate::data::ImageSource;
 use crate::data::table::Rows;
 use crate::error;
@@ -32,7 +32,7 @@ pub(super) struct Fields {
     #[serde(default)]
     answer_is_position: bool,
     /// One field with all choices, or one field each.
-    choices: Option<OneOrMany>,
+    choices: Option<OneOrMany<String>>,
     /// Says "open" where a question has no choices.
     question_type: Option<String>,
     #[serde(default = "image_field")]
@@ -49,9 +49,67 @@ pub(super) struct Fields {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
+pub(super) enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T: Clone> OneOrMany<T> {
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<T> {
+        match self {
+            OneOrMany::One(one) => vec![one.clone()],
+            OneOrMany::Many(many) => many.clone(),
+        }
+    }
+}
+
+/// The largest number of a picture in a prompt.
+const MARKS: u32 = 7;
+
+impl Fields {
+    /// Names of all fields that are read besides those of prompts; those that every row has to have first.
+    pub(super) fn names(&self) -> (Vec<String>, Vec<String>) {
+        // Whole, so that a new field is not forgotten here.
+        let Fields { id, group, category, section, answer, answer_is_position: _, choices, question_type, .. } = self;
+        let Fields { image, image_marks, image_key, nan_quirk: _, .. } = self;
+        let mut needed: Vec<String> = [id, answer, question_type].into_iter().flatten().cloned().collect();
+        let mut others: Vec<String> = [group, category, section, image_key].into_iter().flatten().cloned().collect();
+        match choices {
+            Some(OneOrMany::One(field)) => needed.push(field.clone()),
+            // Not every question has the last ones.
+            Some(OneOrMany::Many(fields)) => {
+                needed.extend(fields.first().cloned());
+                others.extend(fields.iter().skip(1).cloned());
+            }
+            None => {}
+        }
+        match image_marks {
+            true => others.extend((1..=MARKS).map(|number| format!("{image}_{number}"))),
+            false => others.push(image.clone()),
+        }
+        (needed, others)
+    }
+
+    /// The field with the answer.
+    pub(super) fn answer(&self) -> Option<&String> {
+        self.answer.as_ref()
+    }
+
+    /// What the rows of one of the set's files have in common, where its name says it.
+    pub(super) fn category(&self) -> Option<&String> {
+        self.category.as_ref()
+    }
+
+    /// The field with pictures.
+    pub(super) fn image(&self) -> &str {
+        &self.image
+    }
+
+    /// Whether the pictures are a table of their own.
+    pub(super) fn second_table(&self) -> bool {
+        self.image_key.is_some()
+    }
 }
 
 fn image_field() -> String {
@@ -207,10 +265,10 @@ impl<'a> Source<'a> {
         }
         if let (Some(pictures), Some(key)) = (pictures, &self.fields.image_key) {
             let key = required(rows, row, key)?;
-            let place = pictures.places.get(&key).ok_or_else(|| {
-                error!(Data, "{}: there is no picture `{key}` in the table of pictures", rows.place(row))
-            })?;
-            return Ok((prompt, pictures.rows.images(*place, &self.fields.image)?));
+            let images = pictures
+                .of(&key, &self.fields.image)?
+                .ok_or_else(|| error!(Data, "{}: there is no picture `{key}` among the pictures", rows.place(row)))?;
+            return Ok((prompt, images));
         }
         Ok((prompt, rows.images(row, &self.fields.image)?))
     }

@@ -1,46 +1,35 @@
-//! All items of a file or folder: repeated ids are numbered, repeated rows and rows that cannot be used left out.
+//! All items of a set's files: repeated ids are numbered, rows that cannot be used left out. No row is a repeat of another
+//! one: published sets ask the same question twice (ChartQA), or in each of three splits (POPE), and count each.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use super::benchmark::Item;
-use super::source::{Source, required};
-use crate::data::table::Rows;
-use crate::error;
-use crate::error::{Context, Error, Result};
+use super::layout::Set;
+use super::source::Source;
+use crate::data::table::parts;
+use crate::error::{Error, Result};
 
-/// A second table of pictures, by id.
-pub(super) struct Pictures {
-    pub(super) rows: Arc<Rows>,
-    pub(super) places: HashMap<String, usize>,
-}
-
-/// The items of a file or folder, and why rows were left out.
+/// The items of a set's files, and why rows were left out. Rows are read part by part, and their texts are not kept.
 pub(super) fn table_items(
     source: &Source,
-    data: &Path,
-    split: Option<&str>,
+    set: &Set,
+    files: &[PathBuf],
     images: Option<&Path>,
 ) -> Result<(Vec<Item>, Vec<Error>)> {
-    let rows = Rows::open_split(data, split)?;
-    let pictures = images.map(pictures).transpose()?;
-    let mut left_out = rows.broken().to_vec();
-    let mut items: Vec<Item> = Vec::new();
-    let mut seen: HashMap<_, usize> = HashMap::new();
-    for row in 0..rows.len() {
-        match source.item(&rows, row, pictures.as_ref()) {
-            Ok(item) => match seen.insert((item.id.clone(), item.prompt.clone(), item.gold.clone()), row) {
-                None => items.push(item),
-                Some(first) => left_out.push(error!(
-                    Data,
-                    "{}: repeats `{}`, which {} has already",
-                    rows.place(row),
-                    item.id,
-                    rows.place(first)
-                )),
-            },
-            Err(error) => left_out.push(error),
+    let pictures = set.pictures(files, images)?;
+    let (mut items, mut left_out): (Vec<Item>, Vec<Error>) = (Vec::new(), Vec::new());
+    let label = |path: &Path| set.label(path);
+    for rows in parts(files, &set.reading, &label) {
+        let rows = rows.map_err(|error| set.with_help(error))?;
+        set.check(&rows)?;
+        left_out.extend_from_slice(rows.broken());
+        let pictures = pictures.as_ref().filter(|(_, given)| *given || !set.has_pictures(&rows));
+        for row in rows.range() {
+            match source.item(&rows, row, pictures.map(|(pictures, _)| pictures)) {
+                Ok(item) => items.push(item),
+                Err(error) => left_out.push(error),
+            }
         }
     }
     number_repeated(&mut items);
@@ -57,11 +46,4 @@ fn number_repeated(items: &mut [Item]) {
         item.id = format!("{}#{number}", item.id);
         *number += 1;
     }
-}
-
-fn pictures(path: &Path) -> Result<Pictures> {
-    let rows = Rows::open(path)?;
-    let place = |row| Ok((required(&rows, row, "id")?, row));
-    let places = (0..rows.len()).map(place).collect::<Result<_>>().context(|| "table of pictures")?;
-    Ok(Pictures { rows, places })
 }

@@ -1,9 +1,10 @@
-//! Models of the Hugging Face hub, in the cache that Python's `huggingface_hub` uses: what it has downloaded is found,
+//! Models and data sets of the Hugging Face hub, in the cache that Python's `huggingface_hub` uses: what it has downloaded is found,
 //! what llmore downloads is found by it. A complete snapshot in the cache is used without asking the hub.
 //!
 //! What hf-hub 0.5 leaves to this file: it does not compare a file's size with what the hub said, resumes wrongly when a
 //! server ignores ranges and when it retries by itself, and takes the names for files in the cache from the server.
 
+mod dataset;
 mod progress;
 
 use std::collections::BTreeSet;
@@ -14,12 +15,13 @@ use std::sync::Arc;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
+pub use self::dataset::Choose;
 use self::progress::Tell;
 use crate::assets::Folder;
+use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::events::Listeners;
 use crate::weights::{INDEX, WHOLE, indexed_files};
-use crate::{bail, error};
 
 /// Files that are fetched whenever a repository has them.
 const SMALL: [&str; 10] = [
@@ -70,6 +72,7 @@ impl fmt::Debug for Hub {
 
 /// A repository and what is wanted of it.
 struct Wanted<'a> {
+    kind: RepoType,
     id: &'a str,
     repo: &'a str,
     revision: &'a str,
@@ -78,7 +81,7 @@ struct Wanted<'a> {
     weights: bool,
 }
 
-/// Whether a text can be the id of a model on the hub: `org/name` or `org/name@revision`.
+/// Whether a text can be the id of a repository on the hub: `org/name` or `org/name@revision`.
 pub fn is_id(text: &str) -> bool {
     let (repo, revision) = split(text);
     let word = |word: &str| {
@@ -115,7 +118,7 @@ impl Hub {
     /// not hold together.
     pub fn folder(&self, id: &str, files: &[&str], weights: bool) -> Result<PathBuf> {
         let (repo, revision) = split(id);
-        let wanted = Wanted { id, repo, revision, files, weights };
+        let wanted = Wanted { kind: RepoType::Model, id, repo, revision, files, weights };
         let Some(inner) = &self.0 else {
             return Err(error!(Missing, "no folder `{id}`, and this session has no access to the hub"));
         };
@@ -131,7 +134,7 @@ impl Hub {
 
 impl Wanted<'_> {
     fn repo(&self, revision: &str) -> Repo {
-        Repo::with_revision(self.repo.to_string(), RepoType::Model, revision.to_string())
+        Repo::with_revision(self.repo.to_string(), self.kind, revision.to_string())
     }
 
     /// What a snapshot lacks of what is wanted.
@@ -198,53 +201,68 @@ impl Inner {
     }
 
     fn fetch(&self, wanted: &Wanted) -> Result<PathBuf> {
-        let failed = |error| self.failed(wanted, error);
-        let api = ApiBuilder::from_cache(self.cache())
+        let api = self.api().map_err(|error| self.failed(wanted, error))?;
+        let (names, commit) = self.list(&api, wanted).map_err(|failure| failure.told(|e| self.failed(wanted, e)))?;
+        let place = self.place(&api, wanted, &commit);
+        for name in wanted.select(&names) {
+            self.file(&place, &name)?;
+        }
+        // One file is read before an index.
+        if wanted.weights && names.contains(INDEX) && !names.contains(WHOLE) {
+            for shard in indexed_files(&Folder::Disk(place.snapshot.clone()))? {
+                self.file(&place, &shard)?;
+            }
+        }
+        if !place.snapshot.join("config.json").is_file() {
+            return Err(error!(Missing, "the repository has no config.json")
+                .help("llmore opens repositories in the layout of transformers"));
+        }
+        self.keep(wanted, &commit)?;
+        Ok(place.snapshot)
+    }
+
+    fn api(&self) -> std::result::Result<Api, ApiError> {
+        ApiBuilder::from_cache(self.cache())
             .with_endpoint(self.settings.endpoint.clone())
             .with_token(self.settings.token.clone())
             .with_progress(false)
             .build()
-            .map_err(failed)?;
-        let info = api.repo(wanted.repo(wanted.revision)).info().map_err(failed)?;
-        if !is_safe(&info.sha) {
-            bail!(File, "the hub names the commit `{}`", info.sha);
+    }
+
+    /// The names of a repository's files, and the commit they are of.
+    fn list(&self, api: &Api, wanted: &Wanted) -> std::result::Result<(BTreeSet<String>, String), Failure> {
+        let info = api.repo(wanted.repo(wanted.revision)).info().map_err(Failure::Hub)?;
+        match is_safe(&info.sha) {
+            true => Ok((info.siblings.into_iter().map(|file| file.rfilename).collect(), info.sha)),
+            false => Err(Failure::Wrong(error!(File, "the hub names the commit `{}`", info.sha))),
         }
-        let names: BTreeSet<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
-        // By commit, so that a change on the hub meanwhile cannot mix two versions.
-        let repo = api.repo(wanted.repo(&info.sha));
-        let snapshot = self.cache().repo(wanted.repo(&info.sha)).pointer_path(&info.sha);
-        for name in wanted.select(&names) {
-            self.file(&api, &repo, wanted, &snapshot, &name)?;
-        }
-        // One file is read before an index.
-        if wanted.weights && names.contains(INDEX) && !names.contains(WHOLE) {
-            for shard in indexed_files(&Folder::Disk(snapshot.clone()))? {
-                self.file(&api, &repo, wanted, &snapshot, &shard)?;
-            }
-        }
-        if !snapshot.join("config.json").is_file() {
-            return Err(error!(Missing, "the repository has no config.json")
-                .help("llmore opens repositories in the layout of transformers"));
-        }
-        // Last: a ref names a snapshot that is whole.
+    }
+
+    /// By commit, so that a change on the hub meanwhile cannot mix two versions.
+    fn place<'a>(&self, api: &'a Api, wanted: &'a Wanted<'a>, commit: &str) -> Place<'a> {
+        let snapshot = self.cache().repo(wanted.repo(commit)).pointer_path(commit);
+        Place { api, repo: api.repo(wanted.repo(commit)), wanted, snapshot }
+    }
+
+    /// To be called last: a ref names a snapshot that is whole.
+    fn keep(&self, wanted: &Wanted, commit: &str) -> Result<()> {
         let cached = self.cache().repo(wanted.repo(wanted.revision));
-        cached.create_ref(&info.sha).map_err(|error| Error::file(&self.settings.cache, error))?;
-        Ok(snapshot)
+        cached.create_ref(commit).map_err(|error| Error::file(&self.settings.cache, error))
     }
 
     /// One file into the snapshot, unless it is there. A download that broke off is taken up where it ended.
-    fn file(&self, api: &Api, repo: &ApiRepo, wanted: &Wanted, snapshot: &Path, name: &str) -> Result<()> {
-        if snapshot.join(name).is_file() {
+    fn file(&self, place: &Place, name: &str) -> Result<()> {
+        if place.snapshot.join(name).is_file() {
             return Ok(());
         }
-        let task = format!("{}: {name}", wanted.repo);
+        let task = format!("{}: {name}", place.wanted.repo);
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.once(api, repo, snapshot, name, &task) {
+            match self.once(place, name, &task) {
                 Ok(()) => return Ok(()),
                 Err(Failure::Hub(error)) if tries >= ATTEMPTS || is_final(&error) => {
-                    return Err(self.failed(wanted, error).context(format!("`{name}`")));
+                    return Err(self.failed(place.wanted, error).context(format!("`{name}`")));
                 }
                 Err(Failure::Wrong(error)) if tries >= ATTEMPTS => return Err(error.context(format!("`{name}`"))),
                 Err(_) => {}
@@ -252,14 +270,8 @@ impl Inner {
         }
     }
 
-    fn once(
-        &self,
-        api: &Api,
-        repo: &ApiRepo,
-        snapshot: &Path,
-        name: &str,
-        task: &str,
-    ) -> std::result::Result<(), Failure> {
+    fn once(&self, place: &Place, name: &str, task: &str) -> std::result::Result<(), Failure> {
+        let Place { api, repo, snapshot, .. } = place;
         let said = api.metadata(&repo.url(name)).map_err(Failure::Hub)?;
         if !is_safe(said.etag()) || !snapshot.ends_with(said.commit_hash()) {
             let (etag, commit) = (said.etag(), said.commit_hash());
@@ -292,15 +304,20 @@ impl Inner {
 
     fn failed(&self, wanted: &Wanted, error: ApiError) -> Error {
         let status = status(&error);
+        let (noun, below) = match wanted.kind {
+            RepoType::Dataset => ("data set ", "datasets/"),
+            _ => ("", ""),
+        };
         match status {
             Some(401 | 403) => error!(Missing, "the hub does not give it out without a token (status {})", status.unwrap_or(0))
                 .help(format!(
-                    "check the name; for a gated model accept its terms at {}/{}, then set HF_TOKEN or run `huggingface-cli login`{}",
+                    "check the name; where it is gated accept its terms at {}/{}{}, then set HF_TOKEN or run `huggingface-cli login`{}",
                     self.settings.endpoint,
+                    below,
                     wanted.repo,
                     if self.settings.token.is_some() { " (the token that is set is not enough)" } else { "" }
                 )),
-            Some(404) => error!(Missing, "the hub has no `{}` at revision `{}`", wanted.repo, wanted.revision)
+            Some(404) => error!(Missing, "the hub has no {}`{}` at revision `{}`", noun, wanted.repo, wanted.revision)
                 .help("it is `org/name` or `org/name@revision`"),
             _ => error!(File, "{error}")
                 .help("check the connection and HF_ENDPOINT; what has arrived is kept, and the next try goes on from there"),
@@ -308,10 +325,27 @@ impl Inner {
     }
 }
 
+/// Where the files of one commit come from and go to.
+struct Place<'a> {
+    api: &'a Api,
+    repo: ApiRepo,
+    wanted: &'a Wanted<'a>,
+    snapshot: PathBuf,
+}
+
 /// Why a download did not end well: the hub or the way to it, or what arrived.
 enum Failure {
     Hub(ApiError),
     Wrong(Error),
+}
+
+impl Failure {
+    fn told(self, tell: impl FnOnce(ApiError) -> Error) -> Error {
+        match self {
+            Failure::Hub(error) => tell(error),
+            Failure::Wrong(error) => error,
+        }
+    }
 }
 
 /// Whether trying again cannot help: the hub refused, or another process writes the file.

@@ -38,7 +38,6 @@ struct Parts {
     plain: OnceLock<Plain>,
     added: HashMap<u32, AddedToken>,
     bos: Option<u32>,
-    notes: Notes,
 }
 
 /// The tokenizers for text from data.

@@ -4,7 +4,6 @@
 use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as Physical};
 use parquet::column::reader::ColumnReader;
 use parquet::errors::Result;
-use parquet::file::reader::RowGroupReader;
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
@@ -17,6 +16,8 @@ pub(super) enum Step {
     Optional,
     /// What follows is an item of a list.
     Item,
+    /// A struct of which nothing but what follows is kept; it is `true` where that is null.
+    There,
 }
 
 /// A column that holds values.
@@ -27,14 +28,37 @@ pub(super) struct Leaf {
     /// The field of the row it belongs to.
     pub field: String,
     pub steps: Vec<Step>,
-    /// Bytes that are not declared to be text.
+    /// Bytes that are not declared to be text, or pictures that are written as text.
     pub binary: bool,
+    /// Pictures as base64 text.
+    pub encoded: bool,
+}
+
+impl Step {
+    fn is_level(&self) -> bool {
+        matches!(self, Step::Optional | Step::Item)
+    }
 }
 
 impl Leaf {
+    /// The last name on its path.
+    pub(super) fn key(&self) -> Option<&str> {
+        self.steps.iter().rev().find_map(|step| match step {
+            Step::Key(key) => Some(key.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The value itself in place of the struct that holds it.
+    pub(super) fn instead_of_struct(&mut self) {
+        if let Some(step) = self.steps.iter_mut().rev().find(|step| matches!(step, Step::Key(_))) {
+            *step = Step::There;
+        }
+    }
+
     /// The level at which a value is there.
     pub(super) fn depth(&self) -> i16 {
-        self.steps.iter().filter(|step| !matches!(step, Step::Key(_))).count() as i16
+        self.steps.iter().filter(|step| step.is_level()).count() as i16
     }
 
     /// Whether it can be read: no list in a list, and a type that JSON has.
@@ -66,7 +90,8 @@ fn walk(node: &Type, field: &str, steps: &mut Vec<Step>, leaves: &mut Vec<Leaf>)
     if node.is_primitive() {
         let declared = info.converted_type() != ConvertedType::NONE || info.logical_type_ref().is_some();
         let binary = node.get_physical_type() == Physical::BYTE_ARRAY && !declared;
-        leaves.push(Leaf { column: leaves.len(), field: field.to_string(), steps: steps.clone(), binary });
+        let (column, field, steps) = (leaves.len(), field.to_string(), steps.clone());
+        leaves.push(Leaf { column, field, steps, binary, encoded: false });
     } else if let Some(inner) = list_item(node) {
         // `x (LIST) { repeated list { element } }`: the names of the two inner levels say nothing.
         match inner.is_group() && inner.get_fields().len() == 1 && inner.name() != "array" {
@@ -110,13 +135,18 @@ pub(super) struct Levels {
 /// Rows that are decoded at a time.
 const CHUNK: usize = 1024;
 
-/// Adds a leaf's values in one row group to `column` from row `start` on; rows other leaves of the field made are filled
-/// in. Rows are made as data for them is found, whatever number is declared.
-pub(super) fn read(group: &dyn RowGroupReader, leaf: &Leaf, column: &mut Vec<Value>, start: usize) -> Result<usize> {
-    let mut reader = group.get_column_reader(leaf.column)?;
+/// Adds a leaf's next values, of `limit` rows at most, to `column` from row `start` on; rows other leaves of the field made
+/// are filled in. Rows are made as data for them is found, whatever number is declared.
+pub(super) fn read(
+    reader: &mut ColumnReader,
+    leaf: &Leaf,
+    column: &mut Vec<Value>,
+    start: usize,
+    limit: usize,
+) -> Result<usize> {
     let mut next = start;
     loop {
-        let (levels, values) = read_some(&mut reader, CHUNK)?;
+        let (levels, values) = read_some(reader, CHUNK.min(limit - (next - start)))?;
         if levels.rows == 0 {
             return Ok(next - start);
         }
@@ -153,10 +183,11 @@ pub(super) fn each_entry(levels: &Levels, depth: i16, mut entry: impl FnMut(usiz
 fn put(mut at: &mut Value, steps: &[Step], definition: i16, item: usize, value: Option<Value>) {
     let mut depth = 0;
     for step in steps {
-        depth += i16::from(!matches!(step, Step::Key(_)));
+        depth += i16::from(step.is_level());
         match step {
             Step::Optional if definition < depth => return,
             Step::Optional => {}
+            Step::There => *at = Value::Bool(true),
             Step::Item => {
                 if !at.is_array() {
                     *at = Value::Array(Vec::new());
@@ -182,7 +213,8 @@ fn put(mut at: &mut Value, steps: &[Step], definition: i16, item: usize, value: 
     *at = value.unwrap_or(Value::Null);
 }
 
-fn read_some(reader: &mut ColumnReader, rows: usize) -> Result<(Levels, Vec<Value>)> {
+/// The next rows of a column.
+pub(super) fn read_some(reader: &mut ColumnReader, rows: usize) -> Result<(Levels, Vec<Value>)> {
     let mut levels = Levels::default();
     macro_rules! values {
         ($reader:expr, $json:expr) => {{

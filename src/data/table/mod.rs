@@ -1,24 +1,39 @@
-//! Rows of published data sets: parquet and JSON-lines files, alone or in folders, behind one type. Texts and numbers
-//! are read when a file is opened; pictures stay in the file until one is wanted. A row that cannot be read is kept
-//! out and counted; an error names file, row and field.
+//! Rows of published data sets: parquet, JSON and TSV files, alone or in folders, behind one type. Texts and numbers
+//! are read when a file is opened, or part by part; pictures stay in the file until one is wanted. A row that cannot be
+//! read is kept out and counted; an error names file, row and field.
 
+mod choose;
 mod columns;
 mod files;
-mod jsonl;
+mod inline;
+mod json;
+mod names;
 mod parquet;
+mod parts;
 mod pictures;
 mod places;
+mod tsv;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use self::choose::Wanted;
+pub use self::files::find;
+use self::inline::Inline;
+pub use self::parts::{Reading, parts};
 use self::pictures::Pictures;
 use super::sample::ImageSource;
 use crate::error;
 use crate::error::{Error, Result};
+
+/// How many fields a message names.
+const SHOWN: usize = 20;
+/// The longest path; a longer text is something else.
+const LONGEST_PATH: usize = 4096;
 
 /// The rows of one or several files. Row numbers run over all of them, in the order of the files' names.
 pub struct Rows {
@@ -27,60 +42,84 @@ pub struct Rows {
     fields: Vec<String>,
     broken: Vec<Error>,
     rows: usize,
+    /// The same rows without their texts: what pictures are read from, where the texts need not stay.
+    kept: Option<Arc<Rows>>,
 }
 
 /// What was read of one file.
+#[derive(Default)]
 struct TableFile {
     path: PathBuf,
     /// Of the first row, in the whole.
     start: usize,
     /// For each kept row its number in the file, from 0; broken rows are counted.
     numbers: Vec<usize>,
+    /// Names of the fields, those that were not read among them.
+    fields: Vec<String>,
     columns: Vec<(String, Vec<Value>)>,
     /// Rows that could not be read.
     broken: Vec<Error>,
     /// Pictures that lie in the file itself.
-    pictures: Option<Pictures>,
+    pictures: Option<Arc<Pictures>>,
+    /// Pictures that are written in its texts.
+    inline: Option<Arc<Inline>>,
 }
 
 impl Rows {
-    /// Opens a `.parquet` or `.jsonl` file, or a folder of them (two levels deep).
+    /// Opens a file, or a folder of files of one format (three levels deep), whole.
     ///
     /// # Errors
-    /// `Missing` when there is nothing to read, `Decode` naming the file that is not what its name says.
+    /// `Missing` when there is nothing to read, `Decode` naming the file that is not what its name says; what
+    /// [`find`] fails with.
     pub fn open(path: &Path) -> Result<Arc<Self>> {
-        Self::open_split(path, None)
+        Self::open_files(&files::find(path, &Wanted::default(), &[])?)
     }
 
-    /// The same; in a folder that has files named `<split>-*`, only those.
-    pub fn open_split(path: &Path, split: Option<&str>) -> Result<Arc<Self>> {
-        let mut table = Rows { files: Vec::new(), fields: Vec::new(), broken: Vec::new(), rows: 0 };
-        for path in files::list(path, split)? {
-            let mut file = match files::is_parquet(&path) {
-                true => parquet::open(&path)?,
-                false => jsonl::open(&path)?,
-            };
+    /// Opens files whole.
+    ///
+    /// # Errors
+    /// `Decode` naming the file that is not what its name says.
+    pub fn open_files(files: &[PathBuf]) -> Result<Arc<Self>> {
+        let parts = files.iter().map(|path| parts::whole(path)).collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(Rows::of(parts, 0)))
+    }
+
+    /// The rows of some files, numbered from `start` on.
+    fn of(parts: Vec<TableFile>, start: usize) -> Self {
+        let mut table = Rows { files: Vec::new(), fields: Vec::new(), broken: Vec::new(), rows: start, kept: None };
+        let mut known: HashMap<String, ()> = HashMap::new();
+        for mut file in parts {
             file.start = table.rows;
             table.rows += file.numbers.len();
-            for name in file.columns.iter().map(|(name, _)| name).chain(file.picture_fields()) {
-                if !table.fields.contains(name) {
+            for name in &file.fields {
+                if known.insert(name.clone(), ()).is_none() {
                     table.fields.push(name.clone());
                 }
             }
             table.broken.append(&mut file.broken);
             table.files.push(file);
         }
-        Ok(Arc::new(table))
+        table
     }
 
-    /// Number of rows that could be read.
+    /// Number of rows that could be read; of a part, with those before it.
     pub fn len(&self) -> usize {
         self.rows
     }
 
+    /// The first file.
+    pub fn path(&self) -> &Path {
+        self.files.first().map_or(Path::new(""), |file| &file.path)
+    }
+
+    /// The numbers of the rows that are here: a part begins where the one before it ends.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.files.first().map_or(0, |file| file.start)..self.rows
+    }
+
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
-        self.rows == 0
+        self.range().is_empty()
     }
 
     /// Names of the fields, pictures among them.
@@ -104,8 +143,10 @@ impl Rows {
     /// A field of a row; `None` when the row lacks it or it is null.
     pub fn value(&self, row: usize, field: &str) -> Option<&Value> {
         let (file, at) = self.find(row)?;
-        let (_, column) = file.columns.iter().find(|(name, _)| name == field)?;
-        column.get(at).filter(|value| !value.is_null())
+        match file.columns.iter().find(|(name, _)| name == field) {
+            Some((_, column)) => column.get(at).filter(|value| !value.is_null()),
+            None => self.kept.as_ref()?.value(row, field),
+        }
     }
 
     /// A field that must be there.
@@ -113,8 +154,16 @@ impl Rows {
         self.value(row, field).ok_or_else(|| match self.fields.iter().any(|known| known == field) {
             true => error!(Data, "{}: field `{field}` is empty", self.place(row)),
             false => error!(Data, "{}: there is no field `{field}`", self.place(row))
-                .help(format!("fields: {}", self.fields.join(", "))),
+                .help(format!("fields: {}", self.named_fields())),
         })
+    }
+
+    /// The names of the fields for a message: some, should there be many.
+    pub fn named_fields(&self) -> String {
+        let names: Vec<String> = self.fields.iter().take(SHOWN).map(|name| format!("{name:.40}")).collect();
+        let more = self.fields.len().saturating_sub(SHOWN);
+        let names = names.join(", ");
+        if more > 0 { format!("{names} and {more} more") } else { names }
     }
 
     /// The error for a field that holds something else than what is expected.
@@ -168,14 +217,15 @@ impl Rows {
     }
 
     fn picture(self: &Arc<Self>, row: usize, field: &str, number: usize) -> Result<ImageSource> {
-        let Some((file, _)) = self.find(row) else { return Err(error!(Data, "there is no row {row}")) };
+        let Some((file, at)) = self.find(row) else { return Err(error!(Data, "there is no row {row}")) };
         let value = self.value(row, field);
         let value = value.and_then(Value::as_array).map_or(value, |list| list.get(number));
         let path = value.and_then(|value| value.as_str().or_else(|| value.get("path")?.as_str()));
-        if file.pictures.as_ref().is_some_and(|pictures| pictures.holds(field)) {
-            return Ok(ImageSource::Row { rows: self.clone(), row, field: field.into(), number });
+        if file.holds(field, at) {
+            let rows = self.kept.as_ref().unwrap_or(self).clone();
+            return Ok(ImageSource::Row { rows, row, field: field.into(), number });
         }
-        match path {
+        match path.filter(|path| path.len() <= LONGEST_PATH) {
             Some(path) => Ok(ImageSource::File(file.folder().join(path))),
             None => Err(self.unexpected(row, field, "a picture's path or bytes")),
         }
@@ -185,13 +235,17 @@ impl Rows {
     pub fn image_bytes(&self, row: usize, field: &str, number: usize) -> Result<Vec<u8>> {
         let Some((file, at)) = self.find(row) else { return Err(error!(Data, "there is no row {row}")) };
         let missing = || error!(Data, "{}: field `{field}` has no picture", self.place(row));
+        if let Some(inline) = file.inline.as_ref().filter(|inline| inline.has(field, file.numbers[at])) {
+            return inline.bytes(field, file.numbers[at], number)?.ok_or_else(missing);
+        }
         let Some(pictures) = &file.pictures else { return Err(missing()) };
         if let Some(bytes) = pictures.bytes(field, file.numbers[at], number)? {
             return Ok(bytes);
         }
         let value = self.value(row, field);
         let value = value.and_then(Value::as_array).map_or(value, |list| list.get(number));
-        let path = value.and_then(|value| value.get("path")?.as_str()).ok_or_else(missing)?;
+        let path =
+            value.and_then(|value| value.as_str().or_else(|| value.get("path")?.as_str())).ok_or_else(missing)?;
         let path = file.folder().join(path);
         std::fs::read(&path).map_err(|error| Error::file(&path, error).context(self.place(row)))
     }
@@ -219,8 +273,73 @@ impl TableFile {
         self.path.parent().unwrap_or(Path::new("."))
     }
 
-    fn picture_fields(&self) -> impl Iterator<Item = &String> {
-        self.pictures.iter().flat_map(Pictures::fields)
+    /// Whether the row's pictures of a field lie in the file.
+    fn holds(&self, field: &str, at: usize) -> bool {
+        self.pictures.as_ref().is_some_and(|pictures| pictures.holds(field))
+            || self.inline.as_ref().is_some_and(|inline| inline.has(field, self.numbers[at]))
+    }
+
+    /// Takes the columns of pictures out, with what is needed to read them: the same file without its texts.
+    fn split_off_pictures(&mut self) -> Self {
+        let inside: Vec<String> = self
+            .pictures
+            .iter()
+            .flat_map(|pictures| pictures.fields())
+            .chain(self.inline.iter().flat_map(|inline| inline.fields()))
+            .cloned()
+            .collect();
+        let is_inside = |column: &mut (String, Vec<Value>)| inside.contains(&column.0);
+        TableFile {
+            path: self.path.clone(),
+            start: self.start,
+            numbers: self.numbers.clone(),
+            fields: Vec::new(),
+            columns: self.columns.extract_if(.., is_inside).collect(),
+            broken: Vec::new(),
+            pictures: self.pictures.clone(),
+            inline: self.inline.clone(),
+        }
+    }
+}
+
+/// Columns that grow by values, where a row may lack some.
+#[derive(Default)]
+struct Columns {
+    columns: Vec<(String, Vec<Value>)>,
+    places: HashMap<String, usize>,
+}
+
+impl Columns {
+    /// With columns that are there whether or not they have values.
+    fn new<'a>(names: impl IntoIterator<Item = &'a String>) -> Self {
+        let mut columns = Columns::default();
+        for name in names {
+            columns.column(name);
+        }
+        columns
+    }
+
+    fn column(&mut self, name: &str) -> &mut Vec<Value> {
+        let place = match self.places.get(name) {
+            Some(place) => *place,
+            None => {
+                self.columns.push((name.to_string(), Vec::new()));
+                self.places.insert(name.to_string(), self.columns.len() - 1);
+                self.columns.len() - 1
+            }
+        };
+        &mut self.columns[place].1
+    }
+
+    fn put(&mut self, row: usize, name: &str, value: Value) {
+        let column = self.column(name);
+        column.resize(row, Value::Null);
+        column.push(value);
+    }
+
+    fn finish(mut self, rows: usize) -> Vec<(String, Vec<Value>)> {
+        self.columns.iter_mut().for_each(|(_, column)| column.resize(rows, Value::Null));
+        self.columns
     }
 }
 

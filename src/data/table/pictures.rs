@@ -12,6 +12,7 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::columns::{Leaf, Levels, Step, each_entry};
+use super::inline;
 use crate::error;
 use crate::error::Result;
 
@@ -24,7 +25,7 @@ const BYTES: usize = 256 << 20;
 /// The columns of bytes of one file.
 pub(super) struct Pictures {
     path: PathBuf,
-    reader: SerializedFileReader<File>,
+    reader: Arc<SerializedFileReader<File>>,
     /// First row of each row group, and the number of all rows.
     starts: Vec<usize>,
     columns: BTreeMap<String, Column>,
@@ -63,7 +64,7 @@ struct Window {
 
 impl Pictures {
     /// The columns of bytes among the leaves, if there are any.
-    pub(super) fn new(path: &Path, reader: SerializedFileReader<File>, leaves: &[Leaf]) -> Option<Self> {
+    pub(super) fn new(path: &Path, reader: Arc<SerializedFileReader<File>>, leaves: &[Leaf]) -> Option<Self> {
         let single = |leaf: &Leaf| leaf.steps.iter().filter(|step| **step == Step::Item).count() <= 1;
         let columns: BTreeMap<String, Column> = leaves
             .iter()
@@ -108,7 +109,13 @@ impl Pictures {
     pub(super) fn bytes(&self, field: &str, row: usize, number: usize) -> Result<Option<Vec<u8>>> {
         let (window, at) = self.window(field, row)?;
         let picture = window.rows.get(at).and_then(|row| row.get(number)?.as_ref());
-        Ok(picture.map(|bytes| bytes.data().to_vec()))
+        let Some(bytes) = picture.map(ByteArray::data) else { return Ok(None) };
+        if !self.columns.get(field).is_some_and(|column| column.leaf.encoded) {
+            return Ok(Some(bytes.to_vec()));
+        }
+        let decoded = std::str::from_utf8(bytes).ok().and_then(inline::decode);
+        let place = || format!("`{}`, row {}, field `{field}`", self.path.display(), row + 1);
+        decoded.map(Some).ok_or_else(|| error!(Decode, "{}: it is not the base64 text of a picture", place()))
     }
 
     /// The window that holds a row, and the row's place in it.

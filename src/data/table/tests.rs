@@ -65,17 +65,6 @@ fn broken_lines_are_kept_out_and_numbers_stay() {
 }
 
 #[test]
-fn splits_are_told_by_names() {
-    let folder = tempfolder("splits");
-    std::fs::create_dir_all(folder.join("data")).unwrap();
-    std::fs::write(folder.join("data/test-00000.jsonl"), "{\"x\": 1}\n").unwrap();
-    std::fs::write(folder.join("data/validation-00000.jsonl"), "{\"x\": 2}\n{\"x\": 3}\n").unwrap();
-    assert_eq!(Rows::open_split(&folder, Some("validation")).unwrap().len(), 2);
-    assert_eq!(Rows::open_split(&folder, Some("dev")).unwrap().len(), 3);
-    assert!(Rows::open(&folder.join("nothing")).is_err());
-}
-
-#[test]
 fn damaged_parquet_is_an_error_and_never_a_panic() {
     let whole = std::fs::read(fixtures().join("parquet/seedbench.parquet")).unwrap();
     let path = tempfolder("damaged").join("x.parquet");

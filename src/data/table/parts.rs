@@ -1,0 +1,164 @@
+//! Files as their rows: whole, or so many rows at a time with only what is wanted of them, so that a set of some hundred
+//! thousand questions needs no more memory than its questions.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::names::Format;
+use super::{Rows, TableFile, json, parquet, tsv};
+use crate::error::Result;
+
+/// Rows of a part.
+const PART: usize = 8192;
+
+/// What is read of each row.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// Names of fields, as [`plain`] has them.
+    pub fields: BTreeSet<String>,
+    /// Other names of fields, for tables that lack the first: `(other, name)`.
+    pub aliases: Vec<(String, String)>,
+    /// Folders beside a file in which its pictures may be.
+    pub pictures: Vec<String>,
+}
+
+impl Reading {
+    /// Adds a field.
+    pub fn want(&mut self, field: &str) {
+        self.fields.insert(plain(field));
+    }
+
+    fn keeps(&self, field: &str) -> bool {
+        self.fields.contains(&plain(field)) || self.aliases.iter().any(|(other, _)| other == field)
+    }
+}
+
+/// A name that spellings have in common: `L2-category`, `l2_category`.
+fn plain(name: &str) -> String {
+    name.to_lowercase().replace('-', "_")
+}
+
+/// A file whole.
+pub(super) fn whole(path: &Path) -> Result<TableFile> {
+    let all = |_: &str| true;
+    match format(path) {
+        Format::Parquet => match parquet::Parts::open(path, None)?.next(usize::MAX)? {
+            Some(file) => Ok(file),
+            None => Ok(TableFile::default()),
+        },
+        Format::Tsv => tsv::open(path, &all),
+        _ => json::open(path, &all),
+    }
+}
+
+/// By the name; files of unknown names are taken for JSON lines.
+fn format(path: &Path) -> Format {
+    Format::of(&path.to_string_lossy()).unwrap_or(Format::Jsonl)
+}
+
+/// The rows of some files part by part, numbered over all of them. `label` gives a field and its value for a file whose
+/// name says what its rows do not.
+pub fn parts<'a>(
+    files: &'a [PathBuf],
+    reading: &'a Reading,
+    label: &'a dyn Fn(&Path) -> Option<(String, String)>,
+) -> impl Iterator<Item = Result<Arc<Rows>>> + 'a {
+    let mut start = 0;
+    let parts = files.iter().flat_map(move |path| match open(path, reading) {
+        Ok(opened) => opened,
+        Err(error) => Opened::Failed(Some(error)),
+    });
+    parts.map(move |part| {
+        let mut part = part?;
+        part.rename(&reading.aliases);
+        if let Some((field, value)) = label(&part.path) {
+            part.fill(&field, value);
+        }
+        part.find_pictures(&reading.pictures);
+        let pictures = part.split_off_pictures();
+        let mut rows = Rows::of(vec![part], start);
+        rows.kept = Some(Arc::new(Rows::of(vec![pictures], start)));
+        start = rows.len();
+        Ok(Arc::new(rows))
+    })
+}
+
+/// A file that is read part by part, or has but one.
+enum Opened {
+    Parquet(parquet::Parts),
+    Whole(Option<TableFile>),
+    Failed(Option<crate::error::Error>),
+}
+
+fn open(path: &Path, reading: &Reading) -> Result<Opened> {
+    let keep = |field: &str| reading.keeps(field);
+    Ok(match format(path) {
+        Format::Parquet => Opened::Parquet(parquet::Parts::open(path, Some(&keep))?),
+        Format::Tsv => Opened::Whole(Some(tsv::open(path, &keep)?)),
+        _ => Opened::Whole(Some(json::open(path, &keep)?)),
+    })
+}
+
+impl Iterator for Opened {
+    type Item = Result<TableFile>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Opened::Parquet(parts) => match parts.next(PART) {
+                Err(error) => {
+                    *self = Opened::Whole(None);
+                    Some(Err(error))
+                }
+                next => next.transpose(),
+            },
+            Opened::Whole(file) => file.take().map(Ok),
+            Opened::Failed(error) => error.take().map(Err),
+        }
+    }
+}
+
+impl TableFile {
+    /// Gives fields of other names the names that are asked for, where those are not there.
+    fn rename(&mut self, aliases: &[(String, String)]) {
+        for (other, name) in aliases {
+            if self.fields.contains(name) || !self.fields.contains(other) {
+                continue;
+            }
+            self.fields.iter_mut().filter(|field| *field == other).for_each(|field| field.clone_from(name));
+            self.columns.iter_mut().filter(|(field, _)| field == other).for_each(|(field, _)| field.clone_from(name));
+        }
+    }
+
+    /// A field that all rows have alike, unless they have it already.
+    fn fill(&mut self, field: &str, value: String) {
+        if !self.fields.iter().any(|name| name == field) {
+            self.fields.push(field.to_string());
+            self.columns.push((field.to_string(), vec![Value::String(value); self.numbers.len()]));
+        }
+    }
+
+    /// Names of pictures that are not beside the file, in the folder beside it where the first one is.
+    fn find_pictures(&mut self, folders: &[String]) {
+        let beside = self.folder().to_path_buf();
+        for (_, column) in self.columns.iter_mut().filter(|(field, _)| field.starts_with("image")) {
+            let Some(first) = column.iter().find_map(Value::as_str).filter(|name| name.len() < super::LONGEST_PATH)
+            else {
+                continue;
+            };
+            if beside.join(first).is_file() {
+                continue;
+            }
+            let Some(folder) = folders.iter().find(|folder| beside.join(folder).join(first).is_file()) else {
+                continue;
+            };
+            for value in column.iter_mut() {
+                if let Value::String(name) = value {
+                    *name = format!("{folder}/{name}");
+                }
+            }
+        }
+    }
+}
