@@ -21,6 +21,7 @@ mod memory;
 mod parity;
 mod presets;
 mod prompts;
+mod questions;
 mod report;
 mod resume;
 mod runs;

@@ -1,4 +1,5 @@
-//! All items of a file or folder: repeated ids are numbered, repeated rows and rows that cannot be used left out.
+//! All items of a file or folder: repeated ids are numbered, rows that cannot be used left out. No row is a repeat of another
+//! one: published sets ask the same question twice (ChartQA), or in each of three splits (POPE), and count each.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -26,28 +27,31 @@ pub(super) fn table_items(
     let rows = Rows::open_split(data, split)?;
     let pictures = images.map(pictures).transpose()?;
     let mut left_out = rows.broken().to_vec();
-    let mut items: Vec<Item> = Vec::new();
-    let mut seen: HashMap<_, usize> = HashMap::new();
+    let (mut items, mut places): (Vec<Item>, Vec<usize>) = (Vec::new(), Vec::new());
     for row in 0..rows.len() {
         match source.item(&rows, row, pictures.as_ref()) {
-            Ok(item) => match seen.insert((item.id.clone(), item.prompt.clone(), item.gold.clone()), row) {
-                None => items.push(item),
-                Some(first) => left_out.push(error!(
-                    Data,
-                    "{}: repeats `{}`, which {} has already",
-                    rows.place(row),
-                    item.id,
-                    rows.place(first)
-                )),
-            },
+            Ok(item) => {
+                items.push(item);
+                places.push(row);
+            }
             Err(error) => left_out.push(error),
         }
     }
     number_repeated(&mut items);
+    // Data without any picture are for scoring; where others have theirs, a question without is not asked blind.
+    if items.iter().any(|item| !item.images.is_empty()) {
+        let mut places = places.into_iter();
+        items.retain(|item| {
+            let place = places.next().unwrap_or_default();
+            let why = item.lacks_pictures();
+            left_out.extend(why.iter().map(|why| error!(Data, "{}: {why}", rows.place(place))));
+            why.is_none()
+        });
+    }
     Ok((items, left_out))
 }
 
-/// Items that share an id become `id#0`, `id#1`, ... in file order; the id stays as their group.
+/// Items that share an id become `id#0`, `id#1`, ... in file order.
 fn number_repeated(items: &mut [Item]) {
     let mut counts: HashMap<String, usize> = HashMap::new();
     items.iter().for_each(|item| *counts.entry(item.id.clone()).or_default() += 1);
