@@ -179,8 +179,9 @@ fn a_file_shows_what_the_run_showed() {
     let rows = [
         r#"{"question_id": "1", "question": "Q1?", "answer": "yes", "category": "random", "image": "no.png"}"#,
         r#"{"question_id": "2", "question": null, "answer": "yes", "category": "random"}"#,
-        r#"{"question_id": "3", "question": "Q3?", "answer": "no", "category": "random"}"#,
+        r#"{"question_id": "3", "question": "Q3?", "answer": "no", "category": "random", "image": "a.png"}"#,
     ];
+    std::fs::copy("tests/fixtures/prompts/data/images/a.png", folder.join("a.png")).unwrap();
     let (data, file) = (folder.join("pope.jsonl"), folder.join("run.jsonl"));
     std::fs::write(&data, rows.join("\n")).unwrap();
     let text = format!(

@@ -22,6 +22,7 @@ mod memory;
 mod parity;
 mod presets;
 mod prompts;
+mod questions;
 mod report;
 mod resume;
 mod ropes;

@@ -157,18 +157,19 @@ fn rows_that_cannot_be_used_are_counted() {
         r#"{"question_id": "3", "question": "Q3?", "answer": ["yes", 3, {}], "category": "random"}"#,
         r#"{"question_id": "4", "question": "Q4?", "#,
         r#"{"question_id": "1", "question": "Q1?", "answer": "yes", "category": "random"}"#,
-        r#"{"question_id": "5", "question": "Q5?", "answer": "no", "category": "random"}"#,
+        r#"{"question_id": "5", "question": "Q5?", "answer": "no", "category": "random", "image": "a.png"}"#,
     ];
     let path = folder.join("pope.jsonl");
     std::fs::write(&path, rows.join("\n")).unwrap();
+    std::fs::copy(fixtures("prompts/data/images/a.png"), folder.join("a.png")).unwrap();
     let b = open("pope", &path);
-    assert_eq!(b.items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["1", "5"]);
+    assert_eq!(b.items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["1#0", "5"]);
     let reasons: Vec<String> = b.left_out.iter().map(|error| error.message()).collect();
     for expected in [
         "row 4: EOF",
         "row 2: field `question` is empty",
         "row 3: field `answer` is [\"yes\",3,{}], expected an answer or a list of answers",
-        "row 5: repeats `1`, which",
+        "row 5: there is no picture",
     ] {
         assert!(reasons.iter().any(|reason| reason.contains(expected)), "{expected}: {reasons:?}");
     }
@@ -184,7 +185,7 @@ fn rows_that_cannot_be_used_are_counted() {
         path.display()
     );
     let got = run("missing-picture", &script).unwrap();
-    assert!(got.starts_with("1\n") && got.contains("item `1`") && got.contains("no.png"), "{got}");
+    assert!(got.starts_with("1\n") && got.contains("item `1#0`") && got.contains("no.png"), "{got}");
     assert!(got.contains("5 questions left out"), "{got}");
 }
 

@@ -1,7 +1,7 @@
 //! Coverage of intervals and false findings, by simulation. The small form runs with the tests; the whole one,
 //! 10,000 repetitions and 2,000 grids, with `cargo test --release --test tests statistics -- --ignored --nocapture`.
 
-use llmore::eval::stats::{Finish, Groups, bootstrap, exchange, holm, interval};
+use llmore::eval::stats::{Finish, Groups, difference, exchange, holm, interval};
 use llmore::rng::Rng;
 use rayon::prelude::*;
 
@@ -91,7 +91,7 @@ fn coverage(world: &World, repetitions: u64) -> (f64, f64) {
             let first = world.sample(rng("difficulty"), rng("first"));
             let second = world.sample(rng("difficulty"), rng("second"));
             let score = interval(&first).unwrap().contains(truth);
-            (score, bootstrap(&first, &second).contains(0.0))
+            (score, difference(&first, &second).unwrap().contains(0.0))
         })
         .collect();
     let share =

@@ -13,7 +13,7 @@ use crate::error;
 use crate::error::{Context, Result};
 use crate::events::Event;
 use crate::image::Image;
-use crate::text::{IMAGE_MARKER, Turn, with_image_marks};
+use crate::text::{Turn, with_image_marks};
 use crate::vlm::Vlm;
 use crate::vlm::generate::{Answerer, Question, Sampling};
 
@@ -64,7 +64,7 @@ impl<'a> Asker<'a> {
         self.cached += answers.iter().filter(|answer| matches!(answer, Some(Ok(_)))).count();
         let (new, repeated) = new_questions(&asked, &answers);
         let pictures = Pictures::open(new.iter().map(|&place| items[place]), self.options.control);
-        let missing = |place: usize| shown(items[place]).iter().find_map(|source| pictures.get(source).err());
+        let missing = |place: usize| items[place].shown().iter().find_map(|source| pictures.get(source).err());
         let mut ask: Vec<(usize, &Asked)> = Vec::with_capacity(new.len());
         for place in new {
             match (&asked[place], missing(place)) {
@@ -92,7 +92,7 @@ impl<'a> Asker<'a> {
     /// Hashes the pictures that were not seen yet.
     fn read_contents(&mut self, items: &[&Item]) {
         let mut keys = HashSet::new();
-        let sources = items.iter().flat_map(|item| shown(item)).map(|source| (source.key(), source));
+        let sources = items.iter().flat_map(|item| item.shown()).map(|source| (source.key(), source));
         let new: Vec<(String, &ImageSource)> =
             sources.filter(|(key, _)| !self.contents.contains_key(key) && keys.insert(key.clone())).collect();
         let read: Vec<_> = new.into_par_iter().map(|(key, source)| (key, source.sha256())).collect();
@@ -100,11 +100,10 @@ impl<'a> Asker<'a> {
     }
 
     fn asked(&self, item: &Item) -> Result<Asked> {
-        let marks = item.prompt.matches(IMAGE_MARKER).count();
-        if item.images.len() < marks {
-            return Err(error!(Data, "its prompt shows {marks} pictures, its row has {}", item.images.len()));
+        if let Some(why) = item.lacks_pictures() {
+            return Err(error!(Data, "{why}"));
         }
-        let images = shown(item);
+        let images = item.shown();
         let turn = Turn::human(with_image_marks(&item.prompt, images.len()));
         let (template, tokenizer) = (&self.vlm.template, self.vlm.tokenizer()?);
         let mut letters = Vec::new();
@@ -206,20 +205,14 @@ fn new_questions(asked: &[Result<Asked>], answers: &[Option<Result<Answer>>]) ->
     (new, repeated)
 }
 
-/// The pictures a prompt shows: one per mark. Without marks a question is about its first picture: of a video's
-/// frames, as in the reference.
-fn shown(item: &Item) -> &[ImageSource] {
-    let marks = item.prompt.matches(IMAGE_MARKER).count();
-    &item.images[..marks.max(1).min(item.images.len())]
-}
-
 /// The pictures of some questions, each opened once.
 struct Pictures(HashMap<String, Result<Image>>);
 
 impl Pictures {
     fn open<'a>(items: impl Iterator<Item = &'a Item>, control: Control) -> Self {
         let mut keys = HashSet::new();
-        let sources: Vec<&ImageSource> = items.flat_map(shown).filter(|source| keys.insert(source.key())).collect();
+        let sources: Vec<&ImageSource> =
+            items.flat_map(Item::shown).filter(|source| keys.insert(source.key())).collect();
         let open = |source: &&ImageSource| -> Result<Image> {
             let image = source.open()?;
             Ok(match control {

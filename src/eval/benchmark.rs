@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::counts::{Counts, first};
 use super::embedded::{PackQuestions, pack_items};
 use super::gold::Gold;
+use super::grouping::Grouping;
 use super::layout::{Layout, Set};
 use super::scorers::{Rules, Scorer};
 use super::source::{Fields, OneOrMany, Source};
@@ -15,13 +17,16 @@ use super::table_items::table_items;
 use crate::data::ImageSource;
 use crate::error::{Error, Result};
 use crate::preset::{PresetKind, Presets};
+use crate::text::IMAGE_MARKER;
 use crate::{bail, error};
 
 /// One question.
 #[derive(Clone)]
 pub struct Item {
     pub id: String,
-    /// What questions have to share to count as one draw: the image.
+    /// Another id that is published with the question; empty where there is none.
+    pub other_id: String,
+    /// The picture's published name; empty where only its bytes tell it from others (`Benchmark::groups`).
     pub group: String,
     /// Pictures in the order in which the prompt shows them.
     pub images: Vec<ImageSource>,
@@ -46,6 +51,10 @@ pub struct Benchmark {
     pub baselines: BTreeMap<String, f64>,
     /// Why rows of the data are no items; one error a row.
     pub left_out: Vec<Error>,
+    pub counts: Counts,
+    pub grouping: Grouping,
+    /// Where its pictures belong, for those who forgot them.
+    pub pictures: String,
 }
 
 /// What a script may choose.
@@ -55,7 +64,7 @@ pub struct BenchmarkOptions {
     pub data: Option<PathBuf>,
     /// A second table with pictures (`id`, `image`) or a folder of them, as GQA has one.
     pub images: Option<PathBuf>,
-    /// The first n questions.
+    /// The first n questions; of MMBench in all their orders, of MME whole pictures.
     pub limit: Option<usize>,
     pub rules: Rules,
     /// Oddities of the reference's prompts as well.
@@ -68,6 +77,8 @@ struct BenchmarkPreset {
     about: String,
     scorer: Scorer,
     max_new_tokens: usize,
+    /// How many questions are published, or were in either of two publications.
+    questions: Option<OneOrMany<usize>>,
     /// Embedded pictures, and what is asked about them.
     pack: Option<String>,
     items: Option<PackQuestions>,
@@ -94,24 +105,59 @@ impl Benchmark {
     pub fn open(presets: &Presets, id: &str, options: &BenchmarkOptions) -> Result<Self> {
         let preset: BenchmarkPreset = presets.get(PresetKind::Benchmarks, id)?;
         preset.scorer.check(options.rules)?;
-        let (mut items, left_out) = preset.read(presets, id, options)?;
-        items.truncate(options.limit.unwrap_or(usize::MAX));
-        if items.is_empty() {
-            match left_out.first() {
-                Some(first) => return Err(first.clone().context(format!("benchmark `{id}`: no row can be used"))),
-                None => bail!(Option, "benchmark `{id}` with `limit: 0` has no questions"),
+        let (items, left_out) = preset.read(presets, id, options)?;
+        match left_out.first() {
+            _ if options.limit == Some(0) => bail!(Option, "benchmark `{id}` with `limit: 0` has no questions"),
+            Some(first) if items.is_empty() => {
+                return Err(first.clone().context(format!("benchmark `{id}`: no row can be used")));
             }
+            None if items.is_empty() => bail!(Data, "benchmark `{id}`: the data hold no question"),
+            _ => {}
         }
-        Ok(Benchmark {
+        let published = preset.questions.as_ref().map_or(Vec::new(), OneOrMany::all);
+        let mut benchmark = Benchmark {
             id: id.to_string(),
+            pictures: preset.pictures(id),
             about: preset.about,
+            counts: Counts { published, found: items.len(), limit: None },
             items,
             scorer: preset.scorer,
             rules: options.rules,
             max_new_tokens: preset.max_new_tokens,
             baselines: preset.baselines,
             left_out,
-        })
+            grouping: Grouping::default(),
+        };
+        if let Some(limit) = options.limit {
+            benchmark.limit(limit);
+        }
+        Ok(benchmark)
+    }
+
+    /// Keeps the first n questions, with what the metric counts together with them.
+    pub fn limit(&mut self, n: usize) {
+        let kept: Vec<Item> = first(self.scorer.metric(), &self.items, n).into_iter().cloned().collect();
+        if kept.len() < self.items.len() {
+            (self.items, self.counts.limit) = (kept, Some(n));
+        }
+    }
+
+    /// What to say of the number of questions, unless it is the published one.
+    pub fn counted(&self) -> Option<String> {
+        self.counts.note(self.scorer.metric(), self.items.len(), None)
+    }
+
+    /// Refuses to ask about pictures that are not there. Answers can be scored without.
+    ///
+    /// # Errors
+    /// `Data`, with where they belong.
+    pub(super) fn check_pictures(&self) -> Result<()> {
+        if self.items.is_empty() || self.items.iter().any(|item| !item.images.is_empty()) {
+            return Ok(());
+        }
+        let (id, questions) = (&self.id, self.items.len());
+        Err(error!(Data, "benchmark `{id}` asks about pictures, and none of its {questions} questions has one")
+            .help(self.pictures.clone()))
     }
 
     /// The item at a position.
@@ -119,6 +165,25 @@ impl Benchmark {
         self.items
             .get(index)
             .ok_or_else(|| error!(Data, "benchmark `{}` has {} items, there is no {index}", self.id, self.items.len()))
+    }
+}
+
+impl Item {
+    /// The pictures its prompt shows: one per mark. Without marks a question is about its first picture: of a video's
+    /// frames, as in the reference.
+    pub(super) fn shown(&self) -> &[ImageSource] {
+        let marks = self.prompt.matches(IMAGE_MARKER).count();
+        &self.images[..marks.max(1).min(self.images.len())]
+    }
+
+    /// Why it cannot be asked, if it shows pictures that are not there.
+    pub(super) fn lacks_pictures(&self) -> Option<String> {
+        let (marks, images) = (self.prompt.matches(IMAGE_MARKER).count(), self.images.len());
+        match images {
+            0 => Some("there is no picture".to_string()),
+            _ if images < marks => Some(format!("its prompt shows {marks} pictures, its row has {images}")),
+            _ => None,
+        }
     }
 }
 
@@ -140,6 +205,27 @@ impl BenchmarkPreset {
         }
     }
 
+    /// Where the pictures belong.
+    fn pictures(&self, id: &str) -> String {
+        let source = self.published();
+        match self.fields.as_ref().map(|fields| (fields.second_table(), fields.first_image())) {
+            Some((true, image)) => format!(
+                "they are a table of their own: `benchmark(\"{id}\", #{{ data: .., images: \"folder or file\" }})` \
+                 ({source}); or each row has a field `{image}`"
+            ),
+            Some((false, image)) => {
+                format!("they belong in the field `{image}` of each row ({source}); `b.score(outputs)` needs none")
+            }
+            None => String::new(),
+        }
+    }
+
+    /// Where the set is published, in words.
+    fn published(&self) -> String {
+        let homes = self.source.as_ref().map_or(Vec::new(), OneOrMany::all);
+        if homes.is_empty() { "its own set".to_string() } else { homes.join(" or ") }
+    }
+
     fn read_table(
         &self,
         presets: &Presets,
@@ -151,9 +237,9 @@ impl BenchmarkPreset {
         let prompts: Vec<&str> = std::iter::once(prompt.as_str()).chain(self.prompt_open.as_deref()).collect();
         let names = |names: &Option<OneOrMany<String>>| names.as_ref().map_or(Vec::new(), OneOrMany::all);
         let (homes, split) = (names(&self.source), names(&self.split));
-        let set = Set::new(presets, id, (homes.clone(), split), &self.layout, fields, &prompts)?;
+        let set = Set::new(presets, id, (homes, split), &self.layout, fields, &prompts)?;
         let Some(data) = &options.data else {
-            let published = if homes.is_empty() { "its own set".to_string() } else { homes.join(" or ") };
+            let published = self.published();
             return Err(error!(Option, "benchmark `{id}` needs its questions: {published}").help(set.published()));
         };
         let source = Source::new(fields, prompt, self.prompt_open.as_deref(), self.scorer, options.reference_quirks)?;

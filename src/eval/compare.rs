@@ -1,6 +1,7 @@
 //! Comparison: results side by side, benchmark by benchmark. The first result of a benchmark is what the others are compared
 //! with, question by question; p values are corrected for their number (Holm).
 
+use super::grouping::shared;
 use super::metrics::Metric;
 use super::published::PublishedModel;
 use super::results::Results;
@@ -81,7 +82,10 @@ pub fn check_same(first: &Results, second: &Results) -> Result<()> {
 
 fn pair(first: &Results, second: &Results) -> Result<Paired> {
     check_same(first, second)?;
-    let (first, second) = (first.groups(), second.groups());
+    let (first, second) = match shared(&[first, second]) {
+        None => (first.groups(), second.groups()),
+        Some(groups) => (first.groups_by(&groups), second.groups_by(&groups)),
+    };
     let mut paired = paired(&first, &second)?;
     // Where every question is a group of its own, the exact test of the discordant pairs says the same and is exact.
     if let Some((a, b)) = super::stats::discordant(&first, &second) {
@@ -149,20 +153,31 @@ pub fn table(compared: &[Compared], published: Option<&PublishedModel>) -> Table
         }
         table.push(cells);
     }
-    match note(compared) {
-        Some(note) => table.note(note),
-        None => table,
-    }
+    let notes = notes(compared);
+    if notes.is_empty() { table } else { table.note(notes.join("; ")) }
 }
 
-/// What the comparisons could have found.
-fn note(compared: &[Compared]) -> Option<String> {
+/// What is not as published, what is missing, and what the comparisons could have found.
+fn notes(compared: &[Compared]) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    for results in compared.iter().map(|one| one.results) {
+        let questions = Some(&results.facts.questions).filter(|questions| !questions.is_empty()).cloned();
+        for about in questions.into_iter().chain(results.warnings()) {
+            let note = format!("{}: {about}", results.benchmark);
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
     let found = compared.iter().filter_map(|one| Some((one.results, one.paired.as_ref()?)));
     let found: Vec<String> = found
         .filter(|(_, paired)| paired.error > 0.0)
         .map(|(results, paired)| format!("{} {}", results.benchmark, shown(results, detectable(paired.error))))
         .collect();
-    (!found.is_empty()).then(|| format!("smallest difference found in 80 % of cases: {}", found.join(", ")))
+    if !found.is_empty() {
+        notes.push(format!("smallest difference found in 80 % of cases: {}", found.join(", ")));
+    }
+    notes
 }
 
 /// What changed when outputs were scored by other rules.

@@ -55,7 +55,8 @@ pub(super) fn pack_items(source: &str, questions: PackQuestions) -> Result<Vec<I
 fn item(pack: &Arc<Pack>, image: usize, id: String, prompt: String, gold: Gold, category: &str) -> Item {
     let source = ImageSource::Packed { pack: pack.clone(), index: image };
     let (group, category) = (source.key(), category.to_string());
-    Item { id, group, images: vec![source], prompt, gold, category, section: String::new() }
+    let (other_id, section) = (String::new(), String::new());
+    Item { id, other_id, group, images: vec![source], prompt, gold, category, section }
 }
 
 const CHOICES: usize = 4;

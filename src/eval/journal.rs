@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::answers::Answer;
 use super::benchmark::Benchmark;
-use super::result_file::{Facts, LeftOut, parse, push};
+use super::result_file::{Facts, LeftOut, parse, push, push_facts};
 use super::results::{Results, Row};
 use crate::error::{Error, Result};
 use crate::{bail, error};
@@ -22,6 +22,8 @@ pub(super) struct Journal {
     left_out: HashSet<LeftOut>,
     /// For the first line, until it is written.
     facts: Option<Facts>,
+    /// For a line before new answers, where those that are there do not tell of this run.
+    later: Option<Facts>,
 }
 
 impl Journal {
@@ -81,27 +83,42 @@ impl Journal {
         }
         file.set_len(whole as u64).map_err(failed)?;
         file.seek(SeekFrom::End(0)).map_err(failed)?;
-        let facts = (whole == 0).then(|| facts.clone());
+        // A file says what was asked; where this run asks otherwise, a line of its own says so.
+        let (facts, later) = match whole {
+            0 => (Some(facts.clone()), None),
+            // What the answers of a file without facts go by is not known.
+            _ if lines.facts == Facts::default() => (None, None),
+            _ => (None, Some(facts.clone()).filter(|now| !lines.facts.covers(now))),
+        };
         let left_out = lines.left_out.into_iter().collect();
-        Ok(Journal { path: path.to_path_buf(), file, done, left_out, facts })
+        Ok(Journal { path: path.to_path_buf(), file, done, left_out, facts, later })
     }
 
     /// Adds lines, in one write.
     pub(super) fn add(&mut self, rows: &[Row]) -> Result<()> {
-        let mut text = Vec::new();
+        let mut text = self.later()?;
         for row in rows {
             push(&mut text, row, self.facts.take().as_ref())?;
         }
         self.write(&text)
     }
 
-    /// Adds the questions that results leave out, those that the file does not name yet.
+    /// Adds the questions that results leave out, those that the file does not name yet; at the end of a run.
     pub(super) fn leave_out(&mut self, results: &Results) -> Result<()> {
-        let mut text = Vec::new();
+        let mut text = self.later()?;
         for left_out in results.left_out.iter().filter(|left_out| !self.left_out.contains(left_out)) {
             push(&mut text, left_out, self.facts.take().as_ref())?;
         }
+        if let Some(facts) = self.facts.take() {
+            push_facts(&mut text, &facts)?;
+        }
         self.write(&text)
+    }
+
+    fn later(&mut self) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        self.later.take().map_or(Ok(()), |facts| push_facts(&mut text, &facts))?;
+        Ok(text)
     }
 
     fn write(&mut self, text: &[u8]) -> Result<()> {
@@ -112,7 +129,7 @@ impl Journal {
 /// Whether the end of a file after its last whole line can be what a stopped run left of a line.
 fn is_cut_line(end: &[u8]) -> bool {
     let begins = |start: &[u8]| end.starts_with(start) || start.starts_with(end);
-    begins(br#"{"benchmark":"#) || begins(br#"{"id":"#)
+    begins(br#"{"benchmark":"#) || begins(br#"{"id":"#) || begins(br#"{"facts":"#)
 }
 
 /// Refuses to go on with answers of another state of the model. A file of an older version does not say.

@@ -1,7 +1,7 @@
 //! `results.jsonl`: a line for each question, answered or left out. What holds for all of them stands in the first line,
 //! under `facts`, so that a file shows what the run showed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,18 @@ pub struct Facts {
     pub dtype: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub device: String,
+    /// What to say of the number of questions, where it is not the published one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub questions: String,
+    /// What else people should know of the data.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// How many questions were to be asked; 0 where that is not known.
+    #[serde(skip_serializing_if = "is_none")]
+    pub asked: usize,
+    /// Which parts of a run in parts these are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// What trivial answerers score.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub baselines: BTreeMap<String, f64>,
@@ -36,15 +48,82 @@ pub struct Facts {
     pub cached: usize,
 }
 
+/// Parts of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// How many there are of the whole run.
+    pub of: usize,
+    /// Those that are here, from 0.
+    pub parts: BTreeSet<usize>,
+}
+
+impl Shard {
+    /// Part k of n.
+    pub(super) fn new(k: usize, n: usize) -> Self {
+        Shard { of: n, parts: BTreeSet::from([k]) }
+    }
+
+    /// What to say of the parts that are not here.
+    pub(super) fn missing(&self) -> Option<String> {
+        let missing: Vec<usize> = (0..self.of).filter(|part| !self.parts.contains(part)).collect();
+        let list = |parts: &[usize]| parts.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        Some(match &missing[..] {
+            [] => return None,
+            [one] => format!("part {one} of {} is missing", self.of),
+            [first @ .., last] => format!("parts {} and {last} of {} are missing", list(first), self.of),
+        })
+    }
+}
+
 impl Facts {
+    /// Takes over what a later run into the same file says: another part, or other questions.
+    pub(super) fn go_on(&mut self, later: Facts) {
+        if *self == Facts::default() {
+            *self = later;
+        } else if !self.covers(&later) {
+            self.shard = match (self.shard.take(), later.shard) {
+                (Some(mine), Some(other)) if mine.of == other.of => {
+                    self.asked += later.asked;
+                    Some(Shard { of: mine.of, parts: &mine.parts | &other.parts })
+                }
+                (_, shard) => {
+                    self.asked = later.asked;
+                    shard
+                }
+            };
+            self.questions = later.questions;
+        }
+    }
+
+    /// Whether a run asks for nothing that these do not tell of.
+    pub(super) fn covers(&self, run: &Facts) -> bool {
+        match (&self.shard, &run.shard) {
+            (Some(mine), Some(other)) => mine.of == other.of && other.parts.is_subset(&mine.parts),
+            (None, None) => self.asked == run.asked && self.questions == run.questions,
+            _ => false,
+        }
+    }
+
     /// Adds those of another part of the same run.
     ///
     /// # Errors
     /// `Data` when the parts are of different runs.
     pub(super) fn join(&mut self, path: &Path, part: Facts) -> Result<()> {
+        let path = path.display();
         if (&self.answers_sha256, self.choices) != (&part.answers_sha256, part.choices) {
-            bail!(Data, "`{}` holds answers of other weights or settings than the files before it", path.display());
+            bail!(Data, "`{path}` holds answers of other weights or settings than the files before it");
         }
+        // Of a file that does not say, nobody can tell what is missing.
+        self.shard = match (self.shard.take(), part.shard) {
+            (Some(mine), Some(other)) if mine.of != other.of => {
+                bail!(Data, "`{path}` is of a run in {} parts, the files before it in {}", other.of, mine.of)
+            }
+            (Some(mine), Some(other)) => Some(Shard { of: mine.of, parts: &mine.parts | &other.parts }),
+            _ => None,
+        };
+        let new: Vec<String> = part.notes.into_iter().filter(|note| !self.notes.contains(note)).collect();
+        self.notes.extend(new);
+        self.asked += part.asked;
         self.seconds += part.seconds;
         self.cached += part.cached;
         Ok(())
@@ -75,17 +154,23 @@ pub(super) struct Lines {
     /// Each once, and none that is answered.
     pub left_out: Vec<LeftOut>,
     pub facts: Facts,
+    /// Whether there is no line at all.
+    pub is_empty: bool,
 }
 
 /// Reads the lines of a file, of which `path` is the name.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lines> {
-    let mut lines = Lines::default();
+    let mut lines = Lines { is_empty: bytes.is_empty(), ..Lines::default() };
     let mut seen = HashSet::new();
     for (number, text) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, text)| !text.is_empty()) {
         let failed = |error| error!(Decode, "`{}`, line {}: {error}", path.display(), number + 1);
         let mut value: Value = serde_json::from_slice(text).map_err(failed)?;
         if let Some(facts) = value.as_object_mut().and_then(|object| object.remove("facts")) {
-            lines.facts = serde_json::from_value(facts).map_err(failed)?;
+            lines.facts.go_on(serde_json::from_value(facts).map_err(failed)?);
+        }
+        // A part without any question has its facts alone.
+        if value.as_object().is_some_and(serde_json::Map::is_empty) {
+            continue;
         }
         if value.get("left_out").is_some() {
             let left_out: LeftOut = serde_json::from_value(value).map_err(failed)?;
@@ -104,6 +189,13 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lines> {
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Lines> {
     parse(path, &std::fs::read(path).map_err(|error| Error::file(path, error))?)
+}
+
+/// A line of facts alone, for a file without questions.
+pub(super) fn push_facts(text: &mut Vec<u8>, facts: &Facts) -> Result<()> {
+    #[derive(Serialize)]
+    struct Nothing {}
+    push(text, &Nothing {}, Some(facts))
 }
 
 /// Adds a line to `text`; the first line of a file is given its facts.

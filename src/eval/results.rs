@@ -1,6 +1,7 @@
 //! Results: one row per question, scores and metrics derived from the rows, a JSON-lines file that opens again. A row
 //! holds all that scoring needs, so a file explains and re-scores itself.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use super::answers::{Answer, Likelihood};
 use super::benchmark::{Benchmark, Item};
 use super::gold::Gold;
 use super::metrics::Metric;
-use super::result_file::{Facts, LeftOut, push, read};
+use super::result_file::{Facts, LeftOut, push, push_facts, read};
 use super::scorers::{Rules, Scorer};
 use super::stats::{Groups, Interval, interval};
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ pub struct Row {
     #[serde(default)]
     pub model: String,
     pub id: String,
-    /// What questions have to share to count as one draw: the image.
+    /// What questions have to share to count as one draw: the picture's name, or a hash of it.
     pub group: String,
     pub category: String,
     /// A category above the category: MMBench's L2.
@@ -61,15 +62,15 @@ pub struct Results {
 }
 
 impl Row {
-    /// Scores an output.
-    pub(super) fn new(benchmark: &Benchmark, model: &str, item: &Item, answer: &Answer) -> Self {
+    /// Scores an output to a question, of which `group` is the group.
+    pub(super) fn new(benchmark: &Benchmark, model: &str, (item, group): (&Item, &str), answer: &Answer) -> Self {
         let output = super::python::strip(&answer.output);
         let verdict = benchmark.scorer.score(benchmark.rules, output, &item.gold);
         Row {
             benchmark: benchmark.id.clone(),
             model: model.to_string(),
             id: item.id.clone(),
-            group: item.group.clone(),
+            group: group.to_string(),
             category: item.category.clone(),
             section: item.section.clone(),
             prompt: item.prompt.clone(),
@@ -97,15 +98,26 @@ impl Results {
             );
         }
         let answer = |output: &String| Ok(Answer { output: output.clone(), likelihoods: Vec::new() });
-        let facts = Facts { baselines: benchmark.baselines.clone(), seconds, ..Facts::default() };
-        Ok(Self::of_answers(benchmark, model, benchmark.items.iter().zip(outputs.iter().map(answer)), facts))
+        let mut facts = Facts {
+            baselines: benchmark.baselines.clone(),
+            seconds,
+            questions: benchmark.counted().unwrap_or_default(),
+            ..Facts::default()
+        };
+        if benchmark.is_ungrouped() {
+            facts.notes.push("no picture and no name of one: every question counts as a draw of its own".to_string());
+        }
+        let items: Vec<&Item> = benchmark.items.iter().collect();
+        let groups = benchmark.groups(&items);
+        let items = items.into_iter().zip(groups.iter().map(String::as_str));
+        Ok(Self::of_answers(benchmark, model, items.zip(outputs.iter().map(answer)), facts))
     }
 
     /// Scores the questions that were answered and keeps the errors of the others.
     pub(super) fn of_answers<'a>(
         benchmark: &Benchmark,
         model: &str,
-        answers: impl Iterator<Item = (&'a Item, Result<Answer>)>,
+        answers: impl Iterator<Item = ((&'a Item, &'a str), Result<Answer>)>,
         facts: Facts,
     ) -> Self {
         let reason = |id: &str, error: &Error| LeftOut { id: id.to_string(), why: error.message() };
@@ -114,7 +126,7 @@ impl Results {
         for (item, answer) in answers {
             match answer {
                 Ok(answer) => rows.push(Row::new(benchmark, model, item, &answer)),
-                Err(error) => left_out.push(reason(&item.id, &error)),
+                Err(error) => left_out.push(reason(&item.0.id, &error)),
             }
         }
         Results {
@@ -138,12 +150,24 @@ impl Results {
         if self.scorer.metric() == Metric::None {
             return None;
         }
-        interval(&self.groups())
+        // Sums that are added in another order may differ in their last digit.
+        interval(&self.groups()).map(|ends| ends.with(self.score()))
     }
 
     /// The headline's sums per group.
     pub fn groups(&self) -> Groups {
         self.scorer.metric().groups(&self.rows)
+    }
+
+    /// The same, the groups of questions taken from elsewhere.
+    pub fn groups_by(&self, groups: &HashMap<String, String>) -> Groups {
+        let mut rows = self.rows.clone();
+        for row in &mut rows {
+            if let Some(group) = groups.get(&row.id) {
+                row.group.clone_from(group);
+            }
+        }
+        self.scorer.metric().groups(&rows)
     }
 
     /// Every metric.
@@ -213,6 +237,9 @@ impl Results {
         for left_out in &self.left_out {
             push(&mut text, left_out, facts.take())?;
         }
+        if let Some(facts) = facts {
+            push_facts(&mut text, facts)?;
+        }
         write_atomically(path, |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
     }
 
@@ -223,7 +250,7 @@ impl Results {
 
     /// Opens the files of a run in parts (`shard`) as one.
     pub fn open_all(paths: &[&Path]) -> Result<Self> {
-        let (mut rows, mut ids) = (Vec::new(), std::collections::HashSet::new());
+        let (mut rows, mut ids) = (Vec::new(), HashSet::new());
         let (mut left_out, mut facts): (Vec<LeftOut>, Option<Facts>) = (Vec::new(), None);
         for path in paths {
             let lines = read(path)?;
@@ -239,6 +266,8 @@ impl Results {
                 }
             }
             match &mut facts {
+                // A part without any question says nothing in files of older versions.
+                _ if lines.is_empty => {}
                 None => facts = Some(lines.facts),
                 Some(known) => known.join(path, lines.facts)?,
             }

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::answers::{Answer, AnswerCache};
 use super::asker::Asker;
 use super::benchmark::{Benchmark, Item};
+use super::counts::first;
 use super::journal::Journal;
-use super::result_file::Facts;
+use super::result_file::{Facts, Shard};
 use super::results::{Results, Row};
 use crate::device::device_name;
 use crate::error;
@@ -51,7 +52,7 @@ pub struct RunOptions {
     pub cache: Option<AnswerCache>,
     /// A results file that grows while questions are answered; what it holds is not asked again.
     pub out: Option<PathBuf>,
-    /// Questions at most, from the first on.
+    /// Questions at most, from the first on, with what the metric counts together with them.
     pub limit: Option<usize>,
     /// `(k, n)`: the k-th of n parts, from 0.
     pub shard: Option<(usize, usize)>,
@@ -68,6 +69,7 @@ const CHUNK: usize = 4;
 /// What stops a whole batch; the first question's error when none can be asked.
 pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Results> {
     check_choices(benchmark, options.choices)?;
+    benchmark.check_pictures()?;
     vlm.freeze()?;
     let called = options.name.clone().unwrap_or_else(|| vlm.describe());
     let (task, model) = match options.control {
@@ -75,8 +77,17 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
         Control::Gray => (format!("{} (gray)", benchmark.id), format!("{called} (gray pictures)")),
     };
     let target = vlm.target();
+    let metric = benchmark.scorer.metric();
+    let limited = first(metric, &benchmark.items, options.limit.unwrap_or(usize::MAX));
+    let limit = options.limit.filter(|_| limited.len() < benchmark.items.len());
+    let questions = benchmark.counts.note(metric, limited.len(), limit);
+    let groups = benchmark.groups(&limited);
+    let items = part(limited.into_iter().zip(groups.iter().map(String::as_str)), options.shard);
     let mut facts = Facts {
         choices: options.choices,
+        questions: questions.unwrap_or_default(),
+        asked: items.len(),
+        shard: options.shard.filter(|(_, n)| *n > 1).map(|(k, n)| Shard::new(k, n)),
         dtype: target.dtype.as_str().to_string(),
         device: device_name(&target.device),
         baselines: benchmark.baselines.clone(),
@@ -87,12 +98,11 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
     }
     let mut journal = options.out.as_ref().map(|out| Journal::open(out, benchmark, &model, &facts)).transpose()?;
     let kept = options.cache.as_ref().map(|cache| cache.open(&facts.answers_sha256)).transpose()?;
-    let most = options.limit.map_or(benchmark.items.len(), |limit| limit.min(benchmark.items.len()));
-    let items = part(&benchmark.items[..most], options.shard);
     let known = |item: &Item| journal.as_ref().and_then(|journal| journal.done.get(&item.id).cloned());
     let mut answers: HashMap<&str, Result<Answer>> =
-        items.iter().filter_map(|item| Some((item.id.as_str(), Ok(known(item)?)))).collect();
-    let pending: Vec<&Item> = items.iter().copied().filter(|item| !answers.contains_key(item.id.as_str())).collect();
+        items.iter().filter_map(|(item, _)| Some((item.id.as_str(), Ok(known(item)?)))).collect();
+    let pending: Vec<(&Item, &str)> =
+        items.iter().copied().filter(|(item, _)| !answers.contains_key(item.id.as_str())).collect();
     let resumed = !answers.is_empty();
     let (start, total, unit) = (Instant::now(), items.len() as u64, "questions".to_string());
     let listeners = &options.listeners;
@@ -103,11 +113,13 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
         if options.interrupt.is_set() {
             return Err(interrupted(answers.len(), total, options));
         }
+        let questions: Vec<&Item> = items.iter().map(|(item, _)| *item).collect();
         let batch = asker
-            .answer(items)
-            .context(|| format!("benchmark `{}`, questions from `{}`", benchmark.id, items[0].id))?;
-        let row =
-            |(item, answer): (&&Item, &Result<Answer>)| Some(Row::new(benchmark, &model, item, answer.as_ref().ok()?));
+            .answer(&questions)
+            .context(|| format!("benchmark `{}`, questions from `{}`", benchmark.id, questions[0].id))?;
+        let row = |(item, answer): (&(&Item, &str), &Result<Answer>)| {
+            Some(Row::new(benchmark, &model, *item, answer.as_ref().ok()?))
+        };
         let rows: Vec<Row> = items.iter().zip(&batch).filter_map(row).collect();
         if let Some(journal) = &mut journal {
             journal.add(&rows)?;
@@ -116,7 +128,7 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
         answered += rows.len() as u64;
         let is_cut = |answer: &Result<Answer>| answer.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
         let is_stopped = batch.iter().any(is_cut);
-        let whole = items.iter().map(|item| item.id.as_str()).zip(batch).filter(|(_, answer)| !is_cut(answer));
+        let whole = questions.iter().map(|item| item.id.as_str()).zip(batch).filter(|(_, answer)| !is_cut(answer));
         answers.extend(whole);
         if is_stopped {
             return Err(interrupted(answers.len(), total, options));
@@ -135,7 +147,7 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
     facts.seconds = if resumed { 0.0 } else { seconds };
     facts.cached = asker.cached;
     listeners.tell(&Event::End { task, done: total, total, unit, status: "done".to_string(), seconds });
-    let answers = items.into_iter().filter_map(|item| Some((item, answers.remove(item.id.as_str())?)));
+    let answers = items.into_iter().filter_map(|item| Some((item, answers.remove(item.0.id.as_str())?)));
     let results = Results::of_answers(benchmark, &model, answers, facts);
     if let Some(journal) = &mut journal {
         journal.leave_out(&results)?;
@@ -157,14 +169,17 @@ fn check_choices(benchmark: &Benchmark, choices: Choices) -> Result<()> {
 }
 
 /// Part `k` of `n`: whole groups, so that a picture's questions stay together.
-fn part(items: &[Item], shard: Option<(usize, usize)>) -> Vec<&Item> {
-    let Some((k, n)) = shard else { return items.iter().collect() };
+fn part<'a>(
+    items: impl Iterator<Item = (&'a Item, &'a str)>,
+    shard: Option<(usize, usize)>,
+) -> Vec<(&'a Item, &'a str)> {
+    let Some((k, n)) = shard else { return items.collect() };
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     let mut chosen = Vec::new();
-    for item in items {
+    for (item, group) in items {
         let next = numbers.len();
-        if *numbers.entry(item.group.as_str()).or_insert(next) % n == k {
-            chosen.push(item);
+        if *numbers.entry(group).or_insert(next) % n == k {
+            chosen.push((item, group));
         }
     }
     chosen

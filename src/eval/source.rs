@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::benchmark::Item;
 use super::gold::{Answers, Choice, Gold, lettered};
+use super::metrics::question;
 use super::prompt::Recipe;
 use super::python;
 use super::scorers::Scorer;
@@ -23,7 +24,9 @@ use crate::error::Result;
 pub(super) struct Fields {
     /// Without one, the row's number is the id.
     id: Option<String>,
-    /// What questions share that are not independent.
+    /// Another field with ids, of which the published ones may be meant.
+    other_id: Option<String>,
+    /// The picture's name, where one is published.
     group: Option<String>,
     category: Option<String>,
     section: Option<String>,
@@ -110,6 +113,11 @@ impl Fields {
     pub(super) fn second_table(&self) -> bool {
         self.image_key.is_some()
     }
+
+    /// The field with pictures; of numbered ones the first.
+    pub(super) fn first_image(&self) -> String {
+        if self.image_marks { format!("{}_1", self.image) } else { self.image.clone() }
+    }
 }
 
 fn image_field() -> String {
@@ -124,9 +132,6 @@ pub(super) struct Source<'a> {
     scorer: Scorer,
     quirks: bool,
 }
-
-/// MMBench's orders of one question differ by this much in their index.
-const CIRCULAR: i64 = 1_000_000;
 
 impl<'a> Source<'a> {
     pub(super) fn new(
@@ -160,23 +165,20 @@ impl<'a> Source<'a> {
         let (prompt, images) = self.images(rows, row, prompt, pictures)?;
         let optional = |field: &Option<String>| -> Result<String> {
             match field {
-                Some(field) => Ok(self.text(rows, row, field)?.unwrap_or_default()),
+                Some(field) => Ok(self.text(rows, row, spelled(rows.fields(), field))?.unwrap_or_default()),
                 None => Ok(String::new()),
             }
         };
-        let mut group = optional(&fields.group)?;
-        if self.scorer == Scorer::Mmbench {
-            let index = id.parse::<i64>().ok().filter(|index| *index >= 0);
-            let index = index.ok_or_else(|| rows.unexpected(row, fields.id.as_deref().unwrap_or("id"), "an index"))?;
-            group = (index % CIRCULAR).to_string();
+        if self.scorer == Scorer::Mmbench && question(&id).is_none() {
+            return Err(rows.unexpected(row, fields.id.as_deref().unwrap_or("id"), "an index"));
         }
         let category = match self.scorer {
             Scorer::Mmmu => subject(&id),
             _ => optional(&fields.category)?,
         };
-        let group = if group.is_empty() { id.clone() } else { group };
+        let (group, other_id) = (optional(&fields.group)?, optional(&fields.other_id)?);
         let (section, gold) = (optional(&fields.section)?, Gold { answer, choices, open });
-        Ok(Item { id, group, images, prompt, gold, category, section })
+        Ok(Item { id, other_id, group, images, prompt, gold, category, section })
     }
 
     /// A field as text; `None` when it is absent: null, NaN, or the text "nan".
@@ -237,6 +239,14 @@ impl<'a> Source<'a> {
                 Answers::Several(list.iter().map(text).collect::<Option<_>>().ok_or_else(wrong)?)
             }
             Value::Array(_) | Value::Object(_) => return Err(wrong()),
+            Value::String(text) if self.scorer.has_several_answers() && python::strip(text).starts_with('[') => {
+                // A list written as text, as some of MMMU's published answers are: each of its items is right.
+                match python::list(text) {
+                    Some(list) if list.iter().any(|answer| answer.starts_with('{')) => return Err(wrong()),
+                    Some(list) if !list.is_empty() => Answers::Several(list),
+                    _ => Answers::One(text.clone()),
+                }
+            }
             value => Answers::One(plain(value).ok_or_else(wrong)?),
         };
         match answers.all() {
@@ -256,7 +266,11 @@ impl<'a> Source<'a> {
         pictures: Option<&Pictures>,
     ) -> Result<(String, Vec<ImageSource>)> {
         if self.fields.image_marks {
-            let (prompt, numbers) = marks(&prompt);
+            let (prompt, mut numbers) = marks(&prompt);
+            if numbers.is_empty() {
+                // A text that names none of its pictures is about the first.
+                numbers.push('1');
+            }
             let mut images = Vec::new();
             for number in numbers {
                 images.extend(rows.image(row, &format!("{}_{number}", self.fields.image), 0)?);
@@ -277,6 +291,16 @@ impl<'a> Source<'a> {
 /// A text or number that must be there.
 pub(super) fn required(rows: &Rows, row: usize, field: &str) -> Result<String> {
     plain(rows.require(row, field)?).ok_or_else(|| rows.unexpected(row, field, "text"))
+}
+
+/// A field by the name it has in the data: publications spell `L2-category` also `l2-category` and `l2_category`. It
+/// holds for what a row can do without, as a name that is not there is an error elsewhere.
+fn spelled<'a>(fields: &'a [String], name: &'a str) -> &'a str {
+    let plain = |name: &str| name.replace(['-', '_', ' '], "").to_lowercase();
+    if fields.iter().any(|field| field == name) {
+        return name;
+    }
+    fields.iter().find(|field| plain(field) == plain(name)).map_or(name, String::as_str)
 }
 
 /// Texts, numbers, and lists of them with commas between.

@@ -2,6 +2,7 @@
 
 use super::compare::shown;
 use super::metrics::Metric;
+use super::result_file::Shard;
 use super::results::Results;
 use super::scorers::Rules;
 use super::stats::{Groups, interval};
@@ -16,7 +17,11 @@ impl Results {
     pub fn table(&self) -> Table {
         let metric = self.scorer.metric();
         let text = |value: f64| shown(self, value);
-        let mut table = Table::new(format!("{} on {}", self.model, self.benchmark))
+        let counted = match self.facts.questions.as_str() {
+            "" => String::new(),
+            questions => format!(", {questions}"),
+        };
+        let mut table = Table::new(format!("{} on {}{counted}", self.model, self.benchmark))
             .column("answers by")
             .number("questions")
             .number("score")
@@ -42,13 +47,27 @@ impl Results {
     }
 }
 
+impl Results {
+    /// What is missing, where these are not all the answers of a run.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self.facts.shard.iter().filter_map(Shard::missing).collect();
+        let left_out = self.left_out.iter().filter(|left_out| !left_out.id.is_empty()).count();
+        let (done, asked) = (self.rows.len() + left_out, self.facts.asked);
+        if done < asked {
+            warnings.push(format!("{} of {} questions are answered: the run was stopped", count(done), count(asked)));
+        }
+        warnings
+    }
+}
+
 fn notes(results: &Results) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut notes = results.warnings();
+    notes.extend(results.facts.notes.iter().cloned());
     if results.scorer.metric() == Metric::None {
         notes.push(format!("{} answers, nothing scores them automatically", results.rows.len()));
     }
     if results.rules != Rules::default() {
-        notes.push(format!("rules: {}", results.rules.name()));
+        notes.push(format!("rules: {}{}", results.rules.name(), results.scorer.differs(results.rules)));
     }
     let unparsed: Vec<&str> =
         results.rows.iter().filter(|row| row.extracted.is_none()).map(|row| row.id.as_str()).collect();

@@ -219,7 +219,8 @@ impl fmt::Display for RunHandle {
 
 impl fmt::Display for BenchmarkHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Benchmark({}, {} questions)", self.0.id, self.0.items.len())
+        let questions = self.0.counted().unwrap_or_else(|| format!("{} questions", self.0.items.len()));
+        write!(f, "Benchmark({}, {questions})", self.0.id)
     }
 }
 

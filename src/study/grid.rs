@@ -3,6 +3,7 @@
 
 use super::folder::Folder;
 use crate::error::Result;
+use crate::eval::shared;
 use crate::eval::stats::{Groups, Paired, paired, t_quantile};
 
 /// Sums per group of every whole result.
@@ -46,8 +47,12 @@ impl<'a> Grid<'a> {
     pub(super) fn new(folder: &'a Folder) -> Self {
         let (cells, benchmarks) = (folder.record().cells.len(), folder.record().benchmarks.len());
         let scored = folder.scored();
+        // Cells of an older version may say otherwise which questions share a picture.
+        let all = |benchmark| (0..cells).filter_map(|cell| folder.results(cell, benchmark)).collect::<Vec<_>>();
+        let shared: Vec<_> = (0..benchmarks).map(|benchmark| shared(&all(benchmark))).collect();
         let groups = |cell: usize, benchmark: usize| {
-            folder.results(cell, benchmark).filter(|_| scored.contains(&benchmark)).map(|results| results.groups())
+            let results = folder.results(cell, benchmark).filter(|_| scored.contains(&benchmark))?;
+            Some(shared[benchmark].as_ref().map_or_else(|| results.groups(), |groups| results.groups_by(groups)))
         };
         let groups =
             (0..cells).map(|cell| (0..benchmarks).map(|benchmark| groups(cell, benchmark)).collect()).collect();

@@ -164,7 +164,7 @@ impl StudyOptions {
         }
         if let Some(limit) = self.limit {
             for benchmark in self.benchmarks.iter_mut().filter(|benchmark| benchmark.items.len() > limit) {
-                Arc::make_mut(benchmark).items.truncate(limit);
+                Arc::make_mut(benchmark).limit(limit);
             }
         }
         // A study gives every run its folder and its seed.

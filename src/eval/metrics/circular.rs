@@ -8,6 +8,15 @@ use super::{named, ratio};
 use crate::eval::results::Row;
 use crate::eval::stats::{Finish, Groups};
 
+/// The orders of one question differ by this much in their index.
+const CIRCULAR: i64 = 1_000_000;
+
+/// The question that an id is an order of: the index of its first order. `None` where the id is no index.
+pub(in crate::eval) fn question(id: &str) -> Option<String> {
+    let index = id.split('#').next()?.parse::<i64>().ok().filter(|index| *index >= 0)?;
+    Some((index % CIRCULAR).to_string())
+}
+
 /// A question of MMBench, in all orders of its choices.
 struct Question<'a> {
     base: &'a Row,
@@ -16,11 +25,12 @@ struct Question<'a> {
 
 /// The questions that have their first order (an index below a million) among the rows.
 fn questions(rows: &[Row]) -> Vec<Question<'_>> {
-    let mut groups: BTreeMap<&str, (Option<&Row>, bool)> = BTreeMap::new();
+    let mut groups: BTreeMap<String, (Option<&Row>, bool)> = BTreeMap::new();
     for row in rows {
-        let (base, hit) = groups.entry(&row.group).or_insert((None, true));
-        // The group is the index of the first order.
-        if row.id.split('#').next() == Some(row.group.as_str()) {
+        let number = question(&row.id).unwrap_or_else(|| row.id.clone());
+        let is_first = row.id.split('#').next() == Some(number.as_str());
+        let (base, hit) = groups.entry(number).or_insert((None, true));
+        if is_first {
             *base = Some(row);
         }
         *hit &= row.score >= 1.0;
@@ -50,7 +60,7 @@ pub(super) fn values(rows: &[Row]) -> Map<String, Value> {
     ])
 }
 
-/// Hits per question.
+/// Hits and questions per picture.
 pub(super) fn groups(rows: &[Row]) -> Groups {
     let questions = questions(rows);
     let rows = questions.iter().map(|question| (question.base.group.as_str(), 0, vec![question.hit, 1.0]));

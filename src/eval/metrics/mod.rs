@@ -5,6 +5,8 @@ mod circular;
 mod mme;
 mod yes_no;
 
+pub(super) use circular::question;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -100,15 +102,25 @@ impl Metric {
     /// What a row's neighbors mean for its share in the metric.
     pub fn context(self, rows: &[Row], index: usize) -> Option<String> {
         let row = rows.get(index)?;
-        let beside = rows.iter().filter(|other| other.group == row.group && other.category == row.category);
+        let of = |row: &Row| self.unit(&row.id, &row.group, &row.category);
+        let unit = of(row)?;
+        let beside = rows.iter().filter(|other| of(other).is_some_and(|other| other == unit));
         let (right, all) = beside.fold((0, 0), |(right, all), row| (right + usize::from(row.score >= 1.0), all + 1));
         match self {
-            Metric::Circular => Some(format!(
-                "question {}: {right} of {all} orders right, counts {}",
-                row.group,
-                u8::from(right == all)
-            )),
+            Metric::Circular => {
+                Some(format!("question {unit}: {right} of {all} orders right, counts {}", u8::from(right == all)))
+            }
             Metric::Mme => Some(format!("picture {}: {right} of {all} questions right", row.group)),
+            _ => None,
+        }
+    }
+
+    /// What the metric counts as one thing, of a question's id, group and category: all orders of a question, the questions
+    /// about a picture in one task. `None` where it is the question itself.
+    pub fn unit(self, id: &str, group: &str, category: &str) -> Option<String> {
+        match self {
+            Metric::Circular => Some(question(id).unwrap_or_else(|| id.to_string())),
+            Metric::Mme => Some(format!("{category}\n{group}")),
             _ => None,
         }
     }

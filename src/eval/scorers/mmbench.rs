@@ -1,7 +1,9 @@
 //! MMBench: a letter that stands alone or in a usual pair of marks, else the only choice whose text is contained.
-//! Source: LLaVA-MORE 2460d39, `mmbench/mmbench_evals.py`, its deterministic part (`can_infer`).
+//! Source: LLaVA-MORE 2460d39, `mmbench/mmbench_evals.py`, its deterministic part (`can_infer`). lmms-eval 0.7.3 has a task
+//! that asks no judge, `mmbench_en_dev_static`: what is not read so, is read in any of many forms.
 
 use super::letters;
+use super::realworld::in_any_form;
 use super::{Gold, Rules, Verdict};
 use crate::eval::python::words;
 
@@ -26,6 +28,8 @@ pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
         Rules::VlmEvalKit => letters::vlmevalkit(output, &gold.choices),
         _ => by_letter(output).or_else(|| by_text(output, gold)),
     };
+    let letters = || gold.choices.iter().map(|choice| choice.letter).filter(|letter| *letter < 'E').collect::<Vec<_>>();
+    let letter = letter.or_else(|| (rules == Rules::LmmsEval).then(|| in_any_form(output, &letters())).flatten());
     Verdict::letter(letter, gold.answer.first(), "reads")
 }
 

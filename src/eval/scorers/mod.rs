@@ -118,7 +118,7 @@ impl Scorer {
         (Scorer::Mmmu, "mmmu", 1),
         (Scorer::Relaxed, "relaxed", 1),
         (Scorer::Anls, "anls", 1),
-        (Scorer::Realworld, "realworld", 1),
+        (Scorer::Realworld, "realworld", 2),
         (Scorer::Unscored, "unscored", 1),
     ];
 
@@ -136,17 +136,37 @@ impl Scorer {
         found.map(|(scorer, _, _)| *scorer).ok_or_else(|| Error::unknown("scorer", name, &known, ""))
     }
 
-    /// The rules this scorer knows, the default first.
+    /// The rules this scorer knows, the default first. lmms-eval 0.7.3 reads as the reference does what `yes_no`, `vqa`,
+    /// `vqa_v2`, `mme`, `relaxed` and `anls` score.
     pub fn rules(self) -> &'static [Rules] {
         use Rules::{Llava, LmmsEval, Reference, Strict, VlmEvalKit};
         match self {
-            Scorer::YesNo => &[Reference, Strict, LmmsEval, Llava, VlmEvalKit],
-            Scorer::ScienceQa => &[Reference, Strict, LmmsEval, Llava, VlmEvalKit],
-            Scorer::ExactMatch | Scorer::Seed | Scorer::Realworld => &[Reference, Strict, LmmsEval, VlmEvalKit],
-            Scorer::Mmbench | Scorer::Mmmu | Scorer::Mme => &[Reference, Strict, VlmEvalKit],
-            Scorer::Vqa | Scorer::VqaV2 | Scorer::Relaxed | Scorer::Anls => &[Reference, Strict],
-            Scorer::Unscored => &[Reference],
+            Scorer::YesNo | Scorer::ScienceQa => &[Reference, Strict, LmmsEval, Llava, VlmEvalKit],
+            Scorer::ExactMatch | Scorer::Seed | Scorer::Realworld | Scorer::Mmbench | Scorer::Mmmu | Scorer::Mme => {
+                &[Reference, Strict, LmmsEval, VlmEvalKit]
+            }
+            Scorer::Vqa | Scorer::VqaV2 | Scorer::Relaxed | Scorer::Anls | Scorer::Unscored => {
+                &[Reference, Strict, LmmsEval]
+            }
         }
+    }
+
+    /// What these rules leave out of the tool they are named after, for a table's note.
+    pub(super) fn differs(self, rules: Rules) -> &'static str {
+        match (self, rules) {
+            (Scorer::Mmbench, Rules::LmmsEval) => {
+                " (as its task `mmbench_en_dev_static`: no judge is asked, no letter is drawn at random)"
+            }
+            (Scorer::Mmmu, Rules::LmmsEval) => {
+                " (where no letter can be read, it draws one at random; here that counts as wrong)"
+            }
+            _ => "",
+        }
+    }
+
+    /// Whether a question may have several right answers, or those of several people.
+    pub(super) fn has_several_answers(self) -> bool {
+        matches!(self, Scorer::Vqa | Scorer::VqaV2 | Scorer::Anls | Scorer::Mmmu)
     }
 
     /// An error that lists what there is, unless the scorer knows the rules.
@@ -178,7 +198,29 @@ impl Scorer {
 
     /// Scores one raw output, white space around it taken away.
     pub fn score(self, rules: Rules, output: &str, gold: &Gold) -> Verdict {
-        let output = super::python::strip(output);
+        let mut verdict = self.verdict(rules, super::python::strip(output), gold);
+        if verdict.score <= 0.0 && verdict.extracted.as_ref().is_some_and(|text| !self.is_answer(text, gold)) {
+            verdict.extracted = None;
+            verdict.why += ", no answer could be read";
+        }
+        verdict
+    }
+
+    /// Whether what was read can be an answer at all, a wrong one or a right one.
+    fn is_answer(self, extracted: &str, gold: &Gold) -> bool {
+        let extracted = super::python::strip(extracted);
+        match self {
+            Scorer::YesNo | Scorer::Mme => ["yes", "no"].contains(&extracted),
+            Scorer::ExactMatch | Scorer::ScienceQa | Scorer::Seed if !gold.choices.is_empty() => {
+                let is = |letter: char| extracted.to_lowercase() == letter.to_lowercase().to_string();
+                gold.choices.iter().any(|choice| is(choice.letter))
+            }
+            Scorer::Unscored => true,
+            _ => !extracted.is_empty(),
+        }
+    }
+
+    fn verdict(self, rules: Rules, output: &str, gold: &Gold) -> Verdict {
         if rules == Rules::Strict && !matches!(self, Scorer::Vqa | Scorer::VqaV2 | Scorer::Unscored) {
             return strict(output, gold);
         }

@@ -8,17 +8,35 @@ use crate::eval::python::strip;
 
 const LETTERS: [char; 4] = ['A', 'B', 'C', 'D'];
 
-/// English phrases of the original's list; a longer one that ends in another adds nothing.
-const PHRASES: [&str; 9] = [
+/// What answers begin with, in the original's order.
+const PHRASES: [&str; 27] = [
+    "the answer is",
     "answer is",
-    "option is",
+    "the correct answer is",
+    "correct answer is",
+    "the best answer is",
+    "best answer is",
+    "the correct option is",
+    "correct option is",
+    "the best option is",
+    "best option is",
+    "the choice is",
     "choice is",
+    "the correct choice is",
+    "correct choice is",
     "i choose",
     "i select",
     "i pick",
+    "my answer is",
+    "my choice is",
+    "\u{c635}\u{c158}",
+    "\u{c815}\u{b2f5}\u{c740}",
+    "\u{b2f5}\u{c740}",
+    "\u{b2f5}:",
     "\u{7b54}\u{6848}\u{662f}",
     "\u{7b54}\u{6848}\u{4e3a}",
     "\u{9009}",
+    "\u{7b54}\u{3048}\u{306f}",
 ];
 
 /// 1 for the right letter or the same text.
@@ -29,7 +47,7 @@ pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
         let choices = LETTERS.map(|letter| Choice { letter, text: "\u{0}".to_string() });
         let letter = match rules {
             Rules::VlmEvalKit => letters::vlmevalkit(output, &choices),
-            _ => read(output),
+            _ => in_any_form(output, &LETTERS),
         };
         return Verdict::letter(letter, &upper, "reads");
     }
@@ -37,8 +55,8 @@ pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
     Verdict::equal(strip(&output).trim_end_matches('.').to_string(), &answer.to_lowercase(), "lower-cased")
 }
 
-/// Of all places where a letter stands in one of the forms, the surest form; of equals the last.
-fn read(output: &str) -> Option<char> {
+/// Of all places where one of some letters stands in one of the forms, the surest form; of equals the last.
+pub(super) fn in_any_form(output: &str, letters: &[char]) -> Option<char> {
     let mut text = strip(output);
     for mark in [',', '.', '!', '?', ';', ':', '\'', '"'] {
         text = text.trim_matches(mark);
@@ -47,7 +65,7 @@ fn read(output: &str) -> Option<char> {
     let text = format!(" {text} ");
     let lower = text.to_lowercase();
     let mut found: Vec<(u32, usize, char)> = Vec::new();
-    for letter in LETTERS {
+    for &letter in letters {
         let mut form = |sureness: u32, form: String| {
             found.extend(text.rfind(&form).map(|at| (sureness, at, letter)));
         };
@@ -72,7 +90,7 @@ fn read(output: &str) -> Option<char> {
         }
     }
     if found.is_empty() {
-        found = LETTERS.iter().filter_map(|letter| Some((0, text.rfind(*letter)?, *letter))).collect();
+        found = letters.iter().filter_map(|letter| Some((0, text.rfind(*letter)?, *letter))).collect();
     }
     // The first of equals, as a stable sort leaves it.
     found.into_iter().rev().max_by_key(|(sureness, at, _)| (*sureness, *at)).map(|(_, _, letter)| letter)
@@ -94,7 +112,7 @@ mod tests {
             ("xAy", Some('A')),
         ];
         for (output, expected) in cases {
-            assert_eq!(read(output), expected, "{output}");
+            assert_eq!(in_any_form(output, &LETTERS), expected, "{output}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! to 93 % for 20 to 100 groups; `tests/statistics.rs` simulates.
 
 use super::groups::jackknife;
-use super::{Groups, t_quantile};
+use super::{Groups, SAME, t_quantile};
 
 /// A 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,6 +17,11 @@ impl Interval {
     pub fn contains(&self, value: f64) -> bool {
         (self.low - 1e-12..=self.high + 1e-12).contains(&value)
     }
+
+    /// The same, wide enough for a value that rounding put outside.
+    pub fn with(self, value: f64) -> Self {
+        Interval { low: self.low.min(value), high: self.high.max(value) }
+    }
 }
 
 /// The 95 % interval of a metric; `None` for fewer than two groups.
@@ -27,7 +32,7 @@ pub fn interval(groups: &Groups) -> Option<Interval> {
     let value = (groups.value() / groups.scale).clamp(0.0, 1.0);
     let (error, freedom) = jackknife(&groups.left_out(), &groups.by_stratum());
     let (error, t) = (error / groups.scale, t_quantile(freedom));
-    let (low, high) = match error > 0.0 && value > 0.0 && value < 1.0 {
+    let (low, high) = match error > SAME && value > 0.0 && value < 1.0 {
         true => {
             let center = (value / (1.0 - value)).ln();
             let half = t * error / (value * (1.0 - value));
@@ -37,7 +42,7 @@ pub fn interval(groups: &Groups) -> Option<Interval> {
         // No group differs from another: Wilson's interval with a trial a group.
         false => wilson(value, groups.len() as f64, t),
     };
-    Some(Interval { low: low * groups.scale, high: high * groups.scale })
+    Some(Interval { low: low * groups.scale, high: high * groups.scale }.with(groups.value()))
 }
 
 fn wilson(value: f64, n: f64, t: f64) -> (f64, f64) {

@@ -6,15 +6,20 @@ mod grid;
 mod groups;
 mod interval;
 mod paired;
+mod tango;
 
 pub use grid::{detectable, detectable_between, holm, mcnemar};
 pub use groups::{Finish, Groups};
 pub use interval::{Interval, interval};
 pub(in crate::eval) use paired::discordant;
-pub use paired::{Paired, bootstrap, exchange, paired};
+pub use paired::{Paired, difference, exchange, paired};
+pub use tango::tango;
 
 /// Two-sided 95 %.
 const Z: f64 = 1.959_963_984_540_054;
+
+/// A standard error below this share of the metric is what rounding leaves of none.
+const SAME: f64 = 1e-12;
 
 /// The 97.5 % quantile of Student's t: from a printed table below 4 degrees of freedom, from there on by the Cornish-Fisher
 /// expansion, whose error is below 0.01 there.

@@ -1,11 +1,12 @@
-//! Two models on the same questions. The difference's interval is a bootstrap over groups, stratified as the metric is,
-//! its quantiles moved outwards as far as Student's t asks for the number of groups. Its p value comes from
+//! Two models on the same questions. The difference's interval is Tango's where every group is one question of an accuracy,
+//! else a bootstrap over groups, stratified as the metric is, its quantiles moved outwards as far as Student's t asks for the
+//! number of groups; where hardly any group differs, also as far as Tango's interval with a pair a group. Its p value comes from
 //! exchanging the two models' answers group by group, which is exact for any metric when the models do not differ.
 
 use rayon::prelude::*;
 
 use super::groups::{Finish, jackknife};
-use super::{Groups, Interval, Z, normal_cdf, t_quantile};
+use super::{Groups, Interval, SAME, Z, normal_cdf, t_quantile, tango};
 use crate::error;
 use crate::error::Result;
 use crate::rng::Rng;
@@ -16,6 +17,8 @@ const RESAMPLES: u64 = 2_000;
 const EXCHANGES: u64 = 10_000;
 /// Up to this many groups that differ every exchange is looked at.
 const EXACT: usize = 13;
+/// Below this many groups that differ a bootstrap draws none of them, or the same ones, too often.
+const FEW: usize = 10;
 
 /// How two results differ.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,12 +47,57 @@ pub fn paired(first: &Groups, second: &Groups) -> Result<Paired> {
     }
     let left_out: Vec<f64> = first.left_out().iter().zip(second.left_out()).map(|(a, b)| b - a).collect();
     let (error, _) = jackknife(&left_out, &first.by_stratum());
-    let interval = (first.len() > 1).then(|| bootstrap(first, second));
-    Ok(Paired { difference: second.value() - first.value(), interval, p: exchange(first, second), error })
+    let (interval, p) = (difference(first, second), exchange(first, second));
+    Ok(Paired { difference: second.value() - first.value(), interval, p, error })
+}
+
+/// The 95 % interval of the difference of two results with the same groups; `None` for fewer than two groups.
+pub fn difference(first: &Groups, second: &Groups) -> Option<Interval> {
+    if first.len() < 2 {
+        return None;
+    }
+    let pairs = first.len() as f64;
+    let interval = match discordant(first, second) {
+        Some((a, b)) => tango(a as f64, b as f64, pairs),
+        None => {
+            let (mut interval, differing) = (bootstrap(first, second), differing(first, second));
+            let width = (interval.high - interval.low) / first.scale;
+            if differing.len() < FEW || width <= SAME {
+                let wide = by_groups(first, second, &differing);
+                interval = interval.with(wide.low).with(wide.high);
+            }
+            interval
+        }
+    };
+    Some(interval.with(second.value() - first.value()))
+}
+
+/// Tango's interval with a pair a group. What a group adds to the difference is half of what exchanging its answers
+/// changes; that a pair is either the same or differs wholly makes it the widest of intervals with this difference.
+fn by_groups(first: &Groups, second: &Groups, differing: &[usize]) -> Interval {
+    let (scale, groups) = (first.scale, first.len() as f64);
+    let (a, b) = (first.totals(), second.totals());
+    let seen = (first.finish.value(&b) - first.finish.value(&a)) / scale;
+    let share = |group: &usize| {
+        let (mut a, mut b) = (a.clone(), b.clone());
+        for (place, (x, y)) in first.of(*group).iter().zip(second.of(*group)).enumerate() {
+            a[place] += y - x;
+            b[place] += x - y;
+        }
+        (seen - (first.finish.value(&b) - first.finish.value(&a)) / scale).abs() / 2.0
+    };
+    let moved = differing.iter().map(share).sum::<f64>().clamp(seen.abs(), 1.0);
+    let wide = tango(groups * (moved - seen) / 2.0, groups * (moved + seen) / 2.0, groups);
+    Interval { low: scale * wide.low, high: scale * wide.high }
+}
+
+/// Groups in which the two results differ.
+fn differing(first: &Groups, second: &Groups) -> Vec<usize> {
+    (0..first.len()).filter(|group| first.of(*group) != second.of(*group)).collect()
 }
 
 /// The bootstrap interval of the difference of two results with the same groups, at least two of them.
-pub fn bootstrap(first: &Groups, second: &Groups) -> Interval {
+fn bootstrap(first: &Groups, second: &Groups) -> Interval {
     let rng = Rng::new(0, "bootstrap");
     let strata = first.by_stratum();
     let width = first.finish.width();
@@ -91,7 +139,7 @@ fn below(bits: u64, n: usize) -> usize {
 pub fn exchange(first: &Groups, second: &Groups) -> f64 {
     let width = first.finish.width();
     // Groups that agree cannot change anything.
-    let differing: Vec<usize> = (0..first.len()).filter(|group| first.of(*group) != second.of(*group)).collect();
+    let differing = differing(first, second);
     let (first_totals, second_totals) = (first.totals(), second.totals());
     let seen = (second.value() - first.value()).abs();
     // What moves from the second to the first when a group is exchanged.

@@ -1,5 +1,6 @@
 //! Benchmarks, and how a model's answers to them are scored.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -110,21 +111,39 @@ fn outputs(b: &BenchmarkHandle, predictions: &Dynamic) -> Result<Vec<String>> {
     let Some(map) = predictions.clone().try_cast::<Map>() else {
         bail!(Type, "predictions are {}, expected an array in item order or a map from id to text", shown(predictions));
     };
-    let known: std::collections::BTreeSet<&str> = b.0.items.iter().map(|item| item.id.as_str()).collect();
-    if let Some(id) = map.keys().find(|id| !known.contains(id.as_str())) {
-        let numbered = format!("{id}#0");
+    // The ids of items, or those that the set publishes beside them (POPE's run over its three splits).
+    let by = |id: fn(&Item) -> &str| outputs_by(b, &map, id);
+    match (by(|item| &item.id), by(|item| &item.other_id)) {
+        (Ok(by_id), Ok(by_other)) if by_id != by_other => Err(error!(
+            Data,
+            "the keys of the predictions are ids of benchmark `{}` in two ways, which mean different questions", b.0.id
+        )
+        .help("give an array in item order")),
+        (Ok(outputs), _) | (Err(_), Ok(outputs)) => Ok(outputs),
+        (Err(error), Err(_)) => Err(error),
+    }
+}
+
+/// The same, items found by one of their ids.
+fn outputs_by(b: &BenchmarkHandle, map: &Map, id: fn(&Item) -> &str) -> Result<Vec<String>> {
+    let items = &b.0.items;
+    let known: BTreeSet<&str> = items.iter().map(id).collect();
+    if let Some(key) = map.keys().find(|key| !known.contains(key.as_str())) {
+        let numbered = format!("{key}#0");
         if known.contains(numbered.as_str()) {
-            return Err(error!(Data, "benchmark `{}` has several items `{id}`", b.0.id)
-                .help(format!("they are `{id}#0`, `{id}#1`, ... in file order")));
+            return Err(error!(Data, "benchmark `{}` has several items `{key}`", b.0.id)
+                .help(format!("they are `{key}#0`, `{key}#1`, ... in file order")));
         }
-        bail!(Data, "benchmark `{}` has no item `{id}`", b.0.id);
+        bail!(Data, "benchmark `{}` has no item `{key}`", b.0.id);
+    }
+    if known.len() < items.len() {
+        bail!(Data, "benchmark `{}` has items with the same id", b.0.id);
     }
     let text = |item: &Item| {
-        map.get(item.id.as_str())
-            .map(ToString::to_string)
-            .ok_or_else(|| error!(Data, "there is no prediction for item `{}`", item.id))
+        let output = map.get(id(item)).map(ToString::to_string);
+        output.ok_or_else(|| error!(Data, "there is no prediction for item `{}`", item.id))
     };
-    b.0.items.iter().map(text).collect()
+    items.iter().map(text).collect()
 }
 
 fn gallery_of(b: &BenchmarkHandle, results: &ResultsHandle, n: i64) -> Result<Figure> {
@@ -147,18 +166,17 @@ fn gallery_of(b: &BenchmarkHandle, results: &ResultsHandle, n: i64) -> Result<Fi
 }
 
 /// A question as scripts see it; a picture is opened when its pixels are asked for.
-fn item_map(item: &Item, max_new_tokens: usize) -> Map {
+fn item_map(b: &Benchmark, item: &Item) -> Map {
     let images: Array = item.images.iter().map(|source| Dynamic::from(ImageHandle::of_source(source))).collect();
     let mut map = Map::new();
-    for (key, value) in
-        [("id", &item.id), ("group", &item.group), ("prompt", &item.prompt), ("category", &item.category)]
-    {
+    let group = b.group(item);
+    for (key, value) in [("id", &item.id), ("group", &group), ("prompt", &item.prompt), ("category", &item.category)] {
         map.insert(key.into(), value.clone().into());
     }
     map.insert("answer".into(), super::results::answers(&item.gold.answer));
     map.insert("image".into(), images.first().cloned().unwrap_or(Dynamic::UNIT));
     map.insert("images".into(), images.into());
-    map.insert("max_new_tokens".into(), Dynamic::from_int(max_new_tokens as i64));
+    map.insert("max_new_tokens".into(), Dynamic::from_int(b.max_new_tokens as i64));
     map
 }
 
@@ -176,8 +194,13 @@ pub mod evaluation {
     }
 
     /// Opens a benchmark with options: `data` (a parquet or JSON-lines file or a folder of them, in the published schema),
-    /// `images` (a second table of pictures, as GQA has one), `limit` (the first n questions), `rules` (how outputs are
-    /// read: `"reference"`, `"strict"`, `"lmms-eval"`, `"llava"`, `"vlmevalkit"`), `reference_quirks`.
+    /// `images` (a second table of pictures, as GQA has one), `limit` (the first n questions; of MMBench in all their orders, of
+    /// MME whole pictures), `rules` (how outputs are read: `"reference"`, `"strict"`, `"lmms-eval"`, `"llava"`, `"vlmevalkit"`; lmms-eval
+    /// 0.7.3 reads most benchmarks as the reference does, MMBench as its task without a judge, and where it would draw a letter
+    /// at random, here nothing is read), `reference_quirks`.
+    ///
+    /// Every row of the data is a question. Rows without a picture are left out where others have one; data without any
+    /// are for scoring, and `run` refuses them.
     ///
     /// ```rhai
     /// print(benchmark("tiny-vqa", #{ limit: 100 }).len);
@@ -189,7 +212,7 @@ pub mod evaluation {
         Ok(open(&State::of(&context)?, id, options)?)
     }
 
-    /// Number of questions.
+    /// Number of questions. `print(b)` and tables of results say so where it is not the published number.
     #[rhai_fn(get = "len", name = "len", pure)]
     pub fn len(b: &mut BenchmarkHandle) -> i64 {
         b.0.items.len() as i64
@@ -206,6 +229,7 @@ pub mod evaluation {
     }
 
     /// A question: `id, group, image, images, prompt, answer, category, max_new_tokens`. The picture is opened when asked for.
+    /// `group` is what questions share that count as one draw: the picture's published name, or a hash of its bytes.
     ///
     /// ```rhai
     /// let q = benchmark("tiny-seed")[0];
@@ -215,7 +239,7 @@ pub mod evaluation {
     #[rhai_fn(index_get, return_raw, pure)]
     pub fn at(b: &mut BenchmarkHandle, index: i64) -> Fallible<Map> {
         let item = b.0.item(usize::try_from(index).unwrap_or(usize::MAX))?;
-        Ok(item_map(item, b.0.max_new_tokens))
+        Ok(item_map(&b.0, item))
     }
 
     /// Asks a model every question, greedily.
@@ -232,8 +256,8 @@ pub mod evaluation {
 
     /// The same with `batch` (questions decoded together), `image: "gray"` (a gray picture for every question: what is
     /// left of the score did not need the pictures), `out` (a results file that grows as questions are answered; a run that was
-    /// stopped goes on from it), `limit` (the first n questions), `shard: [k, n]` (part k of n, from 0; `results` opens the parts as
-    /// one), `name` (what tables call the model, where its parts do not say it).
+    /// stopped goes on from it), `limit` (the first n questions, as in `benchmark`), `shard: [k, n]` (part k of n, from 0, with whole
+    /// pictures; `results` opens the parts as one and says which is missing), `name` (what tables call the model, where its parts do not say it).
     ///
     /// `cache`: an answer that is known for the same weights, prompt, pictures and options is not computed again, and equal
     /// questions about one picture are asked once. `"memory"` (as long as the session, the default), `"disk"` (in the cache
@@ -261,7 +285,8 @@ pub mod evaluation {
         Ok(run_with(&State::of(&context)?, &b, &m, options)?)
     }
 
-    /// Scores raw outputs without a model: an array in item order, or a map from id to text.
+    /// Scores raw outputs without a model: an array in item order, or a map from id to text. POPE's ids are `question_id`, which
+    /// its splits share (`1#0`, `1#1`, `1#2`), or the set's own `id`, which runs over all of them.
     ///
     /// ```rhai
     /// let b = benchmark("tiny-vqa", #{ limit: 3 });
@@ -293,7 +318,8 @@ pub mod evaluation {
         let Some(share) = share else {
             return Err(error!(Option, "the disagreement is {}, expected 0 to 1", shown(&disagreement)).into());
         };
-        let groups: std::collections::BTreeSet<&str> = b.0.items.iter().map(|item| item.group.as_str()).collect();
+        let groups = b.0.groups(&b.0.items.iter().collect::<Vec<_>>());
+        let groups: BTreeSet<&str> = groups.iter().map(String::as_str).collect();
         Ok(eval::stats::detectable_between(groups.len(), share))
     }
 

@@ -11,6 +11,7 @@ use crate::error;
 use crate::error::Result;
 use crate::eval::compare;
 use crate::eval::{Answers, Published, Results, Row, Rules};
+use crate::events::Event;
 use crate::script::convert::{Options, from_json, shown};
 use crate::script::handles::{ResultsHandle, TableHandle};
 use crate::script::state::State;
@@ -44,6 +45,16 @@ fn row_map(row: &Row) -> Map {
     map
 }
 
+/// Opens files of one run, and tells what of it is missing.
+fn open(state: &State, paths: &[PathBuf]) -> Fallible<ResultsHandle> {
+    let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+    let results = Results::open_all(&paths)?;
+    for text in results.warnings() {
+        state.listeners().tell(&Event::Warning { text: format!("{} on {}: {text}", results.model, results.benchmark) });
+    }
+    Ok(ResultsHandle(Arc::new(results)))
+}
+
 fn compare_with(list: &Array, map: Map) -> Result<TableHandle> {
     let options = Options::new(map, "compare", &["published", "table"])?;
     let results = list
@@ -67,11 +78,11 @@ pub mod results {
     /// Opens a file that `res.save` wrote.
     #[rhai_fn(name = "results", return_raw)]
     pub fn results(context: NativeCallContext, path: &str) -> Fallible<ResultsHandle> {
-        let path = State::of(&context)?.found(Path::new(path));
-        Ok(ResultsHandle(Arc::new(Results::open(&path)?)))
+        let state = State::of(&context)?;
+        open(&state, &[state.found(Path::new(path))])
     }
 
-    /// Opens the files of a run in parts (`shard`) as one.
+    /// Opens the files of a run in parts (`shard`) as one. A part that is missing is told, and stands under the table.
     ///
     /// ```rhai
     /// let b = benchmark("tiny-vqa", #{ limit: 2 });
@@ -82,8 +93,7 @@ pub mod results {
     pub fn results_parts(context: NativeCallContext, paths: Array) -> Fallible<ResultsHandle> {
         let state = State::of(&context)?;
         let paths: Vec<PathBuf> = paths.iter().map(|path| state.found(Path::new(&path.to_string()))).collect();
-        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-        Ok(ResultsHandle(Arc::new(Results::open_all(&paths)?)))
+        open(&state, &paths)
     }
 
     /// The headline score: a fraction from 0 to 1, for MME points; `()` where nothing scores automatically.
