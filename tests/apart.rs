@@ -43,7 +43,7 @@ fn largest(tensor: &Tensor) -> f64 {
 #[test]
 fn branches_are_conversations_of_their_own() {
     let data = Dataset::preset(&Presets::default(), "tiny-instruct").unwrap();
-    let image = data.get(0).unwrap().image.unwrap().open().unwrap();
+    let image = data.get(0).unwrap().images[0].open().unwrap();
     for open in [llm, gemma] {
         let vlm = model(open());
         let (tokenizer, template) = (vlm.tokenizer().unwrap(), vlm.template.clone());

@@ -213,7 +213,7 @@ fn formats_hold_the_same_samples() {
             assert_eq!(dataset.len(), 2);
             let sample = dataset.get(0).unwrap();
             assert_eq!((sample.id.as_str(), sample.turns[1].value.as_str()), ("a", "A circle."));
-            let image = sample.open_image().unwrap().unwrap();
+            let image = sample.open_images().unwrap()[0].clone();
             assert_eq!((image.width, image.height), (64, 64));
             assert_eq!(dataset.find("b").unwrap(), 1);
             assert_eq!(findings(&dataset).good, 2);
@@ -227,12 +227,12 @@ fn parquet_holds_pictures_in_its_rows() {
     let dataset = Dataset::open(&path, Format::of(&path), None).unwrap();
     let ids: Vec<String> = (0..3).map(|i| dataset.get(i).unwrap().id).collect();
     assert_eq!(ids, ["a", "b", "c"]);
-    assert_eq!(dataset.get(0).unwrap().open_image().unwrap().unwrap().width, 64);
-    assert!(dataset.get(1).unwrap().image.is_none());
-    assert_eq!(dataset.get(2).unwrap().open_image().unwrap().unwrap().width, 14);
+    assert_eq!(dataset.get(0).unwrap().open_images().unwrap()[0].clone().width, 64);
+    assert!(dataset.get(1).unwrap().images.is_empty());
+    assert_eq!(dataset.get(2).unwrap().open_images().unwrap()[0].clone().width, 14);
     let found = findings(&dataset);
     assert_eq!((found.good, found.count("empty answer")), (2, 1), "{found:?}");
-    assert_eq!(dataset.trainable().unwrap().1, [2]);
+    assert_eq!(dataset.trainable().unwrap().1, [(2, "an empty answer")]);
 }
 
 fn model() -> Arc<Vlm> {
@@ -344,13 +344,13 @@ fn a_mask_is_proven_from_its_ids() {
     let turns =
         [Turn::human("<image>\nwhat color is the shape?"), Turn::gpt("blue"), Turn::human("is it?"), Turn::gpt("yes")];
     let tiny = Template::load(&presets, "tiny").unwrap();
-    let check = m.check_mask(&tiny, &turns, 4096).unwrap();
+    let check = m.check_mask(&tiny, &turns, 1, 4096).unwrap();
     assert_eq!(check.faults, []);
     assert!(check.supervised >= 4 && check.positions > m.image_tokens() + check.supervised, "{check:?}");
-    let cut = m.check_mask(&tiny, &turns, m.image_tokens()).unwrap();
+    let cut = m.check_mask(&tiny, &turns, 1, m.image_tokens()).unwrap();
     assert_eq!(cut.faults.iter().map(|(what, _)| *what).collect::<Vec<_>>(), ["nothing supervised"]);
     let plain = Template::load(&presets, "plain").unwrap();
-    assert_eq!(m.check_mask(&plain, &turns[..2], 4096).unwrap().faults, []);
+    assert_eq!(m.check_mask(&plain, &turns[..2], 1, 4096).unwrap().faults, []);
 
     // Templates with a fault each: the end unsupervised, a question supervised.
     let folder = scratch("mask-presets");
@@ -370,7 +370,7 @@ fn a_mask_is_proven_from_its_ids() {
     let presets = Presets::new(vec![folder]);
     let faults = |name: &str| {
         let template = Template::load(&presets, name).unwrap();
-        m.check_mask(&template, &turns, 4096).unwrap().faults.into_iter().map(|(what, _)| what).collect::<Vec<_>>()
+        m.check_mask(&template, &turns, 1, 4096).unwrap().faults.into_iter().map(|(what, _)| what).collect::<Vec<_>>()
     };
     assert!(faults("chatty").contains(&"supervised outside answers"), "{:?}", faults("chatty"));
     // Without an end, the answers' text is all there is: nothing marks where generation stops.

@@ -85,7 +85,7 @@ fn a_resumed_run_ends_like_an_uninterrupted_one_to_the_last_bit() {
 fn features_do_not_depend_on_the_images_they_are_computed_with() {
     let vlm = model(llm());
     let dataset = Dataset::preset(&Presets::default(), "tiny-emoji").unwrap();
-    let images: Vec<_> = (0..7).map(|i| dataset.get(i).unwrap().open_image().unwrap().unwrap()).collect();
+    let images: Vec<_> = (0..7).map(|i| dataset.get(i).unwrap().open_images().unwrap()[0].clone()).collect();
     let all = vlm.features(&images.iter().collect::<Vec<_>>(), Aspect::Pad).unwrap();
     let bits =
         |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();

@@ -270,26 +270,37 @@ fn turns_that_are_not_to_be_learned_have_no_labels() {
     assert!(told.contains("item 0") && told.contains("`weight` of a turn is 0.5"), "{told}");
 }
 
-/// The case of `today/turn-flags-ignored`: one answer, and its flag says that it is not to be learned.
+/// The cases of `today/turn-flags-ignored`: two answers, of which the first is not to be learned.
+#[test]
+fn flags_of_turns_are_honored_in_the_files_of_today() {
+    let case = |name: &str| open(&fixture("today/turn-flags-ignored").join(format!("turn_{name}.json")));
+    assert!(learned(&case("plain").get(0).unwrap()).0.starts_with("first answer"));
+    for name in ["weight0", "loss-false", "train-false"] {
+        let d = case(name);
+        assert_eq!(learned(&d.get(0).unwrap()).0.trim(), "second", "{name}");
+        assert!(findings(&d).kinds.is_empty(), "{name}");
+    }
+    let error = template("tiny").render(&tokenizer(), &case("system-key").get(0).unwrap().turns).unwrap_err();
+    assert!(error.message().contains("template `tiny` has no place for a system text"), "{error}");
+}
+
 #[test]
 fn a_sample_of_which_nothing_is_learned_is_left_out_and_named() {
-    let case = |name: &str| fixture("today/turn-flags-ignored").join(format!("turn_{name}.json"));
-    assert!(findings(&open(&case("plain"))).kinds.is_empty());
-    for name in ["weight0", "loss-false", "train-false"] {
-        let d = open(&case(name));
-        let found = findings(&d);
-        assert!(
-            found.kinds.keys().any(|(level, what)| *level == Level::Skipped && what == "no answer is to be learned"),
-            "{found:?}"
-        );
-        let table = "batch = 1\nsteps = 1\ntrain = { projector = 1e-3 }";
-        let made = Trainer::new(model(llm()), d, options(table), setup("tiny", Aspect::Pad, &scratch("all-hidden")));
-        let error = made.err().unwrap().to_string();
-        assert!(error.contains("no sample to train on: 1 have no answer that is to be learned"), "{error}");
-    }
-    let d = open(&case("system-key"));
-    let error = template("tiny").render(&tokenizer(), &d.get(0).unwrap().turns).unwrap_err();
-    assert!(error.message().contains("template `tiny` has no place for a system text"), "{error}");
+    let folder = scratch("all-hidden");
+    let text = format!(
+        r#"[{{"id": "x", "image": "red.png", "conversations": [{}]}}]"#,
+        PLAIN.replace("}", r#", "weight": 0}"#)
+    );
+    let d = open(&write(&folder, "hidden.json", &text));
+    let found = findings(&d);
+    assert!(
+        found.kinds.keys().any(|(level, what)| *level == Level::Skipped && what == "no answer is to be learned"),
+        "{found:?}"
+    );
+    let table = "batch = 1\nsteps = 1\ntrain = { projector = 1e-3 }";
+    let made = Trainer::new(model(llm()), d, options(table), setup("tiny", Aspect::Pad, &folder));
+    let error = made.err().unwrap().to_string();
+    assert!(error.contains("no sample to train on: 1 have no answer that is to be learned"), "{error}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::brief::{Brief, is_blank};
+use super::flags;
 use super::message::{Message, Nullable, Text, Turns};
 use super::sample::{ImageSource, Sample};
 use crate::error;
@@ -23,6 +24,8 @@ pub(super) const CONVERSATIONS: [&str; 2] = ["conversations", "messages"];
 pub(super) const IMAGES: [&str; 2] = ["image", "images"];
 /// Where a system text is.
 pub(super) const SYSTEM: [&str; 3] = ["system", "system_prompt", "system_message"];
+/// Flags of a whole sample, or of its turns in a list.
+pub(super) const FLAGS: [&str; 6] = ["weight", "loss_weight", "sample_weight", "loss_scale", "loss_mask", "train"];
 /// Keys of published files that say nothing about training: `model` is who wrote the answers.
 const HARMLESS: [&str; 1] = ["model"];
 
@@ -66,6 +69,30 @@ impl<'a> Record<'a> {
             return Err(E::custom("`system` stands beside the turns and inside them"));
         }
         Ok(self)
+    }
+
+    /// Takes a flag of the whole sample, or a list of one for each turn.
+    ///
+    /// # Errors
+    /// A sentence for what is neither.
+    pub(super) fn take_flag(&mut self, key: &str, value: &Value) -> std::result::Result<(), String> {
+        let values = match value {
+            Value::Array(list) if list.len() == self.turns.len() => list.clone(),
+            Value::Array(list) => {
+                return Err(format!("`{key}` lists {} values for {} turns", list.len(), self.turns.len()));
+            }
+            value => vec![value.clone(); self.turns.len()],
+        };
+        for (turn, value) in self.turns.iter_mut().zip(&values) {
+            let says = flags::read(key, value).map_err(|_| {
+                format!(
+                    "`{key}` of the sample is {value}: a sample is learned whole or not at all (true, false, 1 or 0)"
+                )
+            })?;
+            // Questions are never learned, whatever their flag.
+            turn.supervised &= says.unwrap_or(true) || turn.role != Some(Role::Gpt);
+        }
+        Ok(())
     }
 
     /// Its facts; `number` is its position.
@@ -118,7 +145,7 @@ impl<'a> Record<'a> {
 
 /// Whether a key of a record is used, or known to say nothing.
 pub(super) fn is_known(key: &str) -> bool {
-    key == "id" || [&CONVERSATIONS[..], &IMAGES, &SYSTEM, &HARMLESS].iter().any(|keys| keys.contains(&key))
+    key == "id" || [&CONVERSATIONS[..], &IMAGES, &SYSTEM, &FLAGS, &HARMLESS].iter().any(|keys| keys.contains(&key))
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Record<'a> {
@@ -139,7 +166,7 @@ impl<'de> Visitor<'de> for Keys {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
         let (mut id, mut system, mut turns) = (None, None, [None, None]);
         let mut images: [Option<Vec<Cow<'de, str>>>; 2] = [None, None];
-        let mut unread = Vec::new();
+        let (mut unread, mut flags) = (Vec::new(), Vec::new());
         while let Some(Text(key)) = map.next_key()? {
             let place = |keys: &[&str]| keys.iter().position(|known| *known == key);
             if key == "id" {
@@ -150,6 +177,8 @@ impl<'de> Visitor<'de> for Keys {
                 put(&mut images[place], IMAGES[place], map.next_value::<Names>()?.0)?;
             } else if place(&SYSTEM).is_some() {
                 put(&mut system, "system", map.next_value::<Nullable>()?)?;
+            } else if place(&FLAGS).is_some() {
+                flags.push((key, map.next_value::<Value>()?));
             } else {
                 map.next_value::<IgnoredAny>()?;
                 if !is_known(&key) {
@@ -168,13 +197,16 @@ impl<'de> Visitor<'de> for Keys {
                 false => A::Error::missing_field("conversations"),
             });
         };
-        let record = Record {
+        let mut record = Record {
             id: id.and_then(|Nullable(id)| id),
             images: if single.is_empty() { several } else { single },
             system: system.and_then(|Nullable(text)| text),
             turns,
             unread,
         };
+        for (key, value) in &flags {
+            record.take_flag(key, value).map_err(A::Error::custom)?;
+        }
         record.checked()
     }
 }

@@ -11,7 +11,7 @@ use super::brief::Brief;
 use super::dataset::Items;
 use super::lfs;
 use super::pictures::Pictures;
-use super::record::{CONVERSATIONS, IMAGES, Record, SYSTEM, is_known};
+use super::record::{CONVERSATIONS, FLAGS, IMAGES, Record, SYSTEM, is_known};
 use super::sample::{ImageSource, Sample};
 use super::table::Rows;
 use crate::error;
@@ -58,11 +58,16 @@ impl RowItems {
         }
         let filled = CONVERSATIONS.into_iter().find(|field| self.rows.value(row, field).is_some());
         let field = filled.unwrap_or(CONVERSATIONS[0]);
-        let record = Record::from_row(id, system, self.rows.require(row, field)?).map_err(|found| {
+        let mut record = Record::from_row(id, system, self.rows.require(row, field)?).map_err(|found| {
             error!(Decode, "{}: `{field}`: {found}", self.rows.place(row)).help(
                 "expected a list of { from, value } or { role, content }, of texts: lists within lists are not read",
             )
         })?;
+        for field in FLAGS {
+            if let Some(value) = self.rows.value(row, field) {
+                record.take_flag(field, value).map_err(|told| error!(Data, "{}: {told}", self.rows.place(row)))?;
+            }
+        }
         let mut images = Vec::new();
         for field in IMAGES {
             let found = self.rows.images(row, field)?;

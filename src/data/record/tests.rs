@@ -125,6 +125,28 @@ fn a_system_text_is_the_first_turn() {
 }
 
 #[test]
+fn a_flag_of_the_sample_is_one_of_all_its_answers() {
+    let turns = r#""conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"},
+        {"from": "human", "value": "c"}, {"from": "gpt", "value": "d"}]"#;
+    let learned = |flag: &str| -> Vec<bool> {
+        let sample = sample(&format!("{{{flag}, {turns}}}"));
+        sample.turns.iter().filter(|turn| turn.role == Role::Gpt).map(|turn| turn.supervised).collect()
+    };
+    assert_eq!(learned(r#""weight": 1.0"#), [true, true]);
+    assert_eq!(learned(r#""weight": 0"#), [false, false]);
+    assert_eq!(learned(r#""train": null"#), [true, true]);
+    assert_eq!(learned(r#""loss_mask": [0, 0, 0, 1]"#), [false, true]);
+    for (flag, told) in [
+        (r#""sample_weight": 0.5"#, "`sample_weight` of the sample is 0.5"),
+        (r#""loss_mask": [1]"#, "1 values for 4 turns"),
+    ] {
+        let error = refusal(&format!("{{{flag}, {turns}}}"));
+        assert!(error.contains(told), "{error}");
+    }
+    assert!(record(&format!("{{\"weight\": 0, {turns}}}")).brief(0).unsupervised());
+}
+
+#[test]
 fn keys_that_nothing_reads_are_known() {
     let text = r#"{"id": 1, "model": "gpt-4", "quality": 3, "system": "x", "conversations": [
         {"from": "human", "value": "a", "train": true}, {"from": "gpt", "value": "b", "score": 1, "loss": 1}]}"#;
