@@ -142,11 +142,6 @@ impl Config {
         error!(Decode, "{}: `{key}` is {value}, which is not built", self.file).help(next)
     }
 
-    /// What messages call the file.
-    pub fn file(&self) -> &str {
-        &self.file
-    }
-
     fn get(&self, key: &str) -> Option<&Value> {
         self.value.get(key).filter(|value| !value.is_null())
     }

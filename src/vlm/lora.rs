@@ -164,7 +164,7 @@ impl Lora {
             let (scale, number) = (plan.scale(site), number as u64);
             adapters.push((weight.clone(), Adapter { down, up, scale, number, dropout: dropout.clone() }));
         }
-        let Finished { mut params, unused } = builder.finish()?;
+        let Finished { mut params, unused, .. } = builder.finish()?;
         if let Some((name, _)) = unused.first() {
             let count = unused.len();
             return Err(error!(Weights, "{count} tensors of the adapter fit no layer of the LLM, e.g. `{name}`"));

@@ -1,6 +1,7 @@
 //! Which files a path stands for: a file, a folder as people download it, a revision in the hub's cache.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::super::lfs;
