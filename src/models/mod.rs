@@ -5,6 +5,7 @@
 pub mod config;
 pub mod encoders;
 pub mod gguf;
+pub mod keys;
 pub mod llms;
 pub mod projectors;
 pub mod registry;
