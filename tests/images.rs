@@ -202,9 +202,9 @@ fn files_that_are_no_images_are_named() {
     let mut huge_gif = std::fs::read(format!("{FOLDER}/decode/part.gif")).unwrap();
     huge_gif[6..10].copy_from_slice(&[0x60, 0xea, 0x60, 0xea]);
     let cases: [(&[u8], &str); 8] = [
-        (b"", "`x.png` is not a PNG, JPEG, GIF, BMP or WebP file: it is empty"),
+        (b"", "`x.png` is not a PNG, JPEG, GIF, BMP, WebP or TIFF file: it is empty"),
         (b"<!DOCTYPE html>\n<html>", "it begins with the text \"<!DOCTYPE html>"),
-        (b"II*\0\x08\0\0\0", "it is image/tiff"),
+        (b"II*\0\x08\0\0\0", "`x.png` is a damaged TIFF file: its directory is not whole"),
         (&png[..png.len() / 2], "`x.png` is a damaged PNG file"),
         (&jpeg[..jpeg.len() - 400], "`x.png` is a damaged JPEG file: it ends after"),
         (&huge, "`x.png` says it has 60000 x 60000 pixels, more than 178956970"),
@@ -235,6 +235,10 @@ fn damaged_bytes_never_panic() {
         "decode/part-local.gif",
         "decode/run-lengths-8.bmp",
         "decode/lossy-alpha.webp",
+        "tiff/P-lzw.tif",
+        "tiff/F-adobe_deflate.tif",
+        "tiff/MM-tiles16.tif",
+        "tiff/II-planar-strips.tif",
     ];
     for name in names {
         let bytes = std::fs::read(format!("{FOLDER}/{name}")).unwrap();

@@ -1,42 +1,57 @@
 //! Decoding by content to 8-bit RGB with Pillow's conversions: alpha is dropped, not blended; 16-bit gray is
-//! clipped at 255, other 16-bit samples keep their high byte. Truncated files are errors, as in Pillow.
+//! clipped at 255, other 16-bit samples keep their high byte. Truncated files are errors, as in Pillow, which does not
+//! ask whether a PNG ends properly once its pixels are there.
 
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, ImageReader};
 
-use super::{Image, gif, jpeg};
+use super::{Image, foreign, gif, jpeg, png, tiff};
 use crate::error::{Error, Result};
 use crate::{bail, error};
 
 /// Pillow refuses larger images too (twice its `MAX_IMAGE_PIXELS`).
 const MAX_PIXELS: usize = 178_956_970;
 
-const FORMATS: [(ImageFormat, &str); 5] = [
+const FORMATS: [(ImageFormat, &str); 6] = [
     (ImageFormat::Png, "PNG"),
     (ImageFormat::Jpeg, "JPEG"),
     (ImageFormat::Gif, "GIF"),
     (ImageFormat::Bmp, "BMP"),
     (ImageFormat::WebP, "WebP"),
+    (ImageFormat::Tiff, "TIFF"),
 ];
 
 pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Image> {
-    let (format, kind) = format_of(bytes).map_err(|found| unusable(name, &found))?;
+    let (format, kind) = format_of(bytes, name)?;
     let damaged = |found: String| {
         error!(Decode, "`{name}` is a damaged {kind} file: {found}").help("fetch it again or leave it out")
     };
+    if format == ImageFormat::Tiff {
+        let header = tiff::Header::read(bytes, name)?;
+        let (width, height) = header.size();
+        check_size(name, width, height)?;
+        return Ok(Image { width, height, pixels: header.rgb(bytes, name)?.into() });
+    }
     let (width, height) = size_in(bytes, format).map_err(damaged)?;
     check_size(name, width, height)?;
     let pixels = match format {
+        ImageFormat::Png => decoded(bytes, format)
+            .or_else(|found| png::ended(bytes).map_or(Err(found), |whole| decoded(&whole, format))),
         ImageFormat::Jpeg => jpeg::rgb(bytes),
         ImageFormat::Gif => gif::rgb(bytes),
-        _ => reader(bytes, format).decode().map(|decoded| rgb(decoded, format, bytes)).map_err(|e| e.to_string()),
+        _ => decoded(bytes, format),
     };
     Ok(Image { width, height, pixels: pixels.map_err(damaged)?.into() })
 }
 
 pub(super) fn size_of(bytes: &[u8]) -> Result<(usize, usize)> {
-    let (format, kind) = format_of(bytes).map_err(|found| unusable("image", &found))?;
+    let (format, kind) = format_of(bytes, "image")?;
+    if format == ImageFormat::Tiff {
+        let (width, height) = tiff::Header::read(bytes, "image")?.size();
+        check_size("image", width, height)?;
+        return Ok((width, height));
+    }
     let (width, height) = size_in(bytes, format).map_err(|found| error!(Decode, "damaged {kind} header: {found}"))?;
     check_size("image", width, height)?;
     Ok((width, height))
@@ -61,6 +76,10 @@ fn reader(bytes: &[u8], format: ImageFormat) -> ImageReader<Cursor<&[u8]>> {
     reader
 }
 
+fn decoded(bytes: &[u8], format: ImageFormat) -> std::result::Result<Vec<u8>, String> {
+    reader(bytes, format).decode().map(|decoded| rgb(decoded, format, bytes)).map_err(|error| error.to_string())
+}
+
 fn check_size(name: &str, width: usize, height: usize) -> Result<()> {
     if width == 0 || height == 0 {
         bail!(Decode, "`{name}` has no pixels: it says {width} x {height}");
@@ -72,27 +91,31 @@ fn check_size(name: &str, width: usize, height: usize) -> Result<()> {
     Ok(())
 }
 
-/// The format, or what the bytes are instead.
-fn format_of(bytes: &[u8]) -> std::result::Result<(ImageFormat, &'static str), String> {
-    match image::guess_format(bytes) {
-        Ok(format) => match FORMATS.into_iter().find(|(known, _)| *known == format) {
-            Some(found) => Ok(found),
-            None => Err(format!("it is {}", format.to_mime_type())),
-        },
-        Err(_) if bytes.is_empty() => Err("it is empty".to_string()),
-        Err(_) => {
-            let head = &bytes[..bytes.len().min(16)];
-            let printable = head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
-            match printable {
-                true => Err(format!("it begins with the text {:?}", String::from_utf8_lossy(head))),
-                false => Err(format!("it begins with the bytes {head:02x?}")),
-            }
-        }
+/// The format, or an error that says what the bytes are instead.
+fn format_of(bytes: &[u8], name: &str) -> Result<(ImageFormat, &'static str)> {
+    let guessed = if tiff::is_one(bytes) { Some(ImageFormat::Tiff) } else { image::guess_format(bytes).ok() };
+    let known = guessed.and_then(|format| FORMATS.into_iter().find(|(known, _)| *known == format));
+    let Some((format, kind)) = known else { return Err(unusable(name, bytes)) };
+    if let Some(coding) = (format == ImageFormat::Jpeg).then(|| jpeg::unread_coding(bytes)).flatten() {
+        return Err(error!(Decode, "`{name}` is a JPEG file with {coding}, which this program does not read")
+            .help(foreign::CONVERT));
     }
+    Ok((format, kind))
 }
 
-fn unusable(name: &str, found: &str) -> Error {
-    error!(Decode, "`{name}` is not a PNG, JPEG, GIF, BMP or WebP file: {found}")
+fn unusable(name: &str, bytes: &[u8]) -> Error {
+    let not = |found: String| error!(Decode, "`{name}` is not a PNG, JPEG, GIF, BMP, WebP or TIFF file: {found}");
+    if bytes.is_empty() {
+        return not("it is empty".to_string());
+    }
+    if let Some((kind, help)) = foreign::named(bytes) {
+        return not(format!("it is {kind}")).help(help);
+    }
+    let head = &bytes[..bytes.len().min(16)];
+    match head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
+        true => not(format!("it begins with the text {:?}", String::from_utf8_lossy(head))),
+        false => not(format!("it begins with the bytes {head:02x?}")),
+    }
 }
 
 /// Brings what the `image` crate makes of a PNG, BMP or WebP file to Pillow's bytes.

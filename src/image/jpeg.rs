@@ -30,6 +30,25 @@ pub(super) fn rgb(bytes: &[u8]) -> Result<Vec<u8>, String> {
     })
 }
 
+/// What a file is coded with that this decoder is built without: it is named by the marker of its first frame.
+pub(super) fn unread_coding(bytes: &[u8]) -> Option<&'static str> {
+    let mut at = 2;
+    while let Some([0xff, marker]) = bytes.get(at..at + 2) {
+        match marker {
+            // Fill bytes, and markers that stand alone.
+            0xff => at += 1,
+            0x01 | 0xd0..=0xd8 => at += 2,
+            0xc3 => return Some("lossless coding"),
+            0xc5..=0xc7 => return Some("hierarchical coding"),
+            0xc9 | 0xca => return Some("arithmetic coding"),
+            0xcb | 0xcd..=0xcf => return Some("arithmetic coding, lossless or hierarchical"),
+            0xc0..=0xc2 | 0xd9 | 0xda => return None,
+            _ => at += 2 + usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?])),
+        }
+    }
+    None
+}
+
 /// Runs libjpeg on the file; the error is its sentence.
 fn caught<T>(bytes: &[u8], read: impl FnOnce(Source) -> io::Result<T>) -> Result<T, String> {
     let ended = Cell::new(false);
@@ -45,7 +64,7 @@ fn caught<T>(bytes: &[u8], read: impl FnOnce(Source) -> io::Result<T>) -> Result
 }
 
 /// Pillow takes every file with four components for one of Adobe's, whose inks are inverted.
-fn rgb_of_cmyk([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
+pub(super) fn rgb_of_cmyk([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     // Pillow's rounded product of two bytes over 255.
     let inked = |ink: u8| {
         let product = u32::from(255 - ink) * u32::from(black) + 128;

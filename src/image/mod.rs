@@ -4,10 +4,13 @@
 mod config;
 mod decode;
 pub mod folder;
+mod foreign;
 mod gif;
 mod jpeg;
+mod png;
 mod processor;
 mod resize;
+mod tiff;
 
 use std::fmt;
 use std::path::Path;

@@ -77,6 +77,11 @@ impl Config {
         config
     }
 
+    /// The same config with a string where it has none.
+    pub fn with_default(&self, key: &str, value: &str) -> Config {
+        if self.get(key).is_some() { self.clone() } else { self.with(key, Value::from(value)) }
+    }
+
     /// Refuses sizes that no model has, before anything is made of them.
     pub fn check_sizes(&self) -> Result<()> {
         for (key, most) in SIZES {

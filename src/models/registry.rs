@@ -5,7 +5,12 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::config::Config;
+<<<<<<< HEAD
 use super::{LanguageModel, VisionEncoder, encoders, llms, unused};
+=======
+use super::keys::{self, Part};
+use super::{LanguageModel, VisionEncoder, encoders, llms};
+>>>>>>> folders
 use crate::error;
 use crate::error::{Error, Result};
 use crate::nn::decoder::{Decoder, DecoderSpec};
@@ -68,7 +73,17 @@ pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
     if model_type.starts_with("siglip2") {
         return Err(encoders::siglip::naflex(config, &model_type));
     }
-    let spec = lookup(ENCODERS, &model_type, "vision tower")?(config)?;
+    let read = lookup(ENCODERS, &model_type, "vision tower")?;
+    let tower = match ["clip", "siglip"].contains(&model_type.as_str()) && config.value().get("vision_config").is_some()
+    {
+        true => {
+            keys::check(config, Part::TwoTowers, &model_type)?;
+            config.nested("vision_config")
+        }
+        false => config.clone(),
+    };
+    keys::check(&tower, Part::Tower, model_type.trim_end_matches("_vision_model"))?;
+    let spec = read(config)?;
     spec.check()?;
     Ok(spec)
 }
@@ -78,7 +93,10 @@ pub fn llm_spec(config: &Config) -> Result<DecoderSpec> {
     config.check_sizes()?;
     let model_type = config.string("model_type", "")?;
     let alias = LLM_ALIASES.iter().find(|(alias, _)| *alias == model_type);
-    lookup(LLMS, alias.map_or(&model_type, |(_, name)| name), "LLM")?(config)
+    let family = alias.map_or(model_type.as_str(), |(_, name)| name);
+    let read = lookup(LLMS, family, "LLM")?;
+    keys::check(config, Part::Llm, family)?;
+    read(config)
 }
 
 /// Builds a vision tower.

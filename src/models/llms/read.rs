@@ -101,7 +101,15 @@ where
 
 /// The window of `size` keys, in the layers that `layer_types` says or else in `layers`.
 pub(super) fn window(config: &Config, size: Option<usize>, layers: Local, count: usize) -> Result<Option<Window>> {
-    let Some(size) = size else { return Ok(None) };
+    let Some(size) = size else {
+        let listed = config.value().get("layer_types").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        return match listed.iter().find(|kind| *kind != "full_attention") {
+            Some(kind) => {
+                Err(config.unsupported("layer_types", &kind.to_string(), "full_attention where there is no window"))
+            }
+            None => Ok(None),
+        };
+    };
     if size == 0 {
         return Err(config.unsupported("sliding_window", "0", "null and windows of 1 key or more"));
     }

@@ -276,7 +276,7 @@ pub mod data {
         Ok(vec![Dynamic::from(DatasetHandle(first)), Dynamic::from(DatasetHandle(second))])
     }
 
-    /// Opens a picture; PNG, JPEG, GIF, BMP or WebP by content.
+    /// Opens a picture; PNG, JPEG, GIF, BMP, WebP or TIFF by content.
     ///
     /// ```rhai
     /// let i = image("tests/fixtures/images/red-circle.png");

@@ -12,6 +12,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::models::config::Config;
 use crate::models::encoders::s2;
+use crate::models::keys;
 use crate::models::projectors::pool::PoolKind;
 use crate::models::registry::{LLM_ALIASES, Target};
 use crate::vlm::{EncoderOptions, Origin, Part, ProjectorChoice, Select, Vlm, Weights, base};
@@ -50,8 +51,19 @@ fn ours(name: &str) -> String {
 /// The parts of a folder.
 pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
     let config = &origin.config;
+<<<<<<< HEAD
     let files = Arc::new(TensorFiles::open_folder(&origin.folder)?.renamed(ours)?);
     let base = base::read(&origin.folder)?;
+=======
+    keys::check(config, keys::Part::Llava, "")?;
+    let files = Arc::new(TensorFiles::open(path)?);
+    if config.bool("unfreeze_mm_vision_tower", false)? && !stores_tower(&files) {
+        config.note(
+            "`unfreeze_mm_vision_tower` is true, but the folder holds no tensor of the tower: those that \
+             `mm_vision_tower` names are used, which are not those it was trained with",
+        );
+    }
+>>>>>>> folders
     let aspect = super::aspect(config)?;
     let pool = match config.string(POOL, "")?.as_str() {
         "" => None,
@@ -70,9 +82,15 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
 }
 
 fn encoder_options(config: &Config, target: &Target) -> Result<EncoderOptions> {
-    let layer = config.value().get("mm_vision_select_layer").and_then(|layer| layer.as_i64());
+    let layer = match config.value().get("mm_vision_select_layer").filter(|layer| !layer.is_null()) {
+        None => -2,
+        Some(layer) => layer.as_i64().ok_or_else(|| {
+            let known = "the number of one layer; LLaVA reads one, and several are not joined";
+            config.unsupported("mm_vision_select_layer", &layer.to_string(), known)
+        })?,
+    };
     Ok(EncoderOptions {
-        select_layer: layer.or(Some(-2)),
+        select_layer: Some(layer),
         select: Some(Select::parse(&config.string("mm_vision_select_feature", "patch")?)?),
         s2: s2::from_config(config)?,
         weights: Weights::Stored,
@@ -89,11 +107,15 @@ fn tower(origin: &Origin, files: &TensorFiles, way: Option<&str>) -> Result<Plac
         bail!(Missing, "`{}` has no `mm_vision_tower`", origin.folder.locate("config.json"));
     }
     let inside = origin.folder.join(&name);
-    let stored = files.names().iter().any(|tensor| tensor.starts_with(Part::Encoder.prefix()));
+    let stored = stores_tower(files);
     Ok(match (inside.has("config.json"), stored) {
         (true, true) => Place::Inside { id: name, origin: Origin::open(inside)?.without_place() },
         _ => Place::Elsewhere(base::find(&origin.folder, way, &name)),
     })
+}
+
+fn stores_tower(files: &TensorFiles) -> bool {
+    files.names().iter().any(|tensor| tensor.starts_with(Part::Encoder.prefix()))
 }
 
 /// The LLM: in the checkpoint, or, where that holds a projector only, the one `_name_or_path` names.

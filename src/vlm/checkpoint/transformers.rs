@@ -13,6 +13,7 @@ use crate::assets::Folder;
 use crate::error::Result;
 use crate::image::folder::{ALONE, INSIDE, WHOLE};
 use crate::models::config::Config;
+use crate::models::keys;
 use crate::models::registry::{self, Target};
 use crate::vlm::{EncoderOptions, Origin, Part, ProjectorChoice, Select, Weights};
 use crate::weights::TensorFiles;
@@ -67,6 +68,7 @@ pub(in crate::vlm) fn has_inner(model_type: &str) -> bool {
 /// The parts of a folder.
 pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
     let config = &origin.config;
+    keys::check(config, keys::Part::LlavaOfTransformers, "llava")?;
     let vision = vision_config(config);
     let inner = has_inner(&vision.string("model_type", "")?);
     let files = Arc::new(TensorFiles::open_folder(&origin.folder)?.renamed(|name| ours(name, inner))?);
@@ -105,14 +107,7 @@ fn vision_config(config: &Config) -> Config {
         });
         return config.with("vision_config", vit_l).nested("vision_config");
     }
-    with_type(config.nested("vision_config"), "clip_vision_model")
-}
-
-fn with_type(config: Config, model_type: &str) -> Config {
-    match config.value().get("model_type") {
-        Some(_) => config,
-        None => config.with("model_type", json!(model_type)),
-    }
+    config.nested("vision_config").with_default("model_type", "clip_vision_model")
 }
 
 /// The tower's folder: its config, and the files that say how pictures are prepared.
@@ -140,7 +135,11 @@ fn name_processor(json: &mut Value) {
 }
 
 fn encoder_options(config: &Config, vision: &Config, target: &Target) -> Result<EncoderOptions> {
-    let layer = config.value().get("vision_feature_layer").filter(|layer| !layer.is_null());
+    let layer = match config.value().get("vision_feature_layer").filter(|layer| !layer.is_null()) {
+        // A list of one is joined from one.
+        Some(Value::Array(layers)) if layers.len() == 1 => layers.first(),
+        layer => layer,
+    };
     let select_layer = match layer {
         None => -2,
         Some(layer) => layer.as_i64().ok_or_else(|| {
@@ -176,7 +175,11 @@ fn encoder_options(config: &Config, vision: &Config, target: &Target) -> Result<
 fn llm(origin: &Origin, files: &TensorFiles) -> Result<Origin> {
     let given = origin.config.value().get("text_config").is_some_and(Value::is_object);
     let config = if given { origin.config.clone() } else { origin.config.with("text_config", json!({})) };
+<<<<<<< HEAD
     let mut config = with_type(config.nested("text_config"), "llama");
+=======
+    let mut config = super::origin::plain_rope(config.nested("text_config")).with_default("model_type", "llama");
+>>>>>>> folders
     if !files.has("lm_head.weight") {
         config = config.with("tie_word_embeddings", json!(true));
     }

@@ -1,0 +1,395 @@
+//! What becomes of every key of a config.json: read and honored, without effect on what is computed, known for some
+//! values only, or unknown and then said. Families are told apart where one reads what another has no code for.
+//! Sources: the configuration classes of transformers 5.24.0 and 4.49.0; LLaVA-MORE 2460d39, `train/train.py` and
+//! `model/builder.py`, and LLaVA 1.2's for the keys that only LLaVA writes.
+
+use serde_json::Value;
+
+use super::config::Config;
+use crate::error::Result;
+
+/// What a config.json is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// An LLM; LLaVA's keys may stand beside its own.
+    Llm,
+    /// A vision tower.
+    Tower,
+    /// A tower with a text tower beside it: the level above the two.
+    TwoTowers,
+    /// A model of LLaVA or LLaVA-MORE; the LLM's keys stand beside its own.
+    Llava,
+    /// `LlavaForConditionalGeneration`: the level above tower and LLM.
+    LlavaOfTransformers,
+}
+
+#[derive(Clone, Copy)]
+enum Meaning {
+    /// Read; its reader checks type and value.
+    Read,
+    /// Of no effect on what is computed here, whatever it is.
+    Harmless,
+    /// Not read, because all it may be is one of these (as JSON); anything else would change what is computed. Then why.
+    Only(&'static [&'static str], &'static str),
+    /// An object or nothing.
+    Object,
+    /// The kinds of attention layers that there are.
+    LayerTypes,
+}
+use Meaning::{Harmless, LayerTypes, Object, Only, Read};
+
+/// Families it is for (none: all), what the keys mean, their names with spaces between.
+type Row = (&'static [&'static str], Meaning, &'static str);
+
+const NO: &[&str] = &["false"];
+const YES: &[&str] = &["true"];
+const NONE: &[&str] = &[];
+const ONE: &[&str] = &["1", "1.0"];
+const ZERO: &[&str] = &["0", "0.0"];
+const WINDOWED: &[&str] = &["mistral", "phi3", "gemma2", "gemma3_text", "qwen2"];
+const GEMMA: &[&str] = &["gemma2", "gemma3_text"];
+
+/// What any config of transformers may have.
+const COMMON: &[Row] = &[
+    (&[], Read, "model_type transformers_version image_processor_type quantization_config"),
+    // Where it is from and how it is kept.
+    (
+        &[],
+        Harmless,
+        "_name_or_path architectures auto_map dtype torch_dtype torchscript use_bfloat16 tf_legacy_loss \
+         _commit_hash _attn_implementation _attn_implementation_autoset attn_implementation \
+         _flash_attn_2_enabled transformers.js_config unsloth_version unsloth_fixed model_name \
+         custom_pipelines use_cache cache_implementation",
+    ),
+    // What is handed back.
+    (&[], Harmless, "output_attentions output_hidden_states return_dict use_return_dict"),
+    // Tasks with heads of their own.
+    (
+        &[],
+        Harmless,
+        "id2label label2id num_labels problem_type finetuning_task task_specific_params pruned_heads \
+         is_encoder_decoder is_decoder add_cross_attention tie_encoder_decoder \
+         cross_attention_hidden_size chunk_size_feed_forward prefix classifier_dropout",
+    ),
+    // Tokens; the tokenizer and generation_config.json say them.
+    (
+        &[],
+        Harmless,
+        "bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id cls_token_id mask_token_id \
+         decoder_start_token_id tokenizer_class",
+    ),
+    // Generation, as configs of 4.x had it.
+    (
+        &[],
+        Harmless,
+        "bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping \
+         encoder_no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id \
+         forced_eos_token_id length_penalty max_length max_new_tokens min_length no_repeat_ngram_size \
+         num_beam_groups num_beams num_return_sequences output_scores remove_invalid_values \
+         repetition_penalty return_dict_in_generate suppress_tokens temperature top_k top_p typical_p",
+    ),
+    // Training.
+    (
+        &[],
+        Harmless,
+        "attention_dropout hidden_dropout dropout embd_pdrop resid_pdrop attn_pdrop \
+         gradient_checkpointing initializer_factor",
+    ),
+];
+
+const LLM: &[Row] = &[
+    (
+        &[],
+        Read,
+        "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads \
+         num_key_value_heads head_dim max_position_embeddings rms_norm_eps initializer_range \
+         tie_word_embeddings model_architecture rope_theta rope_scaling rope_parameters \
+         partial_rotary_factor original_max_position_embeddings",
+    ),
+    (&["llama", "mistral", "phi3", "qwen2"], Read, "hidden_act"),
+    (GEMMA, Read, "hidden_activation query_pre_attn_scalar final_logit_softcapping attention_bias"),
+    (GEMMA, Harmless, "hidden_act"), // its class reads the other one
+    (&["llama"], Read, "attention_bias mlp_bias"),
+    (&["qwen2"], Harmless, "attention_bias"), // its class has them on query, key and value, whatever this says
+    (&["gemma2"], Read, "attn_logit_softcapping"),
+    (
+        &["gemma3_text"],
+        Read,
+        "attn_logit_softcapping use_bidirectional_attention rope_local_base_freq sliding_window_pattern",
+    ),
+    (&["gemma3_text"], Harmless, "_sliding_window_pattern"), // `layer_types` says it
+    (WINDOWED, Read, "sliding_window layer_types"),
+    (&["qwen2"], Read, "use_sliding_window max_window_layers"),
+    (WINDOWED, Harmless, "use_sliding_window"), // their classes go by `sliding_window`
+    (&["llama"], LayerTypes, "layer_types"),
+    (&[], Harmless, "pretraining_tp max_sequence_length is_llama_config full_attn_mod interpolate_factor"),
+    (
+        &[],
+        Only(NO, "this family computes without"),
+        "attention_bias mlp_bias use_sliding_window use_bidirectional_attention lm_head_bias use_bias \
+         qkv_bias projection_bias rope_interleaved use_mrope qk_layernorm use_qk_norm qk_norm alibi \
+         parallel_attn use_parallel_residual scale_attn_by_inverse_layer_idx attn_temperature_tuning \
+         attention_output_gate use_double_wide_mlp",
+    ),
+    (&[], Only(YES, "this family computes with it"), "scale_attn_weights use_rope is_causal"),
+    (
+        &[],
+        Only(NONE, "this family computes without"),
+        "attn_logit_softcapping final_logit_softcapping clip_qkv attention_multiplier \
+         query_pre_attn_scalar no_rope_layers no_rope_layer_interval nope_layers attention_chunk_size \
+         mrope_section hidden_size_per_layer_input num_kv_shared_layers",
+    ),
+    (
+        &[],
+        Only(ONE, "this family scales nothing there"),
+        "residual_multiplier embedding_multiplier logits_scaling logit_scale scale_emb scale_depth \
+         lm_head_multiplier key_multiplier",
+    ),
+    (
+        &[],
+        Only(ZERO, "this family has one feed-forward a layer"),
+        "num_experts num_local_experts n_routed_experts num_experts_per_tok moe_intermediate_size \
+         n_shared_experts",
+    ),
+];
+
+const VISION_TRANSFORMER: &[Row] = &[
+    (
+        &[],
+        Read,
+        "image_size patch_size num_channels hidden_size num_hidden_layers num_attention_heads hidden_act \
+         layer_norm_eps initializer_range",
+    ),
+    (&["clip", "siglip", "vit", "ijepa"], Read, "intermediate_size"),
+    (&["dinov2", "dinov2_with_registers", "vit", "ijepa"], Read, "qkv_bias"),
+    (&["dinov2", "dinov2_with_registers"], Read, "mlp_ratio use_swiglu_ffn layerscale_value"),
+    (&["dinov2_with_registers"], Read, "num_register_tokens"),
+    (
+        &[],
+        Harmless,
+        "projection_dim vision_use_head attention_probs_dropout_prob hidden_dropout_prob drop_path_rate \
+         use_mask_token encoder_stride pooler_act pooler_output_size logit_scale_init_value vocab_size \
+         s2 s2_scales apply_layernorm reshape_hidden_states out_features out_indices stage_names",
+    ),
+    (&[], Only(YES, "this family computes with it"), "attention_bias mlp_bias"),
+    (&["clip", "siglip"], Only(YES, "this family computes with it"), "qkv_bias"),
+    (
+        &[],
+        Only(NO, "this family computes without"),
+        "use_swiglu_ffn use_rope use_qk_norm qk_normalization use_gated_mlp",
+    ),
+    (&[], Only(ZERO, "this family has none"), "num_register_tokens"),
+];
+
+const BOTH_TOWERS: &[Row] = &[
+    (&[], Object, "vision_config"),
+    (
+        &[],
+        Harmless,
+        "text_config text_config_dict vision_config_dict projection_dim logit_scale_init_value \
+         initializer_range",
+    ),
+];
+
+/// The keys of LLaVA that LLaVA-MORE reads or writes.
+const LLAVA: &[Row] = &[
+    (
+        &[],
+        Read,
+        "mm_vision_tower mm_projector_type mm_vision_select_layer mm_vision_select_feature \
+         image_aspect_ratio model_architecture _name_or_path s2 s2_scales mm_projector_pool \
+         mm_projector_tokens unfreeze_mm_vision_tower",
+    ),
+    // Sizes that the parts have anyway, and what a training that is over did.
+    (
+        &[],
+        Harmless,
+        "mm_hidden_size use_mm_proj siglip delay_load freeze_mm_mlp_adapter tune_mm_mlp_adapter \
+         freeze_mm_vision_resampler tune_mm_vision_resampler mm_projector_lr mm_vision_tower_lr \
+         mm_tunable_parts freeze_backbone unfreeze_language_model tokenizer_model_max_length \
+         tokenizer_padding_side pretrain_mm_mlp_adapter mm_vision_resampler_lr vision_tower_pretrained",
+    ),
+    // Of pictures in tiles (`image_aspect_ratio` anyres is refused) and of videos.
+    (
+        &[],
+        Harmless,
+        "image_grid_pinpoints image_crop_resolution image_split_resolution mm_newline_position \
+         add_faster_video faster_token_stride force_sample add_time_instruction",
+    ),
+    (
+        &[],
+        Only(NO, "with true, LLaVA asks with tokens of its own around the picture, which no template here writes"),
+        "mm_use_im_start_end",
+    ),
+    (
+        &[],
+        Only(NO, "with true, LLaVA adds a token `<im_patch>` to tokenizer and embedding, which llmore does not do"),
+        "mm_use_im_patch_token",
+    ),
+    (&[], Only(&["\"flat\""], "visual tokens stand row by row, without line ends"), "mm_patch_merge_type"),
+    (
+        &[],
+        Only(NONE, "nothing stands between tower and projector but `mm_projector_pool`"),
+        "mm_resampler_type mm_spatial_pool_stride mm_spatial_pool_mode mm_spatial_pool_out_channels \
+         mm_perceiver_depth mm_perceiver_latents mm_perceiver_ff_mult mm_perceiver_pretrained \
+         mm_qformer_depth mm_qformer_latents mm_qformer_pretrained",
+    ),
+];
+
+const LLAVA_OF_TRANSFORMERS: &[Row] = &[
+    (&[], Object, "text_config vision_config"),
+    (
+        &[],
+        Read,
+        "projector_hidden_act multimodal_projector_bias vision_feature_layer \
+         vision_feature_select_strategy model_architecture image_aspect_ratio",
+    ),
+    // The tokenizer knows the marker, the weights say whether the head is tied, the tower how many tokens it gives.
+    (
+        &[],
+        Harmless,
+        "image_token_index image_token_id image_seq_length ignore_index tie_word_embeddings vocab_size \
+         image_grid_pinpoints initializer_range",
+    ),
+];
+
+impl Part {
+    /// The tables that decide, then those whose keys are known here because another part decides on them.
+    fn tables(self) -> (&'static [&'static [Row]], &'static [&'static [Row]]) {
+        match self {
+            Part::Llm => (&[LLM, COMMON], &[LLAVA]),
+            Part::Tower => (&[VISION_TRANSFORMER, COMMON], &[]),
+            Part::TwoTowers => (&[BOTH_TOWERS, COMMON], &[]),
+            Part::Llava => (&[LLAVA], &[LLM, COMMON]),
+            Part::LlavaOfTransformers => (&[LLAVA_OF_TRANSFORMERS, COMMON], &[]),
+        }
+    }
+}
+
+fn find(tables: &[&'static [Row]], family: Option<&str>, key: &str) -> Option<Meaning> {
+    let fits = |families: &[&str]| families.is_empty() || family.is_none_or(|family| families.contains(&family));
+    let mut rows = tables.iter().flat_map(|table| table.iter());
+    rows.find(|(families, _, names)| fits(families) && names.split_whitespace().any(|name| name == key))
+        .map(|(_, meaning, _)| *meaning)
+}
+
+/// Refuses values that would change what is computed and are not honored; keys that nothing knows become a note.
+/// `family` is the LLM's or tower's `model_type`, as `registry` has it.
+///
+/// # Errors
+/// `Decode`, naming file, key and value.
+pub fn check(config: &Config, part: Part, family: &str) -> Result<()> {
+    let Some(object) = config.value().as_object() else { return Ok(()) };
+    let (deciding, known) = part.tables();
+    let mut unknown = Vec::new();
+    for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+        match find(deciding, Some(family), key) {
+            Some(meaning) => honor(config, key, value, meaning)?,
+            None if find(known, None, key).is_some() => {}
+            None => unknown.push(format!("`{key}`")),
+        }
+    }
+    if !unknown.is_empty() {
+        let (them, s) = if unknown.len() == 1 { ("it", "") } else { ("them", "s") };
+        config.note(format!(
+            "nothing here reads the key{s} {}; if the model was made by code that does, its numbers are others without {them}",
+            unknown.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+fn honor(config: &Config, key: &str, value: &Value, meaning: Meaning) -> Result<()> {
+    let known = match meaning {
+        Read | Harmless => return Ok(()),
+        Object if value.is_object() => return Ok(()),
+        Object => "an object".to_string(),
+        LayerTypes if value.as_array().is_some_and(|types| types.iter().all(|kind| kind == "full_attention")) => {
+            return Ok(());
+        }
+        LayerTypes => "full_attention alone in this family".to_string(),
+        Only(values, _) if values.contains(&value.to_string().as_str()) => return Ok(()),
+        Only([], why) => format!("null alone: {why}"),
+        Only(values, why) => format!("{} alone: {why}", values.join(" or ")),
+    };
+    Err(config.unsupported(key, &value.to_string(), &known))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn checked(value: Value, part: Part) -> std::result::Result<Vec<String>, String> {
+        let family = value["model_type"].as_str().unwrap_or_default().to_string();
+        let config = Config::new(value, "`config.json`");
+        check(&config, part, &family).map(|()| config.notes().list()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_key_that_nothing_knows_is_said_and_null_is_not_there() {
+        let notes = checked(json!({ "model_type": "llama", "flux": 1, "vocab_size": 3, "gone": null }), Part::Llm);
+        let notes = notes.unwrap();
+        assert!(matches!(&notes[..], [note] if note.starts_with("`config.json`: nothing here reads the key `flux`;")));
+        // A window is nothing to a Llama: its class in transformers does not read it either.
+        assert_eq!(checked(json!({ "model_type": "llama", "sliding_window": 8 }), Part::Llm).unwrap().len(), 1);
+        assert_eq!(checked(json!({ "model_type": "mistral", "sliding_window": 8 }), Part::Llm).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn what_would_change_numbers_is_refused_by_key() {
+        let llm =
+            |family: &str, key: &str, value: Value| checked(json!({ "model_type": family, key: value }), Part::Llm);
+        let refused = [
+            ("llama", "attn_logit_softcapping", json!(50.0)),
+            ("qwen2", "final_logit_softcapping", json!(30.0)),
+            ("mistral", "attention_bias", json!(true)),
+            ("llama", "use_sliding_window", json!(true)),
+            ("llama", "layer_types", json!(["full_attention", "chunked_attention"])),
+            ("llama", "num_local_experts", json!(8)),
+            ("llama", "clip_qkv", json!(8.0)),
+            ("llama", "residual_multiplier", json!(0.22)),
+            ("llama", "logits_scaling", json!(8)),
+            ("llama", "scale_attn_weights", json!(false)),
+            ("llama", "rope_interleaved", json!("false")),
+            ("gemma2", "use_bidirectional_attention", json!(true)),
+        ];
+        for (family, key, value) in refused {
+            let found = llm(family, key, value.clone()).unwrap_err();
+            assert!(found.contains(&format!("`config.json`: `{key}` is `{value}`")), "{found}");
+        }
+        let fine = [
+            ("llama", "rope_interleaved", json!(false)),
+            ("llama", "residual_multiplier", json!(1.0)),
+            ("llama", "layer_types", json!(["full_attention"])),
+            ("qwen2", "use_sliding_window", json!(true)),
+            ("gemma2", "attn_logit_softcapping", json!(50.0)),
+            ("phi3", "sliding_window", json!(2047)),
+            ("llama", "mm_use_im_start_end", json!(true)), // LLaVA's to refuse
+        ];
+        for (family, key, value) in fine {
+            assert_eq!(llm(family, key, value), Ok(Vec::new()), "{family}: {key}");
+        }
+    }
+
+    #[test]
+    fn llavas_keys_are_honored_or_refused() {
+        let llava = |key: &str, value: Value| checked(json!({ "model_type": "llava_llama", key: value }), Part::Llava);
+        let refused = [
+            ("mm_use_im_start_end", json!(true)),
+            ("mm_use_im_patch_token", json!(true)),
+            ("mm_resampler_type", json!("spatial_pool")),
+            ("mm_spatial_pool_stride", json!(2)),
+            ("mm_patch_merge_type", json!("spatial_unpad")),
+        ];
+        for (key, value) in refused {
+            assert!(llava(key, value).unwrap_err().contains(key));
+        }
+        for (key, value) in [("mm_use_im_start_end", json!(false)), ("mm_patch_merge_type", json!("flat"))] {
+            assert_eq!(llava(key, value), Ok(Vec::new()));
+        }
+        let text = json!({ "model_type": "llava", "text_config": "llama" });
+        assert!(checked(text, Part::LlavaOfTransformers).unwrap_err().contains("an object"));
+    }
+}
