@@ -5,11 +5,8 @@
 pub mod config;
 pub mod encoders;
 pub mod gguf;
-<<<<<<< HEAD
 pub mod gguf_keys;
-=======
 pub mod keys;
->>>>>>> folders
 pub mod llms;
 pub mod projectors;
 pub mod registry;

@@ -5,12 +5,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::config::Config;
-<<<<<<< HEAD
-use super::{LanguageModel, VisionEncoder, encoders, llms, unused};
-=======
 use super::keys::{self, Part};
-use super::{LanguageModel, VisionEncoder, encoders, llms};
->>>>>>> folders
+use super::{LanguageModel, VisionEncoder, encoders, llms, unused};
 use crate::error;
 use crate::error::{Error, Result};
 use crate::nn::decoder::{Decoder, DecoderSpec};

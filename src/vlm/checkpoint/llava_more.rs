@@ -51,19 +51,15 @@ fn ours(name: &str) -> String {
 /// The parts of a folder.
 pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
     let config = &origin.config;
-<<<<<<< HEAD
+    keys::check(config, keys::Part::Llava, "")?;
     let files = Arc::new(TensorFiles::open_folder(&origin.folder)?.renamed(ours)?);
     let base = base::read(&origin.folder)?;
-=======
-    keys::check(config, keys::Part::Llava, "")?;
-    let files = Arc::new(TensorFiles::open(path)?);
     if config.bool("unfreeze_mm_vision_tower", false)? && !stores_tower(&files) {
         config.note(
             "`unfreeze_mm_vision_tower` is true, but the folder holds no tensor of the tower: those that \
              `mm_vision_tower` names are used, which are not those it was trained with",
         );
     }
->>>>>>> folders
     let aspect = super::aspect(config)?;
     let pool = match config.string(POOL, "")?.as_str() {
         "" => None,

@@ -175,11 +175,7 @@ fn encoder_options(config: &Config, vision: &Config, target: &Target) -> Result<
 fn llm(origin: &Origin, files: &TensorFiles) -> Result<Origin> {
     let given = origin.config.value().get("text_config").is_some_and(Value::is_object);
     let config = if given { origin.config.clone() } else { origin.config.with("text_config", json!({})) };
-<<<<<<< HEAD
-    let mut config = with_type(config.nested("text_config"), "llama");
-=======
-    let mut config = super::origin::plain_rope(config.nested("text_config")).with_default("model_type", "llama");
->>>>>>> folders
+    let mut config = config.nested("text_config").with_default("model_type", "llama");
     if !files.has("lm_head.weight") {
         config = config.with("tie_word_embeddings", json!(true));
     }
