@@ -118,6 +118,69 @@ fn part_of_a_head_is_refused_where_transformers_cannot_compute_it() {
     }
 }
 
+/// The keys that the spec of a config is written with, and those of the map among them.
+fn keys(config: Value) -> (Vec<String>, Vec<String>) {
+    let spec = registry::llm_spec(&Config::new(config.clone(), "config.json")).unwrap();
+    let mut written = config.as_object().unwrap().clone();
+    rope::write(&spec, &mut written);
+    let sorted = |map: &serde_json::Map<String, Value>| -> Vec<String> {
+        let mut keys: Vec<String> = map.keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    let map = written.get("rope_scaling").or(written.get("rope_parameters")).and_then(Value::as_object);
+    (sorted(&written), map.map(sorted).unwrap_or_default())
+}
+
+/// 4.49 reads `rope_theta` and `rope_scaling`; its Phi-3 takes three keys there, no more and no fewer.
+#[test]
+fn what_is_written_is_read_by_4_49() {
+    let factors = json!([1.0, 1.0]);
+    let phi3 = json!({"model_type": "phi3", "hidden_size": 8, "num_attention_heads": 2, "original_max_position_embeddings": 64,
+        "rope_parameters": {"rope_type": "longrope", "rope_theta": 2e4, "short_factor": factors, "long_factor": factors,
+            "original_max_position_embeddings": 64, "partial_rotary_factor": 1.0}});
+    let (outside, inside) = keys(phi3);
+    assert_eq!(inside, ["long_factor", "short_factor", "type"]);
+    assert!(outside.contains(&"original_max_position_embeddings".to_string()), "{outside:?}");
+    assert!(!outside.contains(&"rope_parameters".to_string()), "{outside:?}");
+    let llama = json!({"model_type": "llama", "rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0}, "original_max_position_embeddings": 512});
+    let (outside, inside) = keys(llama);
+    assert_eq!(outside, ["model_type", "rope_scaling", "rope_theta"]);
+    let expected = ["factor", "high_freq_factor", "low_freq_factor", "original_max_position_embeddings", "rope_type"];
+    assert_eq!(inside, expected);
+    let plain = json!({"model_type": "llama", "rope_scaling": null, "rope_parameters": {"rope_type": "default"}});
+    assert_eq!(keys(plain).0, ["model_type", "rope_theta"]);
+    let by_layer = json!({"model_type": "gemma3_text", "rope_parameters": {
+        "sliding_attention": {"rope_type": "linear", "factor": 2.0}, "full_attention": {"rope_type": "default"}}});
+    assert_eq!(
+        keys(by_layer),
+        (
+            vec!["model_type".into(), "rope_parameters".into()],
+            vec!["full_attention".into(), "sliding_attention".into()]
+        )
+    );
+}
+
+#[test]
+fn what_is_no_map_or_no_number_is_refused_by_its_key() {
+    let linear = |factor: Value| json!({"rope_type": "linear", "factor": factor});
+    for (key, value, expected) in [
+        ("rope_scaling", json!("linear"), "`rope_scaling` is `\"linear\"`"),
+        ("rope_parameters", json!([1]), "`rope_parameters` is `[1]`"),
+        ("rope_scaling", linear(json!("4")), "`factor` is \"4\", expected a number"),
+        ("rope_scaling", linear(json!(0.0)), "`factor` is `0`"),
+        ("rope_scaling", linear(json!(null)), "has no `factor`"),
+        ("rope_theta", json!("5e5"), "`rope_theta` is \"5e5\", expected a number"),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "`rope_type` is `yarn`"),
+        ("rope_scaling", json!({"rope_type": "proportional"}), "`rope_type` is `proportional`"),
+    ] {
+        let config = json!({"model_type": "llama", key: value});
+        let error = registry::llm_spec(&Config::new(config, "config.json")).err().unwrap().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
 /// The frequencies of the fixture's LLM as a GGUF file with these keys.
 fn stretched(name: &str, keys: &[(&str, Gguf)], factors: Option<&[f32]>) -> llmore::error::Result<Rope> {
     let mut sample = keys.iter().fold(Sample::new(), |sample, (key, value)| sample.set(key, Some(value.clone())));

@@ -5,11 +5,14 @@
 //! `original_max_position_embeddings` outside before the one in the map, `rope_type` before `type`. Where that leaves a
 //! value unused, or two values contradict each other, a note says so. What is written is what both 4.49 and 5.x read.
 
-use serde_json::{Map, Value, json};
+mod write;
+
+use serde_json::{Value, json};
+
+pub use write::write;
 
 use crate::error::{Error, Result};
 use crate::models::config::Config;
-use crate::nn::decoder::DecoderSpec;
 use crate::nn::rope::{LongRope, Rope, RopeScaling};
 use crate::{bail, error};
 
@@ -340,75 +343,4 @@ fn lacks(map: &Config, key: &str, kind: &str) -> Error {
 /// The factor of cosines and sines where a longrope map has none.
 fn natural(factor: f64, original: usize) -> f64 {
     if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() }
-}
-
-/// Writes the ropes of a spec into a config, and takes out whatever was said about them before.
-pub fn write(spec: &DecoderSpec, config: &mut Map<String, Value>) {
-    config.retain(|key, _| !KEYS.contains(&key.as_str()));
-    let mut put = |key: &str, value: Value| config.insert(key.to_string(), value);
-    let scaling = written(spec, &spec.rope);
-    match &spec.local_rope {
-        // What 4.x has no words for: it reads neither.
-        Some(local) if local.scaling != RopeScaling::None => {
-            let inner = |rope: &Rope| {
-                let mut map = written(spec, rope).unwrap_or_else(|| Map::from_iter([typed("default")]));
-                map.insert("rope_theta".to_string(), json!(rope.base));
-                map
-            };
-            put("rope_parameters", json!({ FULL: inner(&spec.rope), SLIDING: inner(local) }));
-            return;
-        }
-        Some(local) => {
-            put("rope_local_base_freq", json!(local.base));
-        }
-        None => {
-            if let RopeScaling::LongRope(longrope) = &spec.rope.scaling {
-                put(ORIGINAL, json!(longrope.original_context));
-            }
-            if spec.rope.rotary_dim != spec.head_dim {
-                put("partial_rotary_factor", json!(part(spec.rope.rotary_dim, spec.head_dim)));
-            }
-        }
-    }
-    put("rope_theta", json!(spec.rope.base));
-    if let Some(scaling) = scaling {
-        put("rope_scaling", Value::Object(scaling));
-    }
-}
-
-/// The map of a rope without its base; nothing where frequencies are not stretched.
-fn written(spec: &DecoderSpec, rope: &Rope) -> Option<Map<String, Value>> {
-    let mut map = match &rope.scaling {
-        RopeScaling::None => return None,
-        RopeScaling::Linear(factor) => json!({ "rope_type": "linear", "factor": factor }),
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => json!({
-            "rope_type": "llama3", "factor": factor, "low_freq_factor": low_freq_factor,
-            "high_freq_factor": high_freq_factor, ORIGINAL: *original_context as u64,
-        }),
-        // `type`, and these three keys alone where they say all: 4.49's Phi-3 takes no others.
-        RopeScaling::LongRope(LongRope { short, long, .. }) => {
-            json!({ "type": "longrope", "short_factor": short, "long_factor": long })
-        }
-    };
-    if let RopeScaling::LongRope(LongRope { original_context, attention_factor, .. }) = rope.scaling {
-        if natural(spec.context as f64 / original_context as f64, original_context) != attention_factor {
-            map["attention_factor"] = json!(attention_factor);
-        }
-        if spec.local_rope.is_some() {
-            // Gemma-3 knows neither `type` nor a key outside.
-            map["rope_type"] = json!("longrope");
-            map[ORIGINAL] = json!(original_context);
-        }
-    }
-    map.as_object().cloned()
-}
-
-fn typed(kind: &str) -> (String, Value) {
-    ("rope_type".to_string(), json!(kind))
-}
-
-/// The share of a head that gives so many rotated values again, as readers round down.
-fn part(rotary_dim: usize, head_dim: usize) -> f64 {
-    let part = rotary_dim as f64 / head_dim as f64;
-    if (head_dim as f64 * part) as usize == rotary_dim { part } else { part.next_up() }
 }

@@ -93,7 +93,7 @@ pub mod ask {
     /// The same with `max_new_tokens` (128), `temperature` (0 is greedy), `top_k`, `top_p`, `seed`, `stream`.
     ///
     /// `stream: true` prints the answer while it comes; a function gets it piece by piece and stops it by returning
-    /// `false`. A piece never ends inside a character.
+    /// `false`. A piece never ends inside a character. An answer that reaches the end of the context ends there.
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");
