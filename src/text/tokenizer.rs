@@ -66,7 +66,9 @@ impl Tokenizer {
         let folder = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         let name = folder.unwrap_or_else(|| "tokenizer.json".to_string());
         if file.extension().is_some_and(|extension| extension == "gguf") {
-            return Self::from_bytes(&super::gguf::tokenizer_json(&Gguf::open(&file)?)?, &name);
+            let gguf = Gguf::open(&file)?;
+            let rows = gguf.texts("tokenizer.ggml.tokens")?.map_or(0, |tokens| tokens.len());
+            return Ok(Self::from_bytes(&super::gguf::tokenizer_json(&gguf)?, &name)?.with_rows(rows));
         }
         let mut bytes = std::fs::read(&file).map_err(|error| {
             Error::file(&file, error).help("a tokenizer is a `tokenizer.json` file or a folder that holds one")
