@@ -83,6 +83,8 @@ fn byte_pairs(file: &Gguf, notes: &Notes) -> Result<Value> {
         Ok(Some((id, token)))
     };
     let ends = Ends { first: end(first, "bos")?, last: end(last, "eos")? };
+    let mut vocab = vocab;
+    vocab.retain(|text, id| !id.as_u64().is_some_and(|id| is_pad(text, id as usize, kinds[id as usize])));
     let pairs = pairs.collect::<Result<_>>()?;
     Ok(byte_level(Value::Object(vocab), pairs, &added, &ends, cut, llama_3))
 }
@@ -123,7 +125,11 @@ fn pieces(file: &Gguf) -> Result<Value> {
         bail!(Decode, "`{path}`: `tokenizer.ggml.scores` has {} entries for {} tokens", scores.len(), tokens.len());
     }
     let pieces = tokens.iter().zip(&scores).zip(kinds);
-    let pieces = pieces.map(|((text, score), kind)| Piece { text: text.to_string(), score: *score, kind }).collect();
+    let mut pieces: Vec<Piece> =
+        pieces.map(|((text, score), kind)| Piece { text: text.to_string(), score: *score, kind }).collect();
+    while pieces.last().is_some_and(|piece| is_pad(&piece.text, pieces.len() - 1, piece.kind)) {
+        pieces.pop();
+    }
     let model = Model {
         pieces,
         unigram: false,
@@ -139,6 +145,11 @@ fn pieces(file: &Gguf) -> Result<Value> {
         }
     }
     sentencepiece::tokenizer_json(&model, adds(file, true)?).context(|| format!("`{}`", file.path().display()))
+}
+
+/// Whether a token is what converters write for a row of the embedding that has none.
+fn is_pad(text: &str, id: usize, kind: Kind) -> bool {
+    kind == Kind::Unused && text == format!("[PAD{id}]")
 }
 
 /// Whether BOS and EOS are added.

@@ -67,8 +67,9 @@ impl Tokenizer {
         let folder = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         let name = folder.unwrap_or_else(|| "tokenizer.json".to_string());
         if file.extension().is_some_and(|extension| extension == "gguf") {
-            let notes = Notes::default();
-            let tokenizer = Self::from_bytes(&super::gguf::tokenizer_json(&Gguf::open(&file)?, &notes)?, &name)?;
+            let (gguf, notes) = (Gguf::open(&file)?, Notes::default());
+            let rows = gguf.texts("tokenizer.ggml.tokens")?.map_or(0, |tokens| tokens.len());
+            let tokenizer = Self::from_bytes(&super::gguf::tokenizer_json(&gguf, &notes)?, &name)?.with_rows(rows);
             tokenizer.notes.extend(&notes);
             return Ok(tokenizer);
         }

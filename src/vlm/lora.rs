@@ -311,14 +311,19 @@ impl Llm {
         {
             place = format!("{place}@{revision}");
         }
-        let llm = open(&place).map_err(|error| {
+        let mut llm = open(&place).map_err(|error| {
             let error = error.context(format!("`{}` holds an adapter alone; its base `{place}`", path.display()));
             error.help(format!(
                 "write the path of its base into `{BASE_KEY}` of {CONFIG}, absolute or as seen from the folder"
             ))
         })?;
+        if let Some(name) = Path::new(&place).file_name().filter(|_| Path::new(&place).is_absolute()) {
+            llm.id = name.to_string_lossy().into_owned();
+        }
         if weights == Weights::Stored {
-            let files = Arc::new(TensorFiles::open(&path.join(ADAPTER))?);
+            let older = path.join("adapter_model.bin");
+            let file = if older.is_file() && !folder.has(ADAPTER) { older } else { path.join(ADAPTER) };
+            let files = Arc::new(TensorFiles::open(&file)?);
             base::check(&folder, &llm, None)?;
             llm.adapt_from(&folder, files)?;
         }

@@ -203,7 +203,7 @@ pub mod build {
     }
 
     /// Opens an LLM: a preset id, a folder in Hugging Face layout, a GGUF file, which becomes f32, or a hub id (`org/name`,
-    /// `org/name@revision`).
+    /// `org/name@revision`). A folder that holds an adapter alone, as PEFT writes it, opens with the base it names.
     ///
     /// ```rhai
     /// let lm = llm("tiny-llama");

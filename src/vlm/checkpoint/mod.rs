@@ -66,6 +66,7 @@ pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Tar
         }
         if files.names().iter().any(|name| Vlm::is_adapter(name)) {
             vlm.llm.adapt_from(&origin.folder, files.clone())?;
+            vlm.notes.extend(vlm.llm.origin.config.notes());
         }
         vlm.notes.extend(origin.config.notes());
         vlm.notes.extend(files.notes());
@@ -183,7 +184,16 @@ impl Parts {
                 encoder
             }),
         }
-        .context(|| "vision tower")
+        .map_err(|error| {
+            let help = error.help_text().map(str::to_string);
+            let error = error.context("vision tower");
+            match (help, &self.tower) {
+                (None, Place::Elsewhere(_)) => {
+                    error.help("the tower is what `mm_vision_tower` of config.json names: a path, a preset or a hub id")
+                }
+                _ => error,
+            }
+        })
     }
 
     fn hollow_llm(&self, presets: &Presets, target: &Target) -> Result<Llm> {
