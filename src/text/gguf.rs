@@ -83,9 +83,9 @@ fn byte_pairs(file: &Gguf, notes: &Notes) -> Result<Value> {
         Ok(Some((id, token)))
     };
     let ends = Ends { first: end(first, "bos")?, last: end(last, "eos")? };
+    let pairs = pairs.collect::<Result<_>>()?;
     let mut vocab = vocab;
     vocab.retain(|text, id| !id.as_u64().is_some_and(|id| is_pad(text, id as usize, kinds[id as usize])));
-    let pairs = pairs.collect::<Result<_>>()?;
     Ok(byte_level(Value::Object(vocab), pairs, &added, &ends, cut, llama_3))
 }
 
