@@ -33,3 +33,4 @@ mod templates;
 mod tokenizer_files;
 mod training;
 mod trouble;
+mod weights;

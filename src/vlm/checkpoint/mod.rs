@@ -56,6 +56,7 @@ pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Tar
         };
         let parts = read(&origin, path, target)?;
         let files = parts.files.clone();
+        parts.tell_strays();
         let vlm = parts.build(presets, template, target)?;
         if files.names().iter().any(|name| Vlm::is_adapter(name)) {
             vlm.llm.adapt_from(&origin.folder, files.clone())?;
@@ -94,6 +95,22 @@ fn layout(config: &Config) -> Result<Layout> {
 }
 
 impl Parts {
+    /// Notes the tensors of a folder without an LLM that belong to none of its parts.
+    fn tell_strays(&self) {
+        if !matches!(self.llm, Place::Elsewhere(_)) {
+            return;
+        }
+        let known = [Part::Encoder.prefix(), Part::Projector.prefix()];
+        let stray = |name: &String| !known.iter().any(|start| name.starts_with(start)) && !Vlm::is_adapter(name);
+        let names: Vec<String> = self.files.names().into_iter().filter(stray).map(|name| format!("`{name}`")).collect();
+        if let Some(more) = names.len().checked_sub(1) {
+            let list = names[..more.min(7) + 1].join(", ");
+            let left = more.saturating_sub(7);
+            let tail = if left > 0 { format!(" and {left} more") } else { String::new() };
+            self.files.notes().add(format!("{}: nothing reads {list}{tail}", self.files.name()));
+        }
+    }
+
     /// Joins the parts without weights, which finds what does not fit, then reads the weights.
     fn build(self, presets: &Presets, template: Option<&str>, target: &Target) -> Result<Vlm> {
         let hollow_encoder = Arc::new(self.encoder(presets, Weights::None)?);
