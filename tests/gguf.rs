@@ -260,7 +260,7 @@ fn truncated_and_hostile_bytes_are_refused() {
     // The dtype of a tensor stands after its dimensions.
     let name = b"output_norm.weight";
     let at = whole.windows(name.len()).position(|window| window == name).unwrap() + name.len();
-    assert!(patched(at + 12, &[19, 0, 0, 0]).contains("tensor `output_norm.weight`: quantization type 19"));
+    assert!(patched(at + 12, &[19, 0, 0, 0]).contains("tensor `output_norm.weight`: it is of type IQ1_S"));
     assert!(patched(at, &[99, 0, 0, 0]).contains("99 dimensions"));
     assert!(patched(at + 4, &(u64::MAX - 31).to_le_bytes()).contains("cannot be stored"));
     assert!(patched(at + 16, &(1u64 << 40).to_le_bytes()).contains("the file has"));

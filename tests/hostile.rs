@@ -110,6 +110,8 @@ fn damaged_safetensors() {
 #[test]
 fn an_index_that_points_elsewhere() {
     let copy = Copy::new("index");
+    // The one file would win.
+    std::fs::remove_file(copy.path("model.safetensors")).unwrap();
     let index = |map: Value| {
         let text = json!({ "weight_map": map }).to_string();
         std::fs::write(copy.path("model.safetensors.index.json"), text).unwrap();

@@ -43,3 +43,4 @@ mod todays_data;
 mod tokenizer_files;
 mod training;
 mod trouble;
+mod weights;

@@ -22,13 +22,14 @@ const OTHER_PARTS: [&str; 6] = [
 const TABLES: [&str; 5] =
     [".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached", ".masked_bias", ".position_ids"];
 /// What a tower's files may hold beside it: the other tower of a pair, and heads.
-const OTHER_TOWERS: [&str; 8] = [
+const OTHER_TOWERS: [&str; 9] = [
     "text_model.",
     "text_projection.",
     "visual_projection.",
     "logit_scale",
     "logit_bias",
     "classifier.",
+    "decoder.",
     "head.",
     "embeddings.mask_token",
 ];

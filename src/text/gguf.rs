@@ -92,12 +92,12 @@ fn byte_pairs(file: &Gguf, notes: &Notes) -> Result<Value> {
 /// How text is cut. Files from before the key, of April 2024 and older, do not say; Llama 3's are known by their special
 /// tokens.
 fn cut(file: &Gguf, tokens: &[&str], notes: &Notes) -> Result<Cut> {
-    const LLAMA_3: [&str; 3] = ["<|begin_of_text|>", "<|start_header_id|>", "<|eot_id|>"];
     let path = file.path().display();
     match file.text("tokenizer.ggml.pre")? {
         Some(pre) if pre != "default" => Cut::named(pre).context(|| format!("`{path}`: `tokenizer.ggml.pre`")),
         said => {
-            let known = LLAMA_3.iter().all(|token| tokens.contains(token));
+            let has = |token: &str| tokens.contains(&token);
+            let known = has("<|begin_of_text|>") && (has("<|end_of_text|>") || has("<|eot_id|>"));
             let (cut, by) = match known {
                 true => (Cut::Llama3, "as Llama 3 does, whose special tokens it has"),
                 false => (Cut::Gpt2, "by GPT-2's rule, which may not be the model's: other ids mean worse answers"),

@@ -219,6 +219,17 @@ impl TensorFiles {
         .map_err(wrong)
     }
 
+    /// What the type is called that a tensor is stored in.
+    pub(super) fn stored_type(&self, name: &str) -> Option<String> {
+        let stored = self.stored(name)?;
+        let dtype = match self.storage.as_ref() {
+            Storage::Mapped(mapped) => mapped.get(stored).ok()?.dtype(),
+            Storage::Embedded(slice) => slice.get(stored).ok()?.dtype(),
+            Storage::Torch(_) | Storage::Gguf(_) => return None,
+        };
+        Some(scaled::dtype_name(dtype))
+    }
+
     /// A float8 weight times its scale, in f32.
     fn product(&self, stored: &str, scaled: &Scaled) -> Result<Tensor> {
         let Storage::Mapped(mapped) = self.storage.as_ref() else {

@@ -116,11 +116,12 @@ fn names(folder: &Path) -> Vec<String> {
 /// The error of a folder without weights that can be read: it says what is there instead.
 fn nothing(folder: &Path) -> Error {
     let here = folder.display();
-    if folder.join("pytorch_model.bin.index.json").is_file() {
-        return error!(Missing, "`{here}` holds torch files in several parts")
-            .help("llmore reads one pytorch_model.bin, or safetensors in any number of parts");
-    }
     let names = names(folder);
+    let torch = |name: &String| name.strip_suffix(".bin").and_then(part).is_some();
+    if folder.join("pytorch_model.bin.index.json").is_file() || names.iter().any(torch) {
+        return error!(Missing, "`{here}` holds torch files in several parts")
+            .help("llmore reads one pytorch_model.bin, or safetensors in any number of parts: `save_pretrained` of transformers writes those");
+    }
     let like =
         |name: &&String| KINDS.iter().any(|kind| name.strip_suffix(kind).is_some_and(|stem| stem.ends_with('.')));
     let found: Vec<&String> = names.iter().filter(like).collect();
@@ -143,6 +144,10 @@ fn nothing(folder: &Path) -> Error {
 
 /// A variant's file and the name without the variant's word.
 fn variant(name: &str) -> Option<(&str, String)> {
+    // model.fp16-00001-of-00002.safetensors
+    if let Some((stem, number, count)) = name.strip_suffix(".safetensors").and_then(part) {
+        return stem.starts_with("model.").then(|| (name, format!("model-{number:05}-of-{count:05}.safetensors")));
+    }
     for (start, end) in [("model.", ".safetensors"), ("model.safetensors.index.", ".json"), ("pytorch_model.", ".bin")]
     {
         let word = name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
@@ -150,9 +155,7 @@ fn variant(name: &str) -> Option<(&str, String)> {
             return Some((name, format!("{}{end}", start.trim_end_matches('.'))));
         }
     }
-    // model.fp16-00001-of-00002.safetensors
-    let (stem, number, count) = name.strip_suffix(".safetensors").and_then(part)?;
-    stem.starts_with("model.").then(|| (name, format!("model-{number:05}-of-{count:05}.safetensors")))
+    None
 }
 
 /// Refuses what stands in a file's place: the pointer of Git LFS.

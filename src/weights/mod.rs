@@ -148,7 +148,8 @@ impl Builder {
                     );
                 }
                 if tensor.dtype().is_int() {
-                    let dtype = tensor.dtype().as_str();
+                    let stored = files.stored_type(&format!("{prefix}{full}"));
+                    let dtype = stored.unwrap_or_else(|| tensor.dtype().as_str().to_string());
                     return Err(error!(
                         Weights,
                         "tensor `{prefix}{full}` of {} is stored as {dtype}, not as floats",

@@ -278,7 +278,7 @@ pub(super) fn is_float8(dtype: Dtype) -> bool {
 }
 
 /// What torch calls a stored type.
-fn dtype_name(dtype: Dtype) -> String {
+pub(super) fn dtype_name(dtype: Dtype) -> String {
     format!("{dtype:?}").to_lowercase()
 }
 

@@ -202,8 +202,9 @@ pub mod build {
         Ok(open_encoder(&State::of(&context)?, id, options)?)
     }
 
-    /// Opens an LLM: a preset id, a folder in Hugging Face layout, a GGUF file, which becomes f32, or a hub id (`org/name`,
-    /// `org/name@revision`). A folder that holds an adapter alone, as PEFT writes it, opens with the base it names.
+    /// Opens an LLM: a preset id, a folder in Hugging Face layout, a GGUF file (of several parts any one), which becomes f32,
+    /// or a hub id (`org/name`, `org/name@revision`). float8 weights are computed with their scales; weights quantized in
+    /// other ways are refused by name. A folder that holds an adapter alone, as PEFT writes it, opens with the base it names.
     ///
     /// ```rhai
     /// let lm = llm("tiny-llama");
@@ -217,7 +218,7 @@ pub mod build {
     /// Opens an LLM with options: `weights` ("random", or "none": sizes and counts only), `seed`, `dtype`, `device`,
     /// `quantize` ("q8_0", "q6_k", "q5_k", "q4_k", ...; "keep" leaves a GGUF file's blocks as they are): the weights of
     /// its linear layers stay in blocks of a few bits, for the CPU and not for training. Rows that do not fit the 256
-    /// values of a k type get q8_0, others stay as they are; `storage` says what became of them.
+    /// values of a k type get q8_0, others stay as they are; a warning and `storage` say what became of them.
     ///
     /// ```rhai
     /// let lm = llm("tiny-llama", #{ seed: 1 });

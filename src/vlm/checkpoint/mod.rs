@@ -60,6 +60,7 @@ pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Tar
         let parts = parts(&origin, path, target)?;
         let files = parts.files.clone();
         let elsewhere = [&parts.llm, &parts.tower].map(|place| matches!(place, Place::Elsewhere(_)));
+        parts.tell_strays();
         let vlm = parts.build(presets, template, target)?;
         if let [true, tower] = elsewhere {
             base::check(&origin.folder, &vlm.llm, tower.then_some(vlm.encoder.as_ref()))?;
@@ -120,6 +121,22 @@ fn aspect(config: &Config) -> Result<Option<Aspect>> {
 }
 
 impl Parts {
+    /// Notes the tensors of a folder without an LLM that belong to none of its parts.
+    fn tell_strays(&self) {
+        if !matches!(self.llm, Place::Elsewhere(_)) {
+            return;
+        }
+        let known = [Part::Encoder.prefix(), Part::Projector.prefix()];
+        let stray = |name: &String| !known.iter().any(|start| name.starts_with(start)) && !Vlm::is_adapter(name);
+        let names: Vec<String> = self.files.names().into_iter().filter(stray).map(|name| format!("`{name}`")).collect();
+        if let Some(more) = names.len().checked_sub(1) {
+            let list = names[..more.min(7) + 1].join(", ");
+            let left = more.saturating_sub(7);
+            let tail = if left > 0 { format!(" and {left} more") } else { String::new() };
+            self.files.notes().add(format!("{}: nothing reads {list}{tail}", self.files.name()));
+        }
+    }
+
     /// Joins the parts without weights, which finds what does not fit, then reads the weights.
     fn build(self, presets: &Presets, template: Option<&str>, target: &Target) -> Result<Vlm> {
         let hollow_encoder = Arc::new(self.encoder(presets, Weights::None)?);
