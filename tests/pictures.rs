@@ -20,10 +20,9 @@ struct Decoded {
 }
 
 /// Files that Pillow opens and this program refuses by name.
-const UNREAD: [(&str, &str); 13] = [
+const UNREAD: [(&str, &str); 12] = [
     ("un-jpeg.tif", "JPEG compression"),
     ("un-zstd.tif", "Zstandard compression"),
-    ("un-tiff_lzma.tif", "LZMA compression"),
     ("un-group4.tif", "CCITT (fax 4) compression"),
     ("un-group3.tif", "CCITT (fax 3) compression"),
     ("II-bits12.tif", "1 samples of 12 bits"),

@@ -37,7 +37,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Image> {
     check_size(name, width, height)?;
     let pixels = match format {
         ImageFormat::Png => decoded(bytes, format)
-            .or_else(|found| png::ended(bytes).map_or(Err(found), |whole| decoded(&whole, format))),
+            .or_else(|found| png::ended(bytes).and_then(|whole| decoded(&whole, format).ok()).ok_or(found)),
         ImageFormat::Jpeg => jpeg::rgb(bytes),
         ImageFormat::Gif => gif::rgb(bytes),
         _ => decoded(bytes, format),

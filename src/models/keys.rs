@@ -168,7 +168,7 @@ const VISION_TRANSFORMER: &[Row] = &[
         &[],
         Harmless,
         "projection_dim vision_use_head attention_probs_dropout_prob hidden_dropout_prob drop_path_rate \
-         use_mask_token encoder_stride pooler_act pooler_output_size logit_scale_init_value vocab_size \
+         use_mask_token encoder_stride pooler_act pooler_output_size logit_scale_init_value vocab_size tie_word_embeddings \
          s2 s2_scales apply_layernorm reshape_hidden_states out_features out_indices stage_names",
     ),
     (&[], Only(YES, "this family computes with it"), "attention_bias mlp_bias"),
@@ -187,7 +187,7 @@ const BOTH_TOWERS: &[Row] = &[
         &[],
         Harmless,
         "text_config text_config_dict vision_config_dict projection_dim logit_scale_init_value \
-         initializer_range",
+         initializer_range tie_word_embeddings",
     ),
 ];
 

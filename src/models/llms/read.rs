@@ -99,14 +99,17 @@ where
     }
 }
 
+const KINDS: &str = "full_attention and sliding_attention";
+
 /// The window of `size` keys, in the layers that `layer_types` says or else in `layers`.
 pub(super) fn window(config: &Config, size: Option<usize>, layers: Local, count: usize) -> Result<Option<Window>> {
     let Some(size) = size else {
         let listed = config.value().get("layer_types").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        return match listed.iter().find(|kind| *kind != "full_attention") {
-            Some(kind) => {
-                Err(config.unsupported("layer_types", &kind.to_string(), "full_attention where there is no window"))
-            }
+        return match listed
+            .iter()
+            .find(|kind| !["full_attention", "sliding_attention"].contains(&kind.as_str().unwrap_or("")))
+        {
+            Some(kind) => Err(config.unsupported("layer_types", &kind.to_string(), KINDS)),
             None => Ok(None),
         };
     };
@@ -127,7 +130,7 @@ pub(super) fn window(config: &Config, size: Option<usize>, layers: Local, count:
     let local = |kind: &Value| match kind.as_str() {
         Some("sliding_attention") => Ok(true),
         Some("full_attention") => Ok(false),
-        _ => Err(config.unsupported("layer_types", &kind.to_string(), "full_attention and sliding_attention")),
+        _ => Err(config.unsupported("layer_types", &kind.to_string(), KINDS)),
     };
     Ok(Some(Window { size, layers: Local::Listed(types.iter().map(local).collect::<Result<_>>()?) }))
 }
