@@ -151,13 +151,12 @@ impl Declared {
         let (list, map) = (extra.and_then(Value::as_array), extra.and_then(Value::as_object));
         let named = named.into_iter().chain(own.map(|(_, value)| value)).chain(map.into_iter().flat_map(Map::values));
         let mut tokens: Vec<Token> = named.filter_map(|value| token(value, true)).collect();
+        // One that has a name and is listed as well is special, whatever the list says; an extra one is as the list says.
+        for listed in &mut self.listed {
+            listed.flags.special |= tokens.iter().any(|token| token.content == listed.content);
+        }
         tokens.extend(list.into_iter().flatten().filter_map(|value| token(value, value.is_string())));
         tokens.retain(|token| !token.content.is_empty());
-        // One that is listed as well is special, whatever the list says.
-        for listed in &mut self.listed {
-            let special = |token: &Token| token.content == listed.content && token.flags.special;
-            listed.flags.special |= tokens.iter().any(special);
-        }
         self.named = tokens;
     }
 
