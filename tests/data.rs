@@ -181,7 +181,12 @@ fn verify_finds_every_kind_of_fault() {
 #[test]
 fn scripts_see_what_verify_found() {
     let folder = scratch("verify-script");
-    write(&folder, &[item("a", Some("nowhere.png"), &[ASK, SAY]), item("b", None, &[("human", "2 + 2?"), SAY])]);
+    let items = [
+        item("a", Some("nowhere.png"), &[ASK, SAY]),
+        item("b", None, &[("human", "2 + 2?"), SAY]),
+        item("c", Some("red-circle.png"), &[ASK, SAY]),
+    ];
+    write(&folder, &items);
     let script = format!(
         r#"let d = dataset("{0}/data.json");
         let rows = d.verify().rows;
@@ -195,7 +200,7 @@ fn scripts_see_what_verify_found() {
     let error = run("verify-script-run", &script).unwrap_err();
     assert!(error.contains("sample `a`: no file or folder"), "{error}");
     let printed = run("verify-script-run", script.trim_end_matches("d[0].image.width")).unwrap();
-    assert_eq!(printed.trim_end(), "1 missing picture 1 [\"a\"]\n1 four 0\n[6, -5]");
+    assert_eq!(printed.trim_end(), "1 missing picture 1 [\"a\"]\n1 four 0\n[6, -5, 6]");
 }
 
 #[test]

@@ -146,15 +146,17 @@ fn scripts_train_with_the_published_settings() {
         let scales = preset.parse::<toml::Table>().unwrap().get("s2").cloned();
         assert_eq!(scales.map(|scales| scales.try_into::<Vec<usize>>().unwrap()), row.s2, "{model}");
         let script = format!(
-            "for s in {recipe}.stages {{ print(`${{s.batch}} ${{s.micro_batch}} ${{s.max_length}} ${{s.epochs}} ${{s.schedule}} \
-             ${{s.warmup_ratio}} ${{s.image}} ${{s.template ?? \"\"}} ${{s.train.projector}} ${{s.train.llm ?? 0}} \
-             ${{s.group_by_modality ?? false}} ${{s.weight_decay ?? 0}}`); }}"
+            r#"fn of(map, key) {{ if key in map {{ map[key] }} else {{ () }} }}
+            for s in {recipe}.stages {{
+                let rates = s.train.projector == 1e-3 && of(s.train, "llm") == () || s.train.projector == 2e-5 && s.train.llm == 2e-5;
+                print(`${{s.batch}} ${{s.micro_batch}} ${{s.max_length}} ${{s.epochs}} ${{s.schedule}} ${{s.warmup_ratio == 0.03}} ${{rates}}`);
+                print(`${{s.image}} ${{of(s, "template")}} ${{of(s, "group_by_modality")}} ${{of(s, "weight_decay")}} ${{of(s, "order")}}`);
+            }}"#
         );
         let [first, second] = row.micro_batch;
         let length = row.max_length;
         let expected = format!(
-            "256 {first} {length} 1 cosine 0.03 square plain 0.001 0 false 0\n\
-             128 {second} {length} 1 cosine 0.03 pad  0.00002 0.00002 true 0\n"
+            "256 {first} {length} 1 cosine true true\nsquare plain   \n128 {second} {length} 1 cosine true true\npad  true  \n"
         );
         assert_eq!(run("published-scripts", &script).unwrap(), expected, "{model}");
     }

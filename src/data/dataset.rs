@@ -20,8 +20,8 @@ use crate::preset::{PresetKind, Presets};
 use crate::rng::Rng;
 use crate::{bail, error};
 
-/// How many pictures are looked for when a file is opened: the first ones, and as many over the whole.
-const LOOKED_FOR: usize = 16;
+/// Of how many samples, over the whole, pictures are looked for when a file is opened, until one is found.
+const LOOKED_FOR: usize = 1000;
 
 /// Samples by position.
 pub trait Items: Send + Sync {
@@ -142,15 +142,14 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Looks for the first pictures and some others over the whole: where none is there, their folder is a wrong one.
+    /// Looks for pictures, the first one and others over the whole: where none is there, their folder is a wrong one.
     /// Single ones that are missing are for `verify`.
     fn look_for_pictures(&self) -> Result<()> {
-        let pictured: Vec<usize> =
-            (0..self.len()).filter(|&i| self.brief(i).is_ok_and(|brief| brief.has_image())).collect();
-        let spread = pictured.iter().step_by(pictured.len().div_ceil(LOOKED_FOR).max(1));
+        let has_image = |index: &usize| self.brief(*index).is_ok_and(|brief| brief.has_image());
+        let pictured: Vec<usize> = (0..self.len()).filter(has_image).collect();
         let mut first: Option<(String, ImageSource)> = None;
         let mut looked = 0;
-        for &index in pictured.iter().take(LOOKED_FOR).chain(spread) {
+        for &index in pictured.iter().step_by(pictured.len().div_ceil(LOOKED_FOR).max(1)) {
             // What cannot be read is told when it is.
             let Ok(sample) = self.get(index) else { continue };
             for image in sample.images {
@@ -162,11 +161,10 @@ impl Dataset {
             }
         }
         let Some((id, image)) = first else { return Ok(()) };
+        let (name, place) = (&self.name, image.place());
         Err(error!(
             Missing,
-            "`{}`: none of {looked} pictures looked for is there; that of sample `{id}` would be `{}`",
-            self.name,
-            image.key()
+            "`{name}`: none of its pictures is there ({looked} looked for); that of sample `{id}` would be `{place}`"
         )
         .help("`images:` names the folder, `.zip` or `.tar` from which the names of pictures lead on"))
     }

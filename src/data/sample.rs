@@ -54,6 +54,17 @@ impl ImageSource {
         }
     }
 
+    /// Where it is looked for: the path of one whose bytes a table does not hold.
+    pub(super) fn place(&self) -> String {
+        match self {
+            ImageSource::Row { rows, row, field, number } => match rows.picture_path(*row, field, *number) {
+                Some(path) => rows.folder(*row).join(path).display().to_string(),
+                None => self.key(),
+            },
+            _ => self.key(),
+        }
+    }
+
     /// Whether it is where it should be; nothing is decoded.
     ///
     /// # Errors

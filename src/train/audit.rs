@@ -13,7 +13,7 @@ const MICRO_BATCHES: usize = 8;
 pub struct Audit {
     /// Tensors that will be trained.
     pub trained: usize,
-    /// Tensors that stay as they are.
+    /// Tensors that should stay as they are.
     pub frozen: usize,
     /// Trainable tensors that no gradient reached.
     pub unreached: Vec<String>,
@@ -28,7 +28,12 @@ pub struct Audit {
 impl Audit {
     /// Trainable tensors with a gradient as it should be.
     pub fn good(&self) -> usize {
-        self.trained - self.unreached.len() - self.zero.len() - self.not_finite.len()
+        self.trained.saturating_sub(self.unreached.len() + self.zero.len() + self.not_finite.len())
+    }
+
+    /// Frozen tensors that stay as they are.
+    pub fn still(&self) -> usize {
+        self.frozen.saturating_sub(self.moving.len())
     }
 
     /// Whether training may start.
@@ -110,5 +115,24 @@ impl Trainer {
             }
         }
         Ok(audit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_that_fails_is_not_counted_as_good() {
+        let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        let audit = Audit {
+            trained: 9,
+            frozen: 4,
+            unreached: names(&["a", "b"]),
+            zero: names(&["c"]),
+            not_finite: names(&["d"]),
+            moving: names(&["e"]),
+        };
+        assert_eq!((audit.good(), audit.still()), (5, 3));
     }
 }

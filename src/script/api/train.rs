@@ -115,7 +115,7 @@ fn fit_with(context: &NativeCallContext, t: &TrainerHandle, each: Option<&FnPtr>
 
 fn audit_table(audit: &Audit) -> Table {
     let mut table = Table::new("audit").column("tensors").number("count");
-    for (what, count) in [("trained, gradient finite and not zero", audit.good()), ("frozen", audit.frozen)] {
+    for (what, count) in [("trained, gradient finite and not zero", audit.good()), ("frozen", audit.still())] {
         table.push([Cell::from(what), count.into()]);
     }
     let findings = [
