@@ -48,7 +48,10 @@ pub(super) fn named(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         let found = BRANDS.iter().find(|(brands, ..)| all().any(|brand| brands.contains(&brand)));
         return Some(found.map_or(("a file of the MP4 family", NO_PICTURE), |(_, kind, help)| (kind, help)));
     }
-    if let Some((_, kind, help)) = BEGINNINGS.iter().find(|(beginning, ..)| bytes.starts_with(beginning)) {
+    // An ICO or CUR file holds a picture at least; a TGA file may begin alike.
+    let holds_none = |beginning: &[u8]| beginning.len() == 4 && beginning[0] == 0 && bytes.get(4..6) == Some(&[0, 0]);
+    let begins = |beginning: &[u8]| bytes.starts_with(beginning) && !holds_none(beginning);
+    if let Some((_, kind, help)) = BEGINNINGS.iter().find(|(beginning, ..)| begins(beginning)) {
         return Some((kind, help));
     }
     let is_pnm = matches!(bytes, [b'P', b'1'..=b'7', space, ..] if space.is_ascii_whitespace() || *space == b'#');

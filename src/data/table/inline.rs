@@ -50,7 +50,7 @@ fn is_image(data: &str) -> bool {
     let Some(head) = decode(data.get(..SHORTEST).unwrap_or(data)) else { return false };
     match &head[..] {
         [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => true,
-        [b'B', b'M', ..] => false,
+        [b'B', ..] => false,
         [0, 0, 0, _, kind @ ..] => kind.starts_with(b"ftyp") || kind.starts_with(b"jP  "),
         _ => true,
     }
