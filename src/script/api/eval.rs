@@ -175,9 +175,14 @@ pub mod evaluation {
         Ok(open(&State::of(&context)?, id, Map::new())?)
     }
 
-    /// Opens a benchmark with options: `data` (a parquet or JSON-lines file or a folder of them, in the published schema),
-    /// `images` (a second table of pictures, as GQA has one), `limit` (the first n questions), `rules` (how outputs are
-    /// read: `"reference"`, `"strict"`, `"lmms-eval"`, `"llava"`, `"vlmevalkit"`), `reference_quirks`.
+    /// Opens a benchmark with options: `data` (the published set: a parquet, JSON, JSON-lines or TSV file, a folder as it was
+    /// downloaded, of several configurations and splits, too, a cache of the hub, or a data set on the hub as
+    /// `"lmms-lab/POPE"`, of which only what is needed is fetched), `images` (GQA's pictures, should they not lie beside its
+    /// questions: a table of `id` and `image`, or a folder of files named by their ids), `limit` (the first n questions),
+    /// `rules` (how outputs are read: `"reference"`, `"strict"`, `"lmms-eval"`, `"llava"`, `"vlmevalkit"`), `reference_quirks`.
+    ///
+    /// Of a folder only the benchmark's configuration and split are read. What is incomplete, there twice, another
+    /// benchmark's, or questions without answers is refused.
     ///
     /// ```rhai
     /// print(benchmark("tiny-vqa", #{ limit: 100 }).len);
