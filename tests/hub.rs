@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use llmore::error::{Error, Kind};
+use llmore::eval::{Benchmark, BenchmarkOptions};
 use llmore::events::{Event, Listener, Listeners};
 use llmore::hub::{Hub, HubSettings};
 use llmore::models::registry::Target;
@@ -95,11 +96,12 @@ fn answer(
     {
         return plain("401 Unauthorized", b"");
     }
-    if path.starts_with("/api/models/org/name/revision/") {
+    if ["/api/models/", "/api/datasets/"].iter().any(|kind| path.starts_with(&format!("{kind}org/name/revision/"))) {
         let siblings: Vec<_> = files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
         let info = serde_json::json!({ "siblings": siblings, "sha": COMMIT });
         return plain("200 OK", info.to_string().as_bytes());
     }
+    let path = path.strip_prefix("/datasets").unwrap_or(&path);
     let name = path.strip_prefix(&format!("/org/name/resolve/{COMMIT}/")).unwrap_or_default();
     let Some(body) = files.get(name) else { return plain("404 Not Found", b"") };
     let (from, to) = range.unwrap_or(("0", ""));
@@ -338,5 +340,79 @@ fn large_files_tell_how_far_they_are() {
     let fetched = events.iter().filter(|event| matches!(event, Event::Progress { total: 6, .. })).count();
     assert!((3..=7).contains(&fetched), "{fetched}");
     assert!(matches!(events.last(), Some(Event::End { done: 6, total: 6, .. })));
+    [cache, source].iter().for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
+}
+
+/// GQA's rows of a benchmark and of its pictures, beside other configurations.
+fn gqa(name: &str) -> PathBuf {
+    let source = scratch(name);
+    let rows = |from: usize| {
+        let row = |n| format!("{{\"id\": {n}, \"imageId\": \"n{n}\", \"question\": \"q\", \"answer\": \"a\"}}\n");
+        (from..from + 3).map(row).collect::<String>()
+    };
+    for (configuration, split, text) in [
+        ("testdev_balanced_instructions", "testdev", rows(0)),
+        ("testdev_all_instructions", "testdev", rows(5)),
+        ("val_balanced_instructions", "val", rows(9)),
+        ("testdev_balanced_images", "testdev", "{\"id\": \"n1\", \"image\": \"x.png\"}\n".to_string()),
+        ("testdev_all_images", "testdev", "{}\n".to_string()),
+    ] {
+        std::fs::create_dir_all(source.join(configuration)).unwrap();
+        std::fs::write(source.join(configuration).join(format!("{split}-00000-of-00001.jsonl")), text).unwrap();
+    }
+    std::fs::write(source.join("README.md"), "x").unwrap();
+    source
+}
+
+#[test]
+fn of_a_benchmarks_data_set_only_its_configuration_and_split_are_fetched() {
+    let (cache, source) = (scratch("data-set"), gqa("data-set-source"));
+    let server = Server::start(&source, Behavior::default());
+    let open = |settings: HubSettings, id: &str, data: &str| {
+        let options = BenchmarkOptions { data: Some(data.into()), ..BenchmarkOptions::default() };
+        Benchmark::open(&Presets::default().with_hub(hub(settings)), id, &options)
+    };
+    let b = open(settings(&server, &cache), "gqa", "org/name").unwrap();
+    assert_eq!((b.items.len(), b.left_out.len()), (1, 2));
+    let files = |requests: Vec<String>| -> Vec<String> {
+        let mut names: Vec<String> = requests
+            .iter()
+            .filter_map(|r| r.split_once(&format!("{COMMIT}/"))?.1.split(' ').next().map(str::to_string))
+            .collect();
+        names.dedup();
+        names
+    };
+    let fetched = files(server.take());
+    let wanted = ["testdev_balanced_instructions", "testdev_balanced_images"]
+        .map(|c| format!("{c}/testdev-00000-of-00001.jsonl"));
+    assert_eq!(fetched, wanted);
+    let snapshot = cache.join("datasets--org--name/snapshots").join(COMMIT);
+    same(&snapshot, &source, &wanted[0]);
+    assert_eq!(std::fs::read_to_string(cache.join("datasets--org--name/refs/main")).unwrap(), COMMIT);
+    // Again: the list is asked for, and nothing is fetched; without a network the cache is enough.
+    open(settings(&server, &cache), "gqa", "org/name").unwrap();
+    assert_eq!(files(server.take()), Vec::<String>::new());
+    let offline = HubSettings { offline: true, ..settings(&server, &cache) };
+    assert_eq!(open(offline.clone(), "gqa", "org/name").unwrap().items.len(), 1);
+    let nowhere = HubSettings { endpoint: "http://127.0.0.1:9".to_string(), ..settings(&server, &cache) };
+    assert_eq!(open(nowhere, "gqa", "org/name@main").unwrap().items.len(), 1);
+    assert_eq!(server.take(), Vec::<String>::new());
+
+    // What is not there, and what is another benchmark's.
+    let error = open(settings(&server, &cache), "scienceqa_img", "org/name").err().unwrap();
+    assert!(error.to_string().contains("`testdev`") && error.help_text().is_some(), "{error}");
+    let error = open(offline.clone(), "gqa", "org/other").err().unwrap();
+    assert!(
+        error.message().contains("datasets--org--other") && error.help_text().unwrap().contains("HF_HUB_OFFLINE"),
+        "{error}"
+    );
+    let error = open(settings(&server, &cache), "gqa", "org/other").err().unwrap();
+    assert!(error.message().contains("has no data set `org/other`"), "{error}");
+    for home in ["lmms-lab/POPE", "lmms-lab-encoder/POPE"] {
+        let error = open(offline.clone(), "gqa", home).err().unwrap();
+        assert!(error.message().contains("the data set of benchmark `pope`, not of `gqa`"), "{error}");
+        let error = open(offline.clone(), "pope", home).err().unwrap();
+        assert!(error.message().contains("neither"), "{error}");
+    }
     [cache, source].iter().for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
 }

@@ -20,6 +20,7 @@ mod grids;
 mod hostile;
 mod hub;
 mod images;
+mod layouts;
 mod lora;
 mod memory;
 mod parity;

@@ -208,7 +208,7 @@ impl BenchmarkPreset {
     /// Where the pictures belong.
     fn pictures(&self, id: &str) -> String {
         let source = self.published();
-        match self.fields.as_ref().map(|fields| (fields.second_table(), fields.first_image())) {
+        match self.fields.as_ref().map(|fields| (fields.second_table(), fields.image())) {
             Some((true, image)) => format!(
                 "they are a table of their own: `benchmark(\"{id}\", #{{ data: .., images: \"folder or file\" }})` \
                  ({source}); or each row has a field `{image}`"

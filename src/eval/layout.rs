@@ -32,6 +32,8 @@ pub(super) struct Layout {
     aliases: BTreeMap<String, String>,
     /// Fields by which rows of this set are told from others.
     signature: Vec<String>,
+    /// Categories that no other set has, where fields alone do not tell.
+    categories: Vec<String>,
     /// Sets without a preset whose rows look alike, and fields that tell them.
     foreign: BTreeMap<String, Vec<String>>,
 }
@@ -55,6 +57,7 @@ struct Other {
     id: String,
     homes: Vec<String>,
     signature: Vec<String>,
+    categories: Vec<String>,
 }
 
 impl<'a> Set<'a> {
@@ -169,8 +172,8 @@ impl<'a> Set<'a> {
 
     /// The field and value that a file's name gives its rows.
     pub(super) fn label(&self, path: &Path) -> Option<(String, String)> {
-        let stem = path.file_stem()?.to_string_lossy().into_owned();
-        Some((self.fields.category()?.clone(), self.wanted.part(&stem)?.to_string()))
+        let file = path.file_name()?.to_string_lossy().into_owned();
+        Some((self.fields.category()?.clone(), self.wanted.part_of_file(&file)?.to_string()))
     }
 
     /// Whether the rows are this set's.
@@ -184,23 +187,25 @@ impl<'a> Set<'a> {
             return Ok(());
         }
         let is_whose = |signature: &[String]| !signature.is_empty() && signature.iter().all(has);
-        let size = if is_whose(&self.layout.signature) { self.layout.signature.len() } else { 0 };
-        let is_known = |name: &String| self.needed.contains(name) || self.reading.fields.contains(&name.to_lowercase());
-        let other = self.others.iter().find(|other| {
-            let tells = other.signature.iter().find(|name| !is_known(name));
-            is_whose(&other.signature) && other.signature.len() > size && tells.is_some()
-        });
-        if let Some(other) = other {
-            let fields = other.signature.iter().filter(|name| !is_known(name)).map(|name| format!("`{name}`"));
-            let fields = fields.collect::<Vec<_>>().join(", ");
-            let home = other.homes.first().map_or("", String::as_str);
-            return Err(self.with_help(error!(
-                Data,
-                "`{place}` holds rows of `{}` ({home}: the field {fields}), not of `{}`", other.id, self.id
-            )));
-        }
         if let Some((name, _)) = self.layout.foreign.iter().find(|(_, fields)| is_whose(fields)) {
             return Err(self.with_help(error!(Data, "`{place}` holds rows of {name}, not of `{}`", self.id)));
+        }
+        let size = if is_whose(&self.layout.signature) { self.layout.signature.len() } else { 0 };
+        let is_known = |name: &String| self.reading.keeps(name);
+        let category = self.fields.category().and_then(|field| rows.value(rows.range().start, field)?.as_str());
+        let fitting = self.others.iter().filter(|other| {
+            let is_theirs = |category: &str| other.categories.iter().any(|name| name == category);
+            let tells = other.signature.iter().any(|name| !is_known(name)) || category.is_some_and(is_theirs);
+            // Rows with a field that this set needs and that one has not are somebody's own.
+            let suffices = self.needed.iter().all(|name| other.signature.contains(name));
+            tells && suffices && other.signature.len() > size && is_whose(&other.signature)
+        });
+        let other = fitting.max_by_key(|other| other.signature.len());
+        if let Some(other) = other {
+            let fields = other.signature.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let (id, home) = (&other.id, other.homes.first().map_or("", String::as_str));
+            let error = error!(Data, "`{place}` holds rows of `{id}`, not of `{}`: {home} has {fields}", self.id);
+            return Err(self.with_help(error));
         }
         let Some(lacking) = self.needed.iter().find(|name| !has(name)) else { return Ok(()) };
         let fields = rows.named_fields();
@@ -220,7 +225,7 @@ impl<'a> Set<'a> {
 
     /// Whether rows have a field for their own pictures.
     pub(super) fn has_pictures(&self, rows: &Rows) -> bool {
-        rows.fields().iter().any(|field| field == self.fields.image())
+        rows.fields().contains(&self.fields.image())
     }
 
     /// An error with the published set as its next step, where it names none.
@@ -264,6 +269,7 @@ impl Other {
             layout: Layout,
         }
         let preset: Preset = presets.table(PresetKind::Benchmarks, &id).ok()?.try_into().ok()?;
-        Some(Other { id, homes: preset.source.all(), signature: preset.layout.signature })
+        let Layout { signature, categories, .. } = preset.layout;
+        Some(Other { id, homes: preset.source.all(), signature, categories })
     }
 }

@@ -68,7 +68,10 @@ impl Recipe {
     pub fn fill(&self, choices: &[Choice], field: &dyn Fn(&str) -> Result<Option<String>>) -> Result<String> {
         let mut text = String::new();
         match fill(&self.0, choices, field, &mut text)? {
-            None => Ok(text),
+            None => {
+                text.shrink_to_fit();
+                Ok(text)
+            }
             Some(name) => bail!(Data, "field `{name}` is empty"),
         }
     }

@@ -67,15 +67,31 @@ impl<T: Clone> OneOrMany<T> {
     }
 }
 
+fn image_field() -> String {
+    "image".to_string()
+}
+
 /// The largest number of a picture in a prompt.
 const MARKS: u32 = 7;
 
 impl Fields {
-    /// Names of all fields that are read besides those of prompts; those that every row has to have first.
+    /// Names of all fields that are read besides those of prompts: those that every row has to have, and the others.
     pub(super) fn names(&self) -> (Vec<String>, Vec<String>) {
-        // Whole, so that a new field is not forgotten here.
-        let Fields { id, group, category, section, answer, answer_is_position: _, choices, question_type, .. } = self;
-        let Fields { image, image_marks, image_key, nan_quirk: _, .. } = self;
+        // Each by name, so that a new field is not forgotten here.
+        let Fields {
+            id,
+            group,
+            category,
+            section,
+            answer,
+            answer_is_position: _,
+            choices,
+            question_type,
+            image,
+            image_marks,
+            image_key,
+            nan_quirk: _,
+        } = self;
         let mut needed: Vec<String> = [id, answer, question_type].into_iter().flatten().cloned().collect();
         let mut others: Vec<String> = [group, category, section, image_key].into_iter().flatten().cloned().collect();
         match choices {
@@ -104,24 +120,15 @@ impl Fields {
         self.category.as_ref()
     }
 
-    /// The field with pictures.
-    pub(super) fn image(&self) -> &str {
-        &self.image
-    }
-
     /// Whether the pictures are a table of their own.
     pub(super) fn second_table(&self) -> bool {
         self.image_key.is_some()
     }
 
     /// The field with pictures; of numbered ones the first.
-    pub(super) fn first_image(&self) -> String {
+    pub(super) fn image(&self) -> String {
         if self.image_marks { format!("{}_1", self.image) } else { self.image.clone() }
     }
-}
-
-fn image_field() -> String {
-    "image".to_string()
 }
 
 /// How rows become items.
@@ -236,7 +243,10 @@ impl<'a> Source<'a> {
         let answers = match value {
             Value::Array(list) if !list.is_empty() => {
                 let text = |value: &Value| plain(value.get("answer").unwrap_or(value));
-                Answers::Several(list.iter().map(text).collect::<Option<_>>().ok_or_else(wrong)?)
+                let mut answers: Vec<String> = list.iter().map(text).collect::<Option<_>>().ok_or_else(wrong)?;
+                // Ten for each of some hundred thousand questions.
+                answers.shrink_to_fit();
+                Answers::Several(answers)
             }
             Value::Array(_) | Value::Object(_) => return Err(wrong()),
             Value::String(text) if self.scorer.has_several_answers() && python::strip(text).starts_with('[') => {

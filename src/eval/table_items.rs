@@ -51,10 +51,14 @@ pub(super) fn table_items(
 
 /// Items that share an id become `id#0`, `id#1`, ... in file order.
 fn number_repeated(items: &mut [Item]) {
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    items.iter().for_each(|item| *counts.entry(item.id.clone()).or_default() += 1);
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    items.iter().for_each(|item| *counts.entry(&item.id).or_default() += 1);
+    let repeated: Vec<usize> = (0..items.len())
+        .filter(|place| counts.get(items[*place].id.as_str()).is_some_and(|count| *count > 1))
+        .collect();
     let mut next: HashMap<String, usize> = HashMap::new();
-    for item in items.iter_mut().filter(|item| counts.get(&item.id).is_some_and(|count| *count > 1)) {
+    for place in repeated {
+        let item = &mut items[place];
         let number = next.entry(item.id.clone()).or_default();
         item.id = format!("{}#{number}", item.id);
         *number += 1;

@@ -133,6 +133,10 @@ impl Hub {
 }
 
 impl Wanted<'_> {
+    fn is_dataset(&self) -> bool {
+        matches!(self.kind, RepoType::Dataset)
+    }
+
     fn repo(&self, revision: &str) -> Repo {
         Repo::with_revision(self.repo.to_string(), self.kind, revision.to_string())
     }
@@ -195,7 +199,8 @@ impl Inner {
             lacking.join(", ")
         )
         .help(format!(
-            "the hub is switched off (HF_HUB_OFFLINE): unset it, or run `huggingface-cli download {}` where there is a network and copy the folder",
+            "the hub is switched off (HF_HUB_OFFLINE): unset it, or run `huggingface-cli download {}{}` where there is a network and copy the folder",
+            if wanted.is_dataset() { "--repo-type dataset " } else { "" },
             wanted.repo
         ))
     }
@@ -304,10 +309,7 @@ impl Inner {
 
     fn failed(&self, wanted: &Wanted, error: ApiError) -> Error {
         let status = status(&error);
-        let (noun, below) = match wanted.kind {
-            RepoType::Dataset => ("data set ", "datasets/"),
-            _ => ("", ""),
-        };
+        let (noun, below) = if wanted.is_dataset() { ("data set ", "datasets/") } else { ("", "") };
         match status {
             Some(401 | 403) => error!(Missing, "the hub does not give it out without a token (status {})", status.unwrap_or(0))
                 .help(format!(

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::{Format, Name, PARTIAL, words};
+use super::names::{Format, Name, PARTIAL, same_words, words};
 use crate::error;
 use crate::error::{Error, Result};
 
@@ -88,7 +88,7 @@ impl Wanted {
     fn of_set(&self, root: &str, last: &str, mut files: Vec<Name>) -> Result<Vec<Name>> {
         let is_ours = |file: &Name| {
             self.configuration.iter().any(|name| file.configuration.contains(&name.to_lowercase()))
-                || self.names.iter().any(|name| words(name) == words(&file.label))
+                || self.names.iter().any(|name| same_words(name, &file.label))
         };
         if files.iter().any(is_ours) {
             files.retain(is_ours);
@@ -131,7 +131,7 @@ impl Wanted {
         let any = |names: &[String], name: &str| names.iter().any(|other| other.eq_ignore_ascii_case(name));
         let named = |group: &&Vec<String>| {
             let names = self.configuration.iter().chain(&self.names);
-            names.into_iter().any(|name| group.iter().any(|part| words(part) == words(name)))
+            names.into_iter().any(|name| group.iter().any(|part| same_words(part, name)))
         };
         let mut fitting: Vec<&Vec<String>> = groups.iter().filter(named).collect();
         if fitting.is_empty() {
@@ -160,16 +160,18 @@ impl Wanted {
 
     fn another(&self, root: &str, found: &str) -> Error {
         let wanted = self.configuration.first().map_or_else(|| self.name(), String::as_str);
-        error!(Data, "`{root}` is `{found}`, `{}` is another set: `{wanted}`", self.name())
+        error!(Data, "`{root}` is `{found}`, benchmark `{}` asks `{wanted}`", self.name())
     }
 
     /// Files that belong together by their names: of one name, of names that differ by a number, or parts of the set.
     fn of_label(&self, root: &str, mut files: Vec<Name>) -> Result<Vec<Name>> {
-        let base = |label: &str| match self.part(label) {
-            Some(_) => String::new(),
-            None => label.trim_end_matches(|c: char| c.is_ascii_digit() || "-_.".contains(c)).to_string(),
+        let base = |file: &Name| match (self.part(&file.label), &file.split) {
+            (Some(_), _) => String::new(),
+            // Named by its folder and a number.
+            (None, Some(split)) if file.label.is_empty() => without_number(split),
+            _ => without_number(&file.label),
         };
-        let labels = |files: &[Name]| files.iter().map(|file| base(&file.label)).collect::<BTreeSet<_>>();
+        let labels = |files: &[Name]| files.iter().map(base).collect::<BTreeSet<_>>();
         let has = |file: &Name, names: &[String]| {
             let words = words(&file.label);
             names.iter().any(|name| words.contains(&name.to_lowercase()))
@@ -191,8 +193,12 @@ impl Wanted {
         }
     }
 
-    /// The part of the set that a label names.
-    pub fn part(&self, label: &str) -> Option<&str> {
+    /// The part of the set that a file's name names.
+    pub fn part_of_file(&self, file: &str) -> Option<&str> {
+        self.part(&Name::parse(file, "")?.label)
+    }
+
+    fn part(&self, label: &str) -> Option<&str> {
         let words = words(label);
         self.parts.iter().map(String::as_str).find(|part| words.last().is_some_and(|word| word == part))
     }
@@ -245,6 +251,10 @@ fn complete(root: &str, files: &[Name], one_place: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn without_number(label: &str) -> String {
+    label.trim_end_matches(|c: char| c.is_ascii_digit() || "-_.".contains(c)).to_string()
 }
 
 /// `the splits a, b`: a noun and names, the first of them.

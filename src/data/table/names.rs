@@ -141,6 +141,16 @@ pub(super) fn words(text: &str) -> Vec<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
 }
 
+/// Whether two names are of the same words, in any order: `MMBench_DEV_EN`, `mmbench_en_dev`.
+pub(super) fn same_words(a: &str, b: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut words = words(text);
+        words.sort();
+        words
+    };
+    sorted(a) == sorted(b)
+}
+
 /// The split that a label names: the label itself, or the words in it that do.
 fn split_of(label: &str) -> Option<String> {
     let label = label.to_lowercase();

@@ -31,14 +31,15 @@ impl Reading {
         self.fields.insert(plain(field));
     }
 
-    fn keeps(&self, field: &str) -> bool {
+    /// Whether a field is read.
+    pub fn keeps(&self, field: &str) -> bool {
         self.fields.contains(&plain(field)) || self.aliases.iter().any(|(other, _)| other == field)
     }
 }
 
 /// A name that spellings have in common: `L2-category`, `l2_category`.
 fn plain(name: &str) -> String {
-    name.to_lowercase().replace('-', "_")
+    name.replace(['-', '_', ' '], "").to_lowercase()
 }
 
 /// A file whole.

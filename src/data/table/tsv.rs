@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// The longest row; a picture takes some hundred kilobytes.
 const LONGEST: usize = 256 << 20;
+/// The most lines of a row.
+const LINES: usize = 1000;
 /// VLMEvalKit writes a picture once; other rows have the `index` of that row in place of it (vlmeval/dataset/image_base.py).
 const REFERENCE: usize = 64;
 
@@ -93,26 +95,32 @@ struct Rows<'a, R> {
 }
 
 impl<R: BufRead> Rows<'_, R> {
-    /// The values of the next row, its first byte and its length.
+    /// The values of the next row, its first byte and its length. Lines without text are no rows.
     fn next_row(&mut self) -> Result<Option<(Vec<String>, u64, usize)>> {
-        let (start, mut bytes) = (self.at, Vec::new());
+        let (mut start, mut bytes, mut lines) = (self.at, Vec::new(), 0);
         loop {
             let before = bytes.len();
             self.lines.read_until(b'\n', &mut bytes).map_err(|error| Error::file(self.path, error))?;
-            if bytes.len() == before || bytes.len() > LONGEST {
-                return match bytes.iter().all(u8::is_ascii_whitespace) {
+            let blank = bytes.iter().all(u8::is_ascii_whitespace);
+            lines += 1;
+            if bytes.len() == before || bytes.len() > LONGEST || lines > LINES {
+                let path = self.path.display();
+                return match blank {
                     true => Ok(None),
-                    false => Err(error!(
-                        Decode,
-                        "`{}`: a quote that begins in the row at byte {start} is not closed",
-                        self.path.display()
-                    )
-                    .help("the file may be cut off: fetch it again")),
+                    false => {
+                        Err(error!(Decode, "`{path}`: a quote that begins in the row at byte {start} is not closed")
+                            .help("the file may be cut off: fetch it again"))
+                    }
                 };
             }
             self.at += (bytes.len() - before) as u64;
-            if bytes.iter().all(u8::is_ascii_whitespace) {
-                return self.next_row();
+            if blank {
+                (start, bytes, lines) = (self.at, Vec::new(), 0);
+                continue;
+            }
+            // Inside quotes only a line with a quote can be the last.
+            if before > 0 && !bytes[before..].contains(&b'"') {
+                continue;
             }
             let row = bytes.strip_prefix(b"\xef\xbb\xbf").filter(|_| start == 0).unwrap_or(&bytes);
             if let Some(values) = values(row) {

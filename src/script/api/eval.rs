@@ -193,14 +193,17 @@ pub mod evaluation {
         Ok(open(&State::of(&context)?, id, Map::new())?)
     }
 
-    /// Opens a benchmark with options: `data` (a parquet or JSON-lines file or a folder of them, in the published schema),
-    /// `images` (a second table of pictures, as GQA has one), `limit` (the first n questions; of MMBench in all their orders, of
-    /// MME whole pictures), `rules` (how outputs are read: `"reference"`, `"strict"`, `"lmms-eval"`, `"llava"`, `"vlmevalkit"`; lmms-eval
-    /// 0.7.3 reads most benchmarks as the reference does, MMBench as its task without a judge, and where it would draw a letter
-    /// at random, here nothing is read), `reference_quirks`.
+    /// Opens a benchmark with options: `data` (the published set: a parquet, JSON, JSON-lines or TSV file, a folder as it was
+    /// downloaded, of several configurations and splits, too, a cache of the hub, or a data set on the hub as
+    /// `"lmms-lab/POPE"`, of which only what is needed is fetched), `images` (GQA's pictures, should they not lie beside its
+    /// questions: a table of `id` and `image`, or a folder of files named by their ids), `limit` (the first n questions; of
+    /// MMBench in all their orders, of MME whole pictures), `rules` (how outputs are read: `"reference"`, `"strict"`,
+    /// `"lmms-eval"`, `"llava"`, `"vlmevalkit"`; lmms-eval 0.7.3 reads most benchmarks as the reference does, MMBench as its task
+    /// without a judge, and where it would draw a letter at random, here nothing is read), `reference_quirks`.
     ///
-    /// Every row of the data is a question. Rows without a picture are left out where others have one; data without any
-    /// are for scoring, and `run` refuses them.
+    /// Of a folder only the benchmark's configuration and split are read, and every row of them is a question. What is
+    /// incomplete, there twice, another benchmark's, or questions without answers is refused. Rows without a picture are
+    /// left out where others have one; data without any are for scoring, and `run` refuses them.
     ///
     /// ```rhai
     /// print(benchmark("tiny-vqa", #{ limit: 100 }).len);
