@@ -253,7 +253,7 @@ impl Template {
         end
     }
 
-    /// Whether the tokenizer has every special token the template writes.
+    /// Whether the tokenizer has every special token the template writes, and the embedding a row for it.
     ///
     /// # Errors
     /// `Option`, naming the template, the tokenizer and the tokens that are missing.
@@ -263,7 +263,7 @@ impl Template {
         let mut missing: Vec<String> = Vec::new();
         for segment in parts.into_iter().flatten() {
             if let What::Token(token) = &segment.what
-                && tokenizer.token_id(token).is_none()
+                && !tokenizer.token_id(token).is_some_and(|id| tokenizer.has_row(id))
                 && !missing.iter().any(|known| known.contains(token.as_str()))
             {
                 missing.push(format!("`{token}`"));
@@ -273,8 +273,13 @@ impl Template {
             return Ok(());
         }
         let missing = missing.join(", ");
-        Err(error!(Option, "template `{}` needs {missing}, which tokenizer `{}` lacks", self.name(), tokenizer.name())
-            .help("take the template the LLM was trained with, or `tiny`, which is plain text only"))
+        let named = format!("tokenizer `{}`", tokenizer.name());
+        Err(error!(
+            Option,
+            "template `{}` needs {missing}, which {named} lacks or the embedding has no row for",
+            self.name()
+        )
+        .help("take the template the LLM was trained with, or `tiny`, which is plain text only"))
     }
 
     fn put(&self, builder: &mut Builder, segments: &[Segment], turn: &str) -> Result<()> {
