@@ -261,25 +261,24 @@ impl Template {
         let preset = &self.0.preset;
         let parts = [&preset.start, &preset.question, &preset.header, &preset.answer, &preset.end];
         let mut missing: Vec<String> = Vec::new();
+        let mut rowless = false;
         for segment in parts.into_iter().flatten() {
             if let What::Token(token) = &segment.what
                 && !tokenizer.token_id(token).is_some_and(|id| tokenizer.has_row(id))
                 && !missing.iter().any(|known| known.contains(token.as_str()))
             {
                 missing.push(format!("`{token}`"));
+                rowless |= tokenizer.token_id(token).is_some();
             }
         }
         if missing.is_empty() {
             return Ok(());
         }
         let missing = missing.join(", ");
-        let named = format!("tokenizer `{}`", tokenizer.name());
-        Err(error!(
-            Option,
-            "template `{}` needs {missing}, which {named} lacks or the embedding has no row for",
-            self.name()
-        )
-        .help("take the template the LLM was trained with, or `tiny`, which is plain text only"))
+        let without = if rowless { " or the embedding has no row for" } else { "" };
+        let of = format!("tokenizer `{}` lacks{without}", tokenizer.name());
+        Err(error!(Option, "template `{}` needs {missing}, which {of}", self.name())
+            .help("take the template the LLM was trained with, or `tiny`, which is plain text only"))
     }
 
     fn put(&self, builder: &mut Builder, segments: &[Segment], turn: &str) -> Result<()> {
