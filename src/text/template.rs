@@ -268,7 +268,7 @@ impl Template {
         end
     }
 
-    /// Whether the tokenizer has every special token the template writes.
+    /// Whether the tokenizer has every special token the template writes, and the embedding a row for it.
     ///
     /// # Errors
     /// `Option`, naming the template, the tokenizer and the tokens that are missing.
@@ -276,19 +276,23 @@ impl Template {
         let preset = &self.0.preset;
         let parts = [&preset.start, &preset.question, &preset.header, &preset.answer, &preset.end];
         let mut missing: Vec<String> = Vec::new();
+        let mut rowless = false;
         for segment in parts.into_iter().flatten() {
             if let What::Token(token) = &segment.what
-                && tokenizer.token_id(token).is_none()
+                && !tokenizer.token_id(token).is_some_and(|id| tokenizer.has_row(id))
                 && !missing.iter().any(|known| known.contains(token.as_str()))
             {
                 missing.push(format!("`{token}`"));
+                rowless |= tokenizer.token_id(token).is_some();
             }
         }
         if missing.is_empty() {
             return Ok(());
         }
         let missing = missing.join(", ");
-        Err(error!(Option, "template `{}` needs {missing}, which tokenizer `{}` lacks", self.name(), tokenizer.name())
+        let without = if rowless { " or the embedding has no row for" } else { "" };
+        let of = format!("tokenizer `{}` lacks{without}", tokenizer.name());
+        Err(error!(Option, "template `{}` needs {missing}, which {of}", self.name())
             .help("take the template the LLM was trained with, or `tiny`, which is plain text only"))
     }
 

@@ -163,6 +163,11 @@ impl Tokenizer {
         self.parts.inner.id_to_token(id)
     }
 
+    /// Whether the embedding has a row for a token; where its rows are not known, it has.
+    pub(super) fn has_row(&self, id: u32) -> bool {
+        self.rows == 0 || (id as usize) < self.rows
+    }
+
     /// The token the post-processor puts in front of every text, if it does.
     pub fn bos(&self) -> Option<u32> {
         self.parts.bos
