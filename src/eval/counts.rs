@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::benchmark::Item;
 use super::metrics::Metric;
-use crate::show::count;
+use crate::show::grouped;
 
 /// The number of questions of a benchmark's data beside the published one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,8 +23,8 @@ impl Counts {
         if self.published.is_empty() || self.published.contains(&questions) {
             return None;
         }
-        let list = |counts: &[usize]| counts.iter().map(|n| count(*n)).collect::<Vec<_>>().join(" or ");
-        let mut text = format!("{} of {} published questions", count(questions), list(&self.published));
+        let list = |counts: &[usize]| counts.iter().map(|n| grouped(*n)).collect::<Vec<_>>().join(" or ");
+        let mut text = format!("{} of {} published questions", grouped(questions), list(&self.published));
         if let Some(limit) = limit.or(self.limit) {
             let whole = match metric {
                 Metric::Circular => ", in all their orders",
@@ -33,9 +33,9 @@ impl Counts {
             };
             let data = match self.published.contains(&self.found) {
                 true => String::new(),
-                false => format!("; the data hold {}", count(self.found)),
+                false => format!("; the data hold {}", grouped(self.found)),
             };
-            text += &format!(" (limit: the first {}{whole}{data})", count(limit));
+            text += &format!(" (limit: the first {}{whole}{data})", grouped(limit));
         }
         Some(text)
     }

@@ -83,6 +83,11 @@ impl Row {
             rules: benchmark.rules,
         }
     }
+
+    /// Whether no answer was read: none could be, or nothing was left of it.
+    pub fn is_unread(&self) -> bool {
+        self.extracted.as_deref().is_none_or(|text| super::python::strip(text).is_empty())
+    }
 }
 
 impl Results {

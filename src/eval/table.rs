@@ -69,8 +69,7 @@ fn notes(results: &Results) -> Vec<String> {
     if results.rules != Rules::default() {
         notes.push(format!("rules: {}{}", results.rules.name(), results.scorer.differs(results.rules)));
     }
-    let unparsed: Vec<&str> =
-        results.rows.iter().filter(|row| row.extracted.is_none()).map(|row| row.id.as_str()).collect();
+    let unparsed: Vec<&str> = results.rows.iter().filter(|row| row.is_unread()).map(|row| row.id.as_str()).collect();
     if !unparsed.is_empty() {
         let ids = unparsed.iter().take(EXAMPLES).map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
         let more = if unparsed.len() > EXAMPLES { ", ..." } else { "" };

@@ -61,7 +61,7 @@ pub(super) fn headlines(results: &Results, benchmark: Option<&Benchmark>) -> Vec
         let wrong = results.rows.iter().filter(|row| row.score < 1.0).count();
         headlines.push(Headline::new("not fully right", count(wrong), "answers"));
     }
-    let unread = results.rows.iter().filter(|row| row.extracted.is_none()).count();
+    let unread = results.rows.iter().filter(|row| row.is_unread()).count();
     headlines.push(Headline::new("could not be read", count(unread), "count as wrong"));
     let baselines = benchmark.map_or(&results.facts.baselines, |benchmark| &benchmark.baselines);
     if let Some((name, score)) = baselines.iter().max_by(|a, b| a.1.total_cmp(b.1)) {

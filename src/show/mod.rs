@@ -28,4 +28,4 @@ pub use picture::Picture;
 pub use radar::Radar;
 pub use table::{Align, Cell, Column, Table};
 pub use tiles::{Caption, Mark};
-pub use units::{bytes, count, number, p_value, percent, seconds};
+pub use units::{bytes, count, grouped, number, p_value, percent, seconds};

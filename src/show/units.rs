@@ -68,7 +68,8 @@ pub fn number(value: f64) -> String {
     trimmed(&format!("{value:.decimals$}")).to_string()
 }
 
-fn grouped(n: usize) -> String {
+/// A whole count to its last digit: `214,354`.
+pub fn grouped(n: usize) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -7,7 +7,7 @@ mod yes_no;
 
 pub(super) use circular::question;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -66,13 +66,23 @@ impl Metric {
             Metric::Mmmu => named([("mmmu_acc", mean(rows.iter())), ("by_subject", by(rows, |row| &row.category))]),
         };
         values.retain(|_, value| !value.is_null());
-        let unparsed = rows.iter().filter(|row| row.extracted.is_none()).count();
+        let unparsed = rows.iter().filter(|row| row.is_unread()).count();
         values.insert("unparsed".to_string(), unparsed.into());
         values
     }
 
-    /// The headline as sums per group.
+    /// The headline as sums per group. Groups are in the order of their first ids, so that no number depends on what a
+    /// layout calls its pictures.
     pub fn groups(self, rows: &[Row]) -> Groups {
+        let mut first: HashMap<&str, &str> = HashMap::new();
+        for row in rows {
+            let id = first.entry(&row.group).or_insert(&row.id);
+            *id = (*id).min(&row.id);
+        }
+        self.sums(rows).ordered(|name| first.get(name).copied().unwrap_or_default().to_string())
+    }
+
+    fn sums(self, rows: &[Row]) -> Groups {
         match self {
             Metric::YesNo => yes_no::groups(rows),
             Metric::Mme => mme::groups(rows),

@@ -38,8 +38,8 @@ impl YesNo {
     }
 
     fn f1(&self) -> f64 {
-        let (precision, recall) = (self.precision(), self.recall());
-        if precision + recall > 0.0 { 2.0 * (precision * recall) / (precision + recall) } else { 0.0 }
+        // As often as precision and recall say, in whole numbers.
+        ratio(2.0 * self.hits, 2.0 * self.hits + self.false_alarms + self.misses)
     }
 
     fn precision(&self) -> f64 {

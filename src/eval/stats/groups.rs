@@ -28,7 +28,7 @@ const FEW: usize = 5;
 #[derive(Clone, Debug)]
 pub struct Groups {
     pub finish: Finish,
-    /// Names, sorted; two results with the same names can be paired.
+    /// Names; two results with the same names in the same order can be paired.
     pub names: Vec<String>,
     /// `width` sums per group.
     pub sums: Vec<f64>,
@@ -85,6 +85,20 @@ impl Groups {
             collected.sums.extend(sums);
         }
         collected
+    }
+
+    /// The same groups in the order of their strata and keys: rounding and resampling go by the order of groups.
+    pub fn ordered(self, key: impl Fn(&str) -> String) -> Groups {
+        let keyed = |group: usize| (self.strata[group], key(&self.names[group]), group);
+        let mut order: Vec<(u32, String, usize)> = (0..self.len()).map(keyed).collect();
+        order.sort_unstable();
+        let order = || order.iter().map(|(_, _, group)| *group);
+        Groups {
+            names: order().map(|group| self.names[group].clone()).collect(),
+            sums: order().flat_map(|group| self.of(group).iter().copied()).collect(),
+            strata: order().map(|group| self.strata[group]).collect(),
+            ..self.clone()
+        }
     }
 
     /// Several results on the same questions added up, so that a question's score is its mean over them: seeds, or what a

@@ -12,7 +12,7 @@ pub use grid::{detectable, detectable_between, holm, mcnemar};
 pub use groups::{Finish, Groups};
 pub use interval::{Interval, interval};
 pub(in crate::eval) use paired::discordant;
-pub use paired::{Paired, difference, exchange, paired};
+pub use paired::{Paired, bootstrap, difference, exchange, paired};
 pub use tango::tango;
 
 /// Two-sided 95 %.

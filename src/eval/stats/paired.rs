@@ -97,7 +97,7 @@ fn differing(first: &Groups, second: &Groups) -> Vec<usize> {
 }
 
 /// The bootstrap interval of the difference of two results with the same groups, at least two of them.
-fn bootstrap(first: &Groups, second: &Groups) -> Interval {
+pub fn bootstrap(first: &Groups, second: &Groups) -> Interval {
     let rng = Rng::new(0, "bootstrap");
     let strata = first.by_stratum();
     let width = first.finish.width();

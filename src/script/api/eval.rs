@@ -120,7 +120,10 @@ fn outputs(b: &BenchmarkHandle, predictions: &Dynamic) -> Result<Vec<String>> {
         )
         .help("give an array in item order")),
         (Ok(outputs), _) | (Err(_), Ok(outputs)) => Ok(outputs),
-        (Err(error), Err(_)) => Err(error),
+        (Err(by_id), Err(by_other)) => {
+            let known = |id: fn(&Item) -> &str| b.0.items.iter().filter(|item| map.contains_key(id(item))).count();
+            Err(if known(|item| &item.other_id) > known(|item| &item.id) { by_other } else { by_id })
+        }
     }
 }
 
