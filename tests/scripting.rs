@@ -74,7 +74,9 @@ pub fn run(name: &str, text: &str) -> Result<String, String> {
     let (mut session, output) = session(name);
     match session.run("test.rhai", text) {
         Ok(Outcome::Value(value)) => {
-            session.show(&value);
+            if !value.is_unit() {
+                session.show(&value);
+            }
             Ok(output.0.lock().unwrap().clone())
         }
         Ok(Outcome::Exit(code)) => Ok(format!("exit {code}")),

@@ -80,6 +80,7 @@ impl Fields {
         // Each by name, so that a new field is not forgotten here.
         let Fields {
             id,
+            other_id,
             group,
             category,
             section,
@@ -93,7 +94,8 @@ impl Fields {
             nan_quirk: _,
         } = self;
         let mut needed: Vec<String> = [id, answer, question_type].into_iter().flatten().cloned().collect();
-        let mut others: Vec<String> = [group, category, section, image_key].into_iter().flatten().cloned().collect();
+        let mut others: Vec<String> =
+            [other_id, group, category, section, image_key].into_iter().flatten().cloned().collect();
         match choices {
             Some(OneOrMany::One(field)) => needed.push(field.clone()),
             // Not every question has the last ones.

@@ -163,6 +163,7 @@ const VISION_TRANSFORMER: &[Row] = &[
     (&["clip", "siglip", "vit", "ijepa"], Read, "intermediate_size"),
     (&["dinov2", "dinov2_with_registers", "vit", "ijepa"], Read, "qkv_bias"),
     (&["dinov2", "dinov2_with_registers"], Read, "mlp_ratio use_swiglu_ffn layerscale_value"),
+    (&["dinov2", "dinov2_with_registers"], Harmless, "intermediate_size"), // their classes go by `mlp_ratio`
     (&["dinov2_with_registers"], Read, "num_register_tokens"),
     (
         &[],

@@ -25,8 +25,9 @@ pub(super) fn put(reader: &Reader, config: &mut Map<String, Value>) -> Result<()
     let head_dim = config["head_dim"].as_u64().unwrap_or_default();
     if let Some(rotary) = reader.whole("rope.dimension_count")?.filter(|rotary| *rotary != head_dim) {
         if !reader.architecture.partial {
-            let what = format!("{rotary}, and heads have {head_dim} values");
-            return Err(refused(reader, "rope.dimension_count", &what, "the whole of each head here"));
+            let (path, key) = (reader.file.path().display(), reader.key("rope.dimension_count"));
+            return Err(error!(Decode, "`{path}`: `{key}` is {rotary}, and heads have {head_dim} values")
+                .help("this architecture rotates the whole of each head"));
         }
         config.insert("partial_rotary_factor".to_string(), json!(rotary as f64 / head_dim.max(1) as f64));
     }
