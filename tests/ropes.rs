@@ -215,7 +215,7 @@ fn linear_scaling_of_gguf_in_every_spelling() {
         assert_eq!(stretched(name, &keys, None).unwrap(), plain, "{name}");
     }
     for (name, key, value, expected) in [
-        ("part", "llama.rope.dimension_count", Gguf::U32(4), "`llama.rope.dimension_count` is `4, and heads have 8"),
+        ("part", "llama.rope.dimension_count", Gguf::U32(4), "`llama.rope.dimension_count` is 4, and heads have 8"),
         ("attention", "llama.rope.scaling.attn_factor", Gguf::F32(1.5), "`llama.rope.scaling.attn_factor` is `1.5`"),
         ("longrope", "llama.rope.scaling.type", text("longrope"), "`llama.rope.scaling.type` is `longrope`"),
     ] {

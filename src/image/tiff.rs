@@ -24,13 +24,17 @@ mod tag {
     pub(super) const COMPRESSION: u16 = 259;
     pub(super) const PHOTOMETRIC: u16 = 262;
     pub(super) const FILL_ORDER: u16 = 266;
+    pub(super) const STRIP_OFFSETS: u16 = 273;
     pub(super) const ORIENTATION: u16 = 274;
     pub(super) const SAMPLES: u16 = 277;
+    pub(super) const STRIP_COUNTS: u16 = 279;
     pub(super) const PLANAR: u16 = 284;
     pub(super) const PREDICTOR: u16 = 317;
     pub(super) const COLORS: u16 = 320;
     pub(super) const TILE_WIDTH: u16 = 322;
     pub(super) const TILE_HEIGHT: u16 = 323;
+    pub(super) const TILE_OFFSETS: u16 = 324;
+    pub(super) const TILE_COUNTS: u16 = 325;
     pub(super) const EXTRA: u16 = 338;
     pub(super) const FORMAT: u16 = 339;
 }
@@ -246,6 +250,10 @@ impl Header {
         if let Some(place) = shown.get_mut(self.photometric_at..self.photometric_at + 2) {
             place.copy_from_slice(&plain);
         }
+        // The end of a compressed stream may be missing when all its pixels are there; Pillow refuses that.
+        if self.compression != 1 && Directory::read(bytes).is_none_or(|directory| directory.is_cut()) {
+            return Err(damaged(name, "it is cut off"));
+        }
         let failed = |error: ::tiff::TiffError| damaged(name, &error.to_string());
         let mut decoder = Decoder::new(Cursor::new(shown)).map_err(failed)?.with_limits(Limits::unlimited());
         let layout = decoder.image_buffer_layout().map_err(failed)?;
@@ -372,6 +380,17 @@ impl<'a> Directory<'a> {
             _ => return Vec::new(),
         };
         (0..(*length).min(MOST_VALUES)).map_while(|index| self.number(place.checked_add(index * size)?, size)).collect()
+    }
+
+    /// Whether the last strip or tile ends behind the end of the file.
+    fn is_cut(&self) -> bool {
+        let last = |tag: u16| {
+            let (_, kind, length, place) = self.entries.iter().find(|entry| entry.0 == tag)?;
+            self.number(place.checked_add(length.checked_sub(1)? * size_of(*kind))?, size_of(*kind))
+        };
+        let end = |offsets: u16, counts: u16| last(offsets)?.checked_add(last(counts)?);
+        let ends = [end(tag::STRIP_OFFSETS, tag::STRIP_COUNTS), end(tag::TILE_OFFSETS, tag::TILE_COUNTS)];
+        ends.into_iter().flatten().any(|end| end > self.bytes.len() as u64)
     }
 
     /// Where a tag's only value is, if that has two bytes.

@@ -53,11 +53,14 @@ for what, options in {
     "all-linear": dict(target_modules="all-linear"),
     "target_modules with exclude_modules": dict(target_modules=["q_proj", "v_proj"], exclude_modules=["v_proj"]),
     "init_lora_weights gaussian": dict(init_lora_weights="gaussian"),
+    "init_lora_weights olora": dict(init_lora_weights="olora"),
+    "use_rslora": dict(use_rslora=True),
+    "rank_pattern and alpha_pattern": dict(rank_pattern={"gate_proj": 3}, alpha_pattern={"q_proj": 5}),
+    "layers_to_transform": dict(layers_to_transform=[1]),
 }.items():
     case("peft, transformers", f"adapter: {what}", **options)(adapted)
 for what, says, options in [
     ("init_lora_weights pissa", "pissa", dict(init_lora_weights="pissa")),
-    ("init_lora_weights olora", "olora", dict(init_lora_weights="olora")),
     ("use_dora", "dora", dict(use_dora=True)),
     ("alora_invocation_tokens", "alora_invocation_tokens", dict(alora_invocation_tokens=[5, 6])),
     ("modules_to_save", "modules_to_save", dict(modules_to_save=["lm_head"])),
