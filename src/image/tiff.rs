@@ -238,6 +238,9 @@ impl Header {
                 return Err(unread(name, &what));
             }
         };
+        if matches!(found, Meaning::Palette) && self.colors.len() < 3 << self.bits {
+            return Err(damaged(name, &format!("its palette ends after {} values", self.colors.len())));
+        }
         if self.is_planar && self.bits != 8 && self.samples > 1 {
             return Err(unread(name, "16-bit samples in planes"));
         }
