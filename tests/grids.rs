@@ -104,6 +104,19 @@ fn what_is_real_is_told_apart_from_what_is_not() {
     );
 }
 
+/// Both encoders answer alike, with every seed: nothing varies, so nothing can be said about what would be found.
+#[test]
+fn a_study_without_variance_says_nothing_about_power() {
+    let folder = made_up("study-alike", (&["a", "b"], &["lm"], &["tiny-seed"]), 50, &|at| at.question % 2 == 0);
+    let row = &folder.differences().unwrap().rows[0];
+    assert_eq!(
+        (row[3].text.as_str(), row[6].text.as_str(), row[8].text.as_str()),
+        ("0.0", "unknown", "not told apart")
+    );
+    let conclusion = folder.conclusion().unwrap();
+    assert!(conclusion.contains("is not known, as nothing varies") && !conclusion.contains("80 %"), "{conclusion}");
+}
+
 #[test]
 fn a_difference_that_seeds_make_is_not_taken_for_one_of_encoders() {
     // With seed 0 `a` is 40 questions ahead, with seed 1 behind by 10: 15 of 100 on average, with a standard error over seeds

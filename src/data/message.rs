@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
@@ -63,12 +63,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Turns<'a> {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                let value: Value = serde_json::from_str(text)
-                    .map_err(|error| E::custom(format!("a text that is no JSON: {error}")))?;
-                match value {
-                    Value::Array(_) | Value::Object(_) => Turns::deserialize(value).map_err(E::custom),
-                    _ => Err(E::custom("a text, expected turns")),
+                if !text.trim_start().starts_with(['[', '{']) {
+                    let start: String = text.chars().take(40).collect();
+                    return Err(E::invalid_type(Unexpected::Str(&start), &self));
                 }
+                let value: Value = serde_json::from_str(text)
+                    .map_err(|error| E::custom(format!("turns in a text that is no whole JSON: {error}")))?;
+                Turns::deserialize(value).map_err(E::custom)
             }
         }
         deserializer.deserialize_any(Shapes)

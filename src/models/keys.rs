@@ -108,6 +108,8 @@ const LLM: &[Row] = &[
     ),
     (&["llama", "mistral", "phi3", "qwen2"], Read, "hidden_act"),
     (GEMMA, Read, "hidden_activation query_pre_attn_scalar final_logit_softcapping attention_bias"),
+    // Our own: what the version computes that wrote a LLaVA (`vlm/checkpoint/versions.rs`).
+    (&["gemma2"], Read, "embedding_scale"),
     (GEMMA, Harmless, "hidden_act"), // its class reads the other one
     (&["llama"], Read, "attention_bias mlp_bias"),
     (&["qwen2"], Harmless, "attention_bias"), // its class has them on query, key and value, whatever this says

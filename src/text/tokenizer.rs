@@ -234,10 +234,10 @@ fn from_model(bytes: &[u8], declared: &Declared, notes: &Notes, file: &Path) -> 
         None if model.bos.is_none() => false,
         None => {
             let add = !declared.is_modern();
-            let (does, other) = if add { ("adds", "5 adds none") } else { ("adds no", "4 adds one") };
+            let (does, other) = if add { ("adds it", "5 does not") } else { ("adds none", "4 does") };
             notes.add(format!(
-                "`{}`: nothing says whether a BOS is added (`add_bos_token` of tokenizer_config.json); llmore {does} BOS, \
-                 as the version does that wrote config.json, 4 where that is unknown; transformers {other}",
+                "`{}`: no `add_bos_token` in tokenizer_config.json says whether a BOS is added: llmore {does}, as the version \
+                 of transformers that wrote config.json (4 where that is unknown); version {other}",
                 file.display()
             ));
             add

@@ -97,7 +97,7 @@ fn turns_are_a_list_a_struct_of_lists_or_text() {
     assert_eq!((parts.turns[0].value.as_str(), keys(&parts)), ("<image>What is it?", vec!["a.jpg".to_string()]));
     for (text, told) in [
         (r#"{"conversations": {"from": ["human"], "value": ["a", "b"]}}"#, "lists 2 values for 1 turns"),
-        (r#"{"conversations": "hello"}"#, "a text that is no JSON"),
+        (r#"{"conversations": "hello"}"#, "invalid type: string \"hello\", expected a list of turns"),
         (r#"{"conversations": null}"#, "`conversations` is null"),
         (r#"{"messages": [{"role": "user"}]}"#, "missing field `content`"),
         (r#"{"messages": [{"role": "user", "content": [{"type": "audio"}]}]}"#, "neither text nor picture"),
