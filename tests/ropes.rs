@@ -312,8 +312,10 @@ fn likelihoods_across_the_original_context_are_those_of_the_full_pass() {
     let sampling = Sampling::default();
     let settings = Settings { sampling: &sampling, stops: &STOPS, batch: 1, first: 0 };
     let mut generator = Generator::new(llm.clone()).unwrap();
-    let ours =
-        generator.likelihoods(&[tokens(prompt)], &[continuations.clone()], &settings, &mut || true).unwrap().remove(0);
+    let ours = generator
+        .likelihoods(&[tokens(prompt)], std::slice::from_ref(&continuations), &settings, &mut || true)
+        .unwrap()
+        .remove(0);
     for (ids, ours) in continuations.iter().zip(ours) {
         let all: Vec<u32> = prompt.iter().chain(&ids[..ids.len() - 1]).copied().collect();
         let logits = at_once(&llm, &all).to_vec2::<f32>().unwrap();

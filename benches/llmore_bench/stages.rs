@@ -97,7 +97,11 @@ fn export_samples(vlm: &Vlm, folder: &Path, stage: &Stage, number: usize) -> Res
     for index in 0..dataset.len() {
         let sample = dataset.get(index)?;
         let rendered = template.render(vlm.tokenizer()?, &sample.turns)?;
-        let image = sample.open_image()?.ok_or_else(|| llmore::error!(Data, "`{}` has no image", sample.id))?;
+        let image = sample
+            .open_images()?
+            .into_iter()
+            .next()
+            .ok_or_else(|| llmore::error!(Data, "`{}` has no image", sample.id))?;
         pixels.push(vlm.encoder.preprocess(&image, Aspect::Square)?);
         samples.push(json!({ "ids": rendered.ids, "labels": rendered.labels }));
     }

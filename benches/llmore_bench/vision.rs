@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use llmore::error::Result;
-use llmore::image::{Aspect, Image, ImageProcessor};
+use llmore::image::{Aspect, Image, Preprocessing};
 use llmore::models::config::Config;
 use llmore::models::encoders::clip;
 use llmore::nn::vit::Vit;
@@ -30,7 +30,9 @@ pub fn preprocess(options: &Options) -> Result<()> {
         "crop_size": { "height": 336, "width": 336 }, "resample": 3, "do_resize": true, "do_center_crop": true,
         "do_rescale": true, "do_normalize": true, "rescale_factor": 0.00392156862745098,
         "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711] }"#;
-    let processor = ImageProcessor::from_json(config, "the bench's processor")?;
+    let config =
+        serde_json::from_str(config).map_err(|error| llmore::error!(Decode, "the bench's processor: {error}"))?;
+    let processor = Preprocessing::from_json(&config, "the bench's processor", None)?.processor;
     let (width, height) = (640, 480);
     let pixel = |i: usize| (((i / 3) % width * 7 + (i / 3) / width * 13 + i % 3 * 29) % 256) as u8;
     let image = Image { width, height, pixels: (0..width * height * 3).map(pixel).collect() };

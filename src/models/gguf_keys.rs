@@ -91,7 +91,7 @@ fn head_length(file: &Gguf, architecture: &str) -> Result<Option<u64>> {
     let heads = file.whole(&format!("{architecture}.attention.head_count"))?.filter(|heads| *heads > 0);
     let rows = file.tensor("blk.0.attn_q.weight").and_then(|tensor| tensor.shape.first().copied());
     Ok(match (rows, heads) {
-        (Some(rows), Some(heads)) if rows as u64 % heads == 0 => Some(rows as u64 / heads),
+        (Some(rows), Some(heads)) if heads > 0 && (rows as u64).is_multiple_of(heads) => Some(rows as u64 / heads),
         _ => None,
     })
 }

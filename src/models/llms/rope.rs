@@ -152,7 +152,7 @@ impl Reading {
             // Frequencies change beyond the context only, and there is nothing beyond it here.
             "dynamic" => {
                 factor(map, kind)?;
-                map.note(format!("`dynamic` changes nothing up to `max_position_embeddings`, where the context ends"));
+                map.note("`dynamic` changes nothing up to `max_position_embeddings`, where the context ends");
                 RopeScaling::None
             }
             "llama3" => RopeScaling::Llama3 {
