@@ -53,9 +53,12 @@ def textvqa(doc, output):
 
 
 def mmbench(doc, output):
+    """One order of a question; `static_only` reads without a judge what the rules before it leave."""
+    import pandas
+
+    item = {c: doc.get(c) for c in "ABCDE"} | {"index": doc["index"], "prediction": output}
     evaluator = utils("mmbench.mmbench_evals").MMBench_Evaluator()
-    read = evaluator.can_infer(output, evaluator.build_choices({c: doc.get(c, "nan") or "nan" for c in "ABCDE"}))
-    return float(bool(read) and read == doc["answer"])
+    return evaluator.eval_sub_data(pandas.DataFrame([item]), {doc["index"]: doc["answer"]}, static_only=True)
 
 
 def mmmu(doc, output):
@@ -63,7 +66,7 @@ def mmmu(doc, output):
     task = utils("mmmu.utils")
     if doc["question_type"] == "multiple-choice":
         letters, choices = task.get_multi_choice_info(ast.literal_eval(doc["options"]))
-        task.random.choice = lambda choices: None
+        utils("_task_utils.mmmu_mcq_utils").random.choice = lambda choices: None
         return float(task.parse_multi_choice_response(output, choices, letters) == doc["answer"])
     return float(task.eval_open(doc["answer"], task.parse_open_response(output)))
 
