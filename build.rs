@@ -9,6 +9,7 @@ fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?);
     println!("cargo::rerun-if-changed=stdlib");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-env=LLMORE_BUILD={:016x}", build(&root.join(".."))?);
 
     let mut presets = String::from("/// (kind, id, TOML text)\nconst EMBEDDED: &[(&str, &str, &str)] = &[\n");
     for folder in sorted(&root.join("presets"))? {
@@ -38,6 +39,22 @@ fn main() -> io::Result<()> {
     }
     modules.push_str("];\n");
     fs::write(out.join("stdlib.rs"), modules)
+}
+
+/// FNV-1a over the sources and the versions of what they use: two builds that may compute otherwise have two of them.
+fn build(root: &Path) -> io::Result<u64> {
+    println!("cargo::rerun-if-changed=src");
+    let mut files = files_below(&root.join("src"))?;
+    files.extend(["Cargo.toml", "Cargo.lock"].map(|file| root.join(file)).into_iter().filter(|file| file.is_file()));
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for file in files {
+        println!("cargo::rerun-if-changed={}", file.display());
+        let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().into_owned();
+        for byte in name.into_bytes().into_iter().chain(fs::read(&file)?) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    Ok(hash)
 }
 
 fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {

@@ -28,6 +28,8 @@ pub enum Kind {
     Data,
     /// Training cannot start or go on.
     Train,
+    /// Another process writes what is to be written.
+    Busy,
     /// A device or dtype is not available.
     Device,
     /// A tensor operation failed inside candle.
@@ -52,6 +54,7 @@ impl Kind {
             Kind::Weights => "weights",
             Kind::Data => "data",
             Kind::Train => "train",
+            Kind::Busy => "busy",
             Kind::Device => "device",
             Kind::Tensor => "tensor",
             Kind::Interrupted => "interrupted",

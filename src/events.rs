@@ -40,7 +40,9 @@ pub enum Event {
     Took { planned_bytes: u64, peak_bytes: u64, planned_seconds: f64, seconds: f64 },
     /// A checkpoint is complete on disk.
     Checkpoint { step: u64, path: PathBuf },
-    /// The task ended (`done`, `paused`, `failed`) after this many seconds.
+    /// The function given to `fit` ended the run after this step; `by` is a hash of the function.
+    Stopped { step: u64, by: String },
+    /// The task ended (`done`, `paused`, `stopped`, `failed`) after this many seconds.
     End { task: String, done: u64, total: u64, unit: String, status: String, seconds: f64 },
 }
 

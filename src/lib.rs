@@ -24,3 +24,4 @@ pub mod text;
 pub mod train;
 pub mod vlm;
 pub mod weights;
+pub mod writer;

@@ -56,7 +56,7 @@ fn a_resumed_run_ends_like_an_uninterrupted_one_to_the_last_bit() {
     let mut first = trainer(&model(llm()), &table, &whole);
     assert_eq!(first.fit(&mut |_| Ok(true)).unwrap(), Status::Done);
     let mut second = trainer(&model(llm()), &table, &stopped);
-    assert_eq!(second.fit(&mut |step| Ok(step.step < 3)).unwrap(), Status::Paused);
+    assert_eq!(second.fit(&mut |step| Ok(step.step < 3)).unwrap(), Status::Stopped);
     let mut third = trainer(&model(llm()), &table, &stopped);
     third.resume(&stopped).unwrap();
     assert_eq!(third.fit(&mut |_| Ok(true)).unwrap(), Status::Done);

@@ -65,8 +65,8 @@ fn a_resumed_run_ends_like_an_uninterrupted_one_to_the_last_bit() {
     assert_eq!(first.fit(&mut |_| Ok(true)).unwrap(), Status::Done);
 
     let mut second = trainer(&model(llm()), OPTIONS, &stopped);
-    assert_eq!(second.fit(&mut |step| Ok(step.step < 3)).unwrap(), Status::Paused);
-    assert_eq!(Run::open(&stopped).unwrap().status().unwrap(), "paused");
+    assert_eq!(second.fit(&mut |step| Ok(step.step < 3)).unwrap(), Status::Stopped);
+    assert_eq!(Run::open(&stopped).unwrap().status().unwrap(), "stopped");
 
     let mut third = trainer(&model(llm()), OPTIONS, &stopped);
     third.resume(&stopped).unwrap();

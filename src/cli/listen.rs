@@ -98,7 +98,7 @@ impl Listener for ProgressListener {
                 ));
                 return;
             }
-            Event::Checkpoint { .. } => return,
+            Event::Checkpoint { .. } | Event::Stopped { .. } => return,
             Event::End { done, total, .. } => {
                 if current.cut > 0 {
                     let cut = count(current.cut as usize);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use flate2::Crc;
 use flate2::read::DeflateDecoder;
 
-use super::{tar, zip};
+use super::{prints, tar, zip};
 use crate::error::{Context, Error, Result};
 use crate::{bail, error};
 
@@ -140,6 +140,19 @@ impl Archive {
     /// Whether there is a member of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.find(name).is_some()
+    }
+
+    /// The fingerprint of a member: in a zip file its length and sum, in a tar file as that of a file.
+    pub(super) fn print(&self, name: &str, places: usize) -> Option<[u8; 8]> {
+        let member = self.find(name)?;
+        if let Packing::Zip { crc, .. } = member.packing {
+            let mut print = [0; 8];
+            print[..4].copy_from_slice(&crc.to_le_bytes());
+            print[4..].copy_from_slice(&(member.size as u32).to_le_bytes());
+            return Some(print);
+        }
+        let read = |bytes: &mut [u8], at: u64| self.file.read_exact_at(bytes, member.offset + at);
+        prints::print(member.size, places, read).ok()
     }
 
     fn find(&self, name: &str) -> Option<&Member> {

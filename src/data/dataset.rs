@@ -2,7 +2,7 @@
 //! filtering and splitting only touch the list.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use super::llava_json::LlavaJson;
 use super::mapped::{Change, Mapped};
 use super::pack::{Pack, PackItems};
 use super::pictures::Pictures;
+use super::prints::Print;
 use super::rows::RowItems;
 use super::sample::{ImageSource, Sample};
 use crate::error::Result;
@@ -79,6 +80,8 @@ pub struct Dataset {
     sources: Arc<[Arc<dyn Items>]>,
     /// (source, position in it)
     order: Arc<[(u32, u32)]>,
+    /// The fingerprints of its pictures, once somebody asked for them.
+    prints: Arc<OnceLock<Arc<Vec<Print>>>>,
 }
 
 #[derive(Deserialize)]
@@ -173,7 +176,7 @@ impl Dataset {
     pub fn new(name: &str, sources: Vec<Arc<dyn Items>>) -> Self {
         let positions = |(i, source): (usize, &Arc<dyn Items>)| (0..source.len()).map(move |p| (i as u32, p as u32));
         let order = sources.iter().enumerate().flat_map(positions).collect();
-        Dataset { name: name.to_string(), sources: sources.into(), order }
+        Dataset { name: name.to_string(), sources: sources.into(), order, prints: Arc::default() }
     }
 
     /// The samples with a change for each, in order.
@@ -290,7 +293,12 @@ impl Dataset {
         let wanted = (weight * other.len() as f64).round() as usize;
         let theirs = other.order.iter().cycle().take(if other.is_empty() { 0 } else { wanted });
         let order = self.order.iter().copied().chain(theirs.map(|&(s, p)| (s + offset, p))).collect();
-        Ok(Dataset { name: format!("{} + {weight} x {}", self.name, other.name), sources: sources.into(), order })
+        Ok(Dataset {
+            name: format!("{} + {weight} x {}", self.name, other.name),
+            sources: sources.into(),
+            order,
+            prints: Arc::default(),
+        })
     }
 
     /// A hash over sources and order, for run.lock.
@@ -306,7 +314,16 @@ impl Dataset {
         format!("{:x}", hasher.finalize())
     }
 
+    /// The fingerprints of its pictures, where they are known.
+    pub fn known_prints(&self) -> Option<Arc<Vec<Print>>> {
+        self.prints.get().cloned()
+    }
+
+    pub(super) fn keep_prints(&self, prints: Vec<Print>) -> Arc<Vec<Print>> {
+        self.prints.get_or_init(|| Arc::new(prints)).clone()
+    }
+
     fn reorder(&self, order: Vec<(u32, u32)>) -> Self {
-        Dataset { name: self.name.clone(), sources: self.sources.clone(), order: order.into() }
+        Dataset { name: self.name.clone(), sources: self.sources.clone(), order: order.into(), prints: Arc::default() }
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
+use serde::Serialize;
 
 use super::ops;
 use crate::weights::{Builder, Init, Param};
 
 /// The RMSNorm variants of decoder models.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum Norm {
     /// `x / rms(x) * w` (Llama).
     Rms,

@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Result, Tensor, bail};
+use serde::Serialize;
 
 use super::ops::{self, RopeTable};
 use super::packing::Packing;
 
 /// The rotary part of a decoder spec.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rope {
     /// `rope_theta`.
     pub base: f64,
@@ -21,7 +22,7 @@ pub struct Rope {
 }
 
 /// Stretching of rotary frequencies.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum RopeScaling {
     None,
     /// All frequencies are divided by this.
@@ -40,7 +41,7 @@ pub enum RopeScaling {
 /// longer ones. Which of the two is a matter of the whole sequence: one that grows beyond the original context is computed
 /// from its beginning again, as in transformers, since cached keys cannot be rotated again. So decoding with a cache equals
 /// the full pass at every length.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LongRope {
     /// One divisor per frequency, (rotary_dim / 2).
     pub short: Vec<f64>,

@@ -150,6 +150,7 @@ fn happened(events: &[Event]) -> Section {
             Event::End { done, total, unit, status, seconds: taken, .. } => {
                 list.push(format!("{status} after {done} of {total} {unit}, {}", seconds(*taken)));
             }
+            Event::Stopped { step, .. } => list.push(format!("the function given to `fit` ended it after step {step}")),
             Event::Start { .. } | Event::Step(_) | Event::Scored { .. } | Event::Progress { .. } => {}
         }
     }

@@ -11,6 +11,8 @@ use super::{api, docs, handles, stdlib};
 /// Depth of nested expressions; Rhai's own default differs between debug and release builds.
 const EXPRESSION_DEPTH: usize = 128;
 const CALL_DEPTH: usize = 64;
+/// Any four numbers.
+const HASHING: [u64; 4] = [2503, 15621, 336, 576];
 
 /// How an evaluation ended when it did not fail.
 #[derive(Debug)]
@@ -33,6 +35,9 @@ impl Session {
     /// A fresh session.
     pub fn new(options: SessionOptions) -> Self {
         let state = State::new(options);
+        // The names of nameless functions are hashes: with this they are the same in every process (`api/train.rs` goes by
+        // them). That an earlier session has set it is no error.
+        let _ = rhai::config::hashing::set_hashing_seed(Some(HASHING));
         let mut engine = Engine::new();
         engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
         engine.set_max_call_levels(CALL_DEPTH);

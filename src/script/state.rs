@@ -17,7 +17,7 @@ use crate::events::{Event, Interrupt, Listeners};
 use crate::notes::Notes;
 use crate::preset::Presets;
 use crate::show::{Figure, Painted, Table as ShownTable};
-use crate::train::Lock;
+use crate::train::{Lock, Place};
 
 /// Where a session's output goes: a terminal, a file, a notebook cell.
 pub trait Output: Send + Sync {
@@ -70,8 +70,6 @@ pub(super) struct State(Arc<Shared>);
 struct Shared {
     options: SessionOptions,
     seed: AtomicU64,
-    /// Runs of this session so far: part of their folders' names.
-    runs: AtomicU64,
     /// Trainers of this session so far.
     trainers: AtomicU64,
     script: Mutex<String>,
@@ -88,12 +86,11 @@ impl State {
         // `--set seed=n` is for everything that takes a seed, not for trainers alone.
         let seed = options.overrides.train.get("seed").and_then(Value::as_integer).unwrap_or(0);
         let seed = AtomicU64::new(seed as u64);
-        let (runs, trainers) = (AtomicU64::default(), AtomicU64::default());
+        let trainers = AtomicU64::default();
         let answers = AnswerCache::in_memory();
         State(Arc::new(Shared {
             options,
             seed,
-            runs,
             trainers,
             script: Mutex::default(),
             answers,
@@ -182,6 +179,7 @@ impl State {
         let script = self.0.script.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Lock {
             llmore: env!("CARGO_PKG_VERSION").to_string(),
+            build: env!("LLMORE_BUILD").to_string(),
             threads: rayon::current_num_threads(),
             script_sha256: format!("{:x}", Sha256::digest(&script)),
             script,
@@ -192,14 +190,15 @@ impl State {
         }
     }
 
-    /// A folder for a new run: `runs/<time>-<name>`, numbered when taken.
+    /// What a new run's folder is called: `runs/<time>-<name>`.
     pub(super) fn run_folder(&self, name: &str) -> PathBuf {
         let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
-        let stem = format!("{}-{}", timestamp(seconds), name.replace([' ', '/'], "-"));
-        let runs = &self.0.options.runs;
-        let number = self.0.runs.fetch_add(1, Ordering::SeqCst);
-        let plain = runs.join(&stem);
-        if plain.exists() { runs.join(format!("{stem}-{}-{number}", std::process::id())) } else { plain }
+        self.0.options.runs.join(format!("{}-{}", timestamp(seconds), name.replace([' ', '/'], "-")))
+    }
+
+    /// A new folder of that name that no other process has.
+    pub(super) fn own_folder(&self, name: &str) -> Result<PathBuf> {
+        Place::Numbered(self.run_folder(name)).make()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::events::Listeners;
 use crate::image::Aspect;
 use crate::preset::{PresetKind, from_table};
 use crate::text::Template;
-use crate::train::{TrainOptions, Trainer, TrainerSetup};
+use crate::train::{Place, TrainOptions, Trainer, TrainerSetup};
 use crate::vlm::{Encoder, EncoderOptions, FeatureCache, Llm, LlmOptions, Part, Vlm, Weights};
 
 /// What outlives a cell.
@@ -115,7 +115,7 @@ impl Study {
             listeners,
             interrupt: self.setup.interrupt.clone(),
             lock: self.setup.lock.clone(),
-            folder,
+            folder: Place::Given(folder),
             cache: self.setup.cache.clone(),
             features: kept.features.get(&stage).cloned(),
             repeats: None,

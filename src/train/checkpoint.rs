@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::events::{Event, Listeners, Step, read_events, steps};
 use crate::vlm::Part;
 use crate::weights::{TensorFiles, save_tensors};
+use crate::writer::Writer;
 
 /// AdamW's moments, and the f32 copies of narrower weights.
 const MOMENTS: &str = "optimizer.safetensors";
@@ -51,6 +52,7 @@ impl Trainer {
             }
             sweep(run.dir())?;
         }
+        (self.saved, self.newest) = (self.step, self.step);
         listeners.tell(&Event::Checkpoint { step: self.step, path: path.clone() });
         Ok(path)
     }
@@ -93,20 +95,45 @@ impl Trainer {
     }
 
     pub(super) fn resume_from(&mut self, folder: &Path) -> Result<()> {
-        let run = Run::open(folder)?;
-        self.refuse_drift(&run.lock()?)?;
-        let Some((step, path)) = checkpoints(run.dir())?.pop() else {
-            return Err(error!(Missing, "there is no complete checkpoint").help("start again with `t.fit()`"));
+        let (run, named) = Run::of_checkpoint(folder)?;
+        if let Some(holder) = Writer::holder(run.dir()) {
+            return Err(error!(Busy, "it is being trained by {holder}")
+                .help("`llmore watch` follows it; it can be resumed once that process has ended"));
+        }
+        self.refuse_drift(&run.lock()?, Some(&run))?;
+        let all = checkpoints(run.dir())?;
+        let Some((newest, _)) = all.last() else {
+            let text = format!("`{}` has no complete checkpoint: `fit` begins at step 0", run.dir().display());
+            self.setup.listeners.tell(&Event::Warning { text });
+            self.options.out = Some(run.dir().to_path_buf());
+            return Ok(());
         };
-        let text = std::fs::read(path.join("trainer.json")).map_err(|error| Error::file(&path, error))?;
+        let found = all.iter().rev().find(|(step, _)| named.is_none_or(|named| named == *step));
+        let Some((step, path)) = found else {
+            let steps: Vec<String> = all.iter().map(|(step, _)| step.to_string()).collect();
+            let (named, steps) = (named.unwrap_or_default(), steps.join(", "));
+            return Err(error!(Missing, "there is no complete checkpoint of step {named}, but of {steps}"));
+        };
+        let text = std::fs::read(path.join("trainer.json")).map_err(|error| Error::file(path, error))?;
         let state: State = serde_json::from_slice(&text)
             .map_err(|error| error!(Decode, "`{}/trainer.json`: {error}", path.display()))?;
-        self.load_weights(&path)?;
+        let moments = path.join(MOMENTS);
+        if !moments.is_file() {
+            return Err(error!(Missing, "`{}` holds weights only: nothing can be trained on from it", path.display())
+                .help("`load(dir)` opens the model"));
+        }
+        self.load_weights(path)?;
         let masters = path.join(MASTERS);
         let masters = if masters.is_file() { Some(TensorFiles::open(&masters)?) } else { None };
-        self.optimizer.restore(&TensorFiles::open(&path.join(MOMENTS))?, masters.as_ref())?;
-        self.step = step;
+        self.optimizer.restore(&TensorFiles::open(&moments)?, masters.as_ref())?;
+        (self.step, self.saved, self.newest) = (*step, *step, *newest);
         self.history = state.losses;
+        self.stopped = run.stopped()?.filter(|(at, _)| at == step);
+        if let Some((step, _)) = &self.stopped {
+            let (run, steps) = (run.dir().display(), self.steps());
+            let text = format!("`{run}` was stopped after step {step} of {steps} by the function given to `fit`");
+            self.setup.listeners.tell(&Event::Warning { text });
+        }
         self.run = Some(run);
         Ok(())
     }
@@ -117,7 +144,7 @@ impl Trainer {
     /// `Train` when the trainer is not the one of run.lock, `Missing` when the run has no checkpoint.
     pub fn restore(&mut self, folder: &Path) -> Result<()> {
         let run = Run::open(folder)?;
-        self.refuse_drift(&run.lock()?)?;
+        self.refuse_drift(&run.lock()?, Some(&run))?;
         match run.checkpoint()? {
             Some(path) => self.load_weights(&path),
             None => Err(error!(Missing, "`{}` has no complete checkpoint", folder.display())),
@@ -132,16 +159,6 @@ impl Trainer {
             trained.param.assign(&tensor)?;
         }
         Ok(())
-    }
-
-    /// A run goes on only under the options, data and code it was started with.
-    pub(super) fn refuse_drift(&self, then: &Lock) -> Result<()> {
-        let differences = then.differences(&self.lock()?);
-        if differences.is_empty() {
-            return Ok(());
-        }
-        Err(error!(Train, "this trainer is not the one of run.lock: {}", differences.join("; "))
-            .help("make the trainer with the options of run.lock, or start a new run"))
     }
 
     /// What run.lock says about this trainer.
@@ -159,6 +176,8 @@ impl Trainer {
         lock.dataset_sha256 = self.dataset().sha256();
         lock.model = self.vlm().describe();
         lock.weights_sha256 = self.start_hash.clone();
+        lock.identity = self.identity.clone();
+        lock.identity.extend(self.data_identity()?);
         lock.device = crate::device::device_name(&self.vlm().target().device);
         Ok(lock)
     }
@@ -190,6 +209,16 @@ pub fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
 }
 
 impl Run {
+    /// The run of a folder, which may be one of its checkpoints: then with its step.
+    fn of_checkpoint(folder: &Path) -> Result<(Self, Option<u64>)> {
+        let step = |name: &str| name.strip_prefix("checkpoint-")?.parse().ok();
+        let step = folder.file_name().and_then(|name| step(&name.to_string_lossy()));
+        match (step, folder.parent()) {
+            (Some(step), Some(run)) if !folder.join("run.lock").is_file() => Ok((Run::open(run)?, Some(step))),
+            _ => Ok((Run::open(folder)?, None)),
+        }
+    }
+
     /// Of a finished run keeps the weights it ended with, without older checkpoints and what training on would take.
     pub fn keep_weights(&self) -> Result<()> {
         let mut all = checkpoints(self.dir())?;

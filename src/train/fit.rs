@@ -5,18 +5,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::checkpoint::checkpoints;
+use super::folder::Place;
 use super::run::Run;
 use super::tensorboard::TensorBoard;
 use super::trainer::Trainer;
+use crate::error;
 use crate::error::{Context, Result};
 use crate::events::{Event, EventFile, Listener, Listeners, Step};
+use crate::writer::Writer;
 
 /// How `fit` ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Done,
-    /// Ctrl-C, or the callback said so; the last whole step is on disk.
+    /// Ctrl-C; the last whole step is on disk.
     Paused,
+    /// The function that sees every step said so; the last whole step is on disk.
+    Stopped,
 }
 
 impl Status {
@@ -25,6 +31,7 @@ impl Status {
         match self {
             Status::Done => "done",
             Status::Paused => "paused",
+            Status::Stopped => "stopped",
         }
     }
 }
@@ -37,6 +44,17 @@ pub struct Fit {
     /// Steps that were done before.
     before: u64,
     saved: Instant,
+    /// Set when the function that sees every step ended the run: a hash of it.
+    stopped: Option<String>,
+    /// The run folder is this process's own as long as this lives.
+    _writer: Writer,
+}
+
+impl Fit {
+    /// Ends the run after the last step; `by` says what function did, so that the same one need not again.
+    pub fn stop(&mut self, by: &str) {
+        self.stopped = Some(by.to_string());
+    }
 }
 
 impl Trainer {
@@ -45,6 +63,7 @@ impl Trainer {
         let mut fit = self.begin()?;
         while let Some(step) = self.advance(&mut fit)? {
             if !each(&step)? {
+                fit.stop("");
                 break;
             }
         }
@@ -56,19 +75,25 @@ impl Trainer {
         self.refuse_what_does_not_fit()?;
         if !self.audited {
             if let Some(error) = self.audit()?.error() {
-                return Err(error);
+                let help = format!("{}{}", error.help_text().unwrap_or_default(), self.earlier());
+                return Err(if self.step > 0 { error.help(help) } else { error });
             }
             self.audited = true;
         }
-        let (listeners, events) = self.open_run()?;
+        let (listeners, events, writer) = self.open_run()?;
+        self.stopped = None;
         let (task, unit) = (self.options.name.clone(), "steps".to_string());
         listeners.tell(&Event::Start { task, done: self.step, total: self.steps, unit });
         self.write_earlier_steps(&events)?;
+        if let Some(text) = self.stands_still() {
+            listeners.tell(&Event::Warning { text });
+        }
         let total = self.dataset().len() + self.skipped.values().map(Vec::len).sum::<usize>();
         for (why, samples) in &self.skipped {
             listeners.tell(&Event::Skipped { samples: samples.clone(), total: total as u64, why: why.to_string() });
         }
-        Ok(Fit { listeners, events, start: Instant::now(), before: self.step, saved: Instant::now() })
+        let (start, before) = (Instant::now(), self.step);
+        Ok(Fit { listeners, events, start, before, saved: start, stopped: None, _writer: writer })
     }
 
     /// The next step with its event and, when it is time, its checkpoint; `None` at the end or when interrupted. After an
@@ -102,7 +127,11 @@ impl Trainer {
 
     /// The last third of `fit`: the checkpoint of the last whole step, and how it ended.
     pub fn finish(&mut self, fit: Fit) -> Result<Status> {
-        let status = if self.step < self.steps { Status::Paused } else { Status::Done };
+        let status = match &fit.stopped {
+            _ if self.step >= self.steps => Status::Done,
+            Some(_) => Status::Stopped,
+            None => Status::Paused,
+        };
         if self.step > 0
             && let Err(error) = self.checkpoint(&fit.listeners)
         {
@@ -110,6 +139,9 @@ impl Trainer {
             return Err(error);
         }
         self.tell_what_it_took(&fit);
+        if let Some(by) = fit.stopped.as_ref().filter(|_| status == Status::Stopped) {
+            self.tell(&fit, &Event::Stopped { step: self.step, by: by.clone() });
+        }
         self.end(&fit, status.name())?;
         Ok(status)
     }
@@ -148,20 +180,46 @@ impl Trainer {
     }
 
     /// Opens (or goes on in) the run folder and gives the listeners with its event file.
-    fn open_run(&mut self) -> Result<(Listeners, Arc<EventFile>)> {
-        let folder = self.folder();
-        let run = match self.run.take() {
-            Some(run) => run,
+    fn open_run(&mut self) -> Result<(Listeners, Arc<EventFile>, Writer)> {
+        let opened = match self.run.take() {
+            Some(run) => {
+                self.run = Some(run.clone());
+                let mut opened = run.go_on()?;
+                self.refuse_what_another_did(&opened.run)?;
+                opened.notes.extend(opened.run.set_later_aside(self.saved)?);
+                opened
+            }
             None => {
                 if let Some(repeated) = &self.setup.repeats {
-                    self.refuse_drift(repeated).context(|| "this would not be the same run".to_string())?;
+                    self.refuse_drift(repeated, None).context(|| "this would not be the same run".to_string())?;
                 }
-                Run::create(&folder, &self.lock()?)?
+                let opened = Run::create(&self.place(), &self.lock()?)?;
+                opened.run.write_pictures(&*self.prints()?)?;
+                opened
             }
         };
-        let (events, board) = (Arc::new(run.event_file()?), TensorBoard::create(run.dir())?);
-        self.run = Some(run);
-        Ok((self.setup.listeners.with(events.clone()).with(Arc::new(board)), events))
+        let (events, board) = (Arc::new(opened.run.event_file()?), TensorBoard::create(opened.run.dir())?);
+        self.newest = self.saved;
+        self.run = Some(opened.run);
+        let listeners = self.setup.listeners.with(events.clone()).with(Arc::new(board));
+        for text in opened.notes {
+            listeners.tell(&Event::Warning { text });
+        }
+        Ok((listeners, events, opened.writer))
+    }
+
+    /// Refuses to go on where another process has trained since this trainer last looked.
+    fn refuse_what_another_did(&self, run: &Run) -> Result<()> {
+        match checkpoints(run.dir())?.pop() {
+            Some((step, _)) if step > self.newest => Err(error!(
+                Busy,
+                "another process trained `{}` on to step {step}; this trainer is at step {}",
+                run.dir().display(),
+                self.step
+            )
+            .help("`t.resume(dir)` of a new trainer goes on from there")),
+            _ => Ok(()),
+        }
     }
 
     /// Steps that the run's events lack: those of `step()` before there was a run folder, and lost ones.
@@ -179,7 +237,12 @@ impl Trainer {
     pub(super) fn folder(&self) -> PathBuf {
         match &self.run {
             Some(run) => run.dir().to_path_buf(),
-            None => self.options.out.clone().unwrap_or_else(|| self.setup.folder.clone()),
+            None => self.place().path().to_path_buf(),
         }
+    }
+
+    /// Where a new run goes.
+    fn place(&self) -> Place {
+        self.options.out.clone().map_or_else(|| self.setup.folder.clone(), Place::Given)
     }
 }

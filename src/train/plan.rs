@@ -48,6 +48,8 @@ pub struct Plan {
     pub disk: DiskPlan,
     pub features: FeaturePlan,
     pub alternatives: Alternatives,
+    /// Why nothing would be learned, if so.
+    pub stands_still: Option<String>,
 }
 
 /// Memory in bytes.
@@ -168,6 +170,7 @@ impl Trainer {
             longest: dry.longest,
             flops: self.flops(&lengths, encoded),
             alternatives: self.alternatives(memory.activations, dry.longest),
+            stands_still: self.stands_still(),
             memory,
             time,
             disk,

@@ -1,5 +1,6 @@
 //! Run folders: `run.lock` says everything the run depends on, `events.jsonl` everything that happened.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,12 +11,15 @@ use super::options::TrainOptions;
 use crate::error;
 use crate::error::{Error, Result};
 use crate::events::{Event, EventFile, read_events};
-use crate::weights::write_atomically;
+use crate::writer::Writer;
 
 /// Everything a run depends on; `run.lock` in TOML.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lock {
     pub llmore: String,
+    /// A hash of the sources it was built from.
+    #[serde(default)]
+    pub build: String,
     pub device: String,
     pub threads: usize,
     pub model: String,
@@ -37,6 +41,10 @@ pub struct Lock {
     pub set: Table,
     /// Every option of the trainer with its resolved value.
     pub options: Table,
+    /// What the model and the data were at step 0, by name (`Vlm::identity`, and of the data their length and pictures);
+    /// empty in a file of an older version.
+    #[serde(default)]
+    pub identity: BTreeMap<String, String>,
 }
 
 impl Lock {
@@ -55,20 +63,33 @@ impl Lock {
         self.set.get("smoke").and_then(Value::as_bool) == Some(true)
     }
 
-    /// What differs between two locks in a way that changes results.
+    /// What differs between two locks in a way that changes results: which option, which key of a config, which part's
+    /// weights, each with both values.
     pub fn differences(&self, other: &Lock) -> Vec<String> {
         let mut found = Vec::new();
-        let facts = [
-            ("model", &self.model, &other.model),
-            ("weights_sha256", &self.weights_sha256, &other.weights_sha256),
+        // What identifies a model also tells two files of the same name apart, and knows the same files under two names.
+        let known = !self.identity.is_empty() && !other.identity.is_empty();
+        let mut facts = vec![
             ("dataset_sha256", &self.dataset_sha256, &other.dataset_sha256),
             ("device", &self.device, &other.device),
             ("llmore", &self.llmore, &other.llmore),
         ];
+        if !self.build.is_empty() && !other.build.is_empty() {
+            facts.push(("build of llmore", &self.build, &other.build));
+        }
+        if !known {
+            facts.push(("model", &self.model, &other.model));
+            facts.push(("weights_sha256", &self.weights_sha256, &other.weights_sha256));
+        }
         for (key, then, now) in facts {
             if then != now {
-                found.push(format!("`{key}` was {then}, is {now}"));
+                let what =
+                    if key == "dataset_sha256" { format!("{key} of {}", other.dataset) } else { key.to_string() };
+                found.push(differs(&what, then, now));
             }
+        }
+        if known {
+            found.extend(self.identity_differences(other, ""));
         }
         // Where a run is saved and how often does not change what it computes.
         let harmless = [
@@ -92,38 +113,42 @@ impl Lock {
         }
         found
     }
+
+    /// What differs between two of what model and data were, of the facts whose names begin so (`encoder.`, `llm.`, `data.`,
+    /// or all).
+    pub fn identity_differences(&self, other: &Lock, prefix: &str) -> Vec<String> {
+        let (then, now) = (&self.identity, &other.identity);
+        let keys: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+        let missing = "not there".to_string();
+        let value = |of: &BTreeMap<String, String>, key: &String| of.get(key).unwrap_or(&missing).clone();
+        keys.into_iter()
+            .filter(|key| key.starts_with(prefix) && then.get(*key) != now.get(*key))
+            .map(|key| differs(key, &value(then, key), &value(now, key)))
+            .collect()
+    }
+}
+
+/// A sentence about a value that changed; the beginning of a hash tells as much as all of it.
+fn differs(key: &str, then: &str, now: &str) -> String {
+    let short = |value: &str| match value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => format!("{}..", &value[..12]),
+        false => value.to_string(),
+    };
+    format!("`{key}` was {}, is {}", short(then), short(now))
 }
 
 /// A run folder.
 #[derive(Clone, Debug)]
 pub struct Run {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 impl Run {
-    /// Makes the folder and writes run.lock; a folder that holds a run already is refused, unless that was a smoke run.
-    pub(super) fn create(dir: &Path, lock: &Lock) -> Result<Self> {
-        if Run::open(dir).and_then(|run| run.lock()).is_ok_and(|lock| lock.is_smoke()) {
-            remove(dir)?;
-        }
-        if dir.join("run.lock").exists() {
-            return Err(error!(File, "`{}` holds a run already", dir.display())
-                .help("go on with it by `t.resume(dir)`, or choose another `out`"));
-        }
-        std::fs::create_dir_all(dir).map_err(|error| {
-            Error::file(dir, error).context("the run folder cannot be made").help("choose another `out`")
-        })?;
-        let text = toml::to_string(lock).map_err(|error| error!(File, "run.lock: {error}"))?;
-        write_atomically(&dir.join("run.lock"), |file| {
-            std::fs::write(file, &text).map_err(|error| Error::file(file, error))
-        })?;
-        Ok(Run { dir: dir.to_path_buf() })
-    }
-
     /// Opens a run folder.
     pub fn open(dir: &Path) -> Result<Self> {
         if !dir.join("run.lock").is_file() {
-            return Err(error!(Missing, "`{}` is not a run folder: it has no run.lock", dir.display()));
+            return Err(error!(Missing, "`{}` is not a run folder: it has no run.lock", dir.display())
+                .help("`t.fit()` makes run folders, `llmore ls runs` lists those in `runs/`"));
         }
         Ok(Run { dir: dir.to_path_buf() })
     }
@@ -140,8 +165,12 @@ impl Run {
         toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))
     }
 
-    /// `done`, `paused`, or `interrupted` when no event says how it ended.
+    /// `running` while somebody trains it; else how it ended: `done`, `paused` (by Ctrl-C), `stopped` (by the function given
+    /// to `fit`), `failed`, or `interrupted` when no event says how.
     pub fn status(&self) -> Result<String> {
+        if Writer::holder(&self.dir).is_some() {
+            return Ok("running".to_string());
+        }
         let ended = read_events(&self.dir.join("events.jsonl"))?.into_iter().rev().find_map(|event| match event {
             Event::End { status, .. } => Some(status),
             Event::Start { .. } => Some("interrupted".to_string()),
@@ -155,23 +184,20 @@ impl Run {
         Ok(checkpoints(&self.dir)?.pop().map(|(_, path)| path))
     }
 
+    /// The function given to `fit` that ended the run for good, as a hash, and after which step.
+    pub(super) fn stopped(&self) -> Result<Option<(u64, String)>> {
+        let mut stopped = None;
+        for event in read_events(&self.dir.join("events.jsonl"))? {
+            match event {
+                Event::Start { .. } => stopped = None,
+                Event::Stopped { step, by } => stopped = Some((step, by)),
+                _ => {}
+            }
+        }
+        Ok(stopped)
+    }
+
     pub(super) fn event_file(&self) -> Result<EventFile> {
         EventFile::open(&self.dir.join("events.jsonl"))
     }
-}
-
-/// Removes what a run wrote; the folder may hold other things.
-fn remove(dir: &Path) -> Result<()> {
-    let is_its = |name: &str| {
-        ["run.lock", "events.jsonl", "plots"].contains(&name)
-            || ["checkpoint-", ".checkpoint-", "events.out.tfevents."].iter().any(|start| name.starts_with(start))
-    };
-    for entry in std::fs::read_dir(dir).map_err(|error| Error::file(dir, error))?.flatten() {
-        let path = entry.path();
-        if is_its(&entry.file_name().to_string_lossy()) {
-            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            removed.map_err(|error| Error::file(&path, error))?;
-        }
-    }
-    Ok(())
 }

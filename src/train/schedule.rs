@@ -28,6 +28,11 @@ impl Schedule {
             Schedule::Constant => 1.0,
         }
     }
+
+    /// Whether any step of a run has a rate above 0; a run of one step with a warm-up has none.
+    pub fn moves(self, steps: u64, warmup_ratio: f64) -> bool {
+        (0..steps).any(|step| self.factor(step, steps, warmup_ratio) > 0.0)
+    }
 }
 
 #[cfg(test)]
@@ -48,6 +53,7 @@ mod tests {
         for schedule in [Schedule::Cosine, Schedule::Linear, Schedule::Constant] {
             assert!(schedule.factor(0, 1, 0.0).is_finite());
             assert_eq!(schedule.factor(0, 1, 0.03), 0.0);
+            assert!(!schedule.moves(1, 0.03) && schedule.moves(1, 0.0) && schedule.moves(2, 0.03));
         }
     }
 }

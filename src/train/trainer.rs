@@ -10,6 +10,7 @@ use candle_core::Tensor;
 
 use super::backward::MicroLoss;
 use super::feed::{Feed, Loader, Ready};
+use super::folder::Place;
 use super::gradients::Gradients;
 use super::optimizer::{Optimizer, Trained};
 use super::options::{Features, LossKind, TrainOptions};
@@ -35,7 +36,7 @@ pub struct TrainerSetup {
     /// What run.lock says about the script.
     pub lock: Lock,
     /// Where the run goes unless `out` says.
-    pub folder: PathBuf,
+    pub folder: Place,
     /// Where features are kept between runs.
     pub cache: PathBuf,
     /// Features that another trainer kept, of the same encoder, data and picture shape (default: none).
@@ -65,11 +66,17 @@ pub struct Trainer {
     gradients: Gradients,
     pub(super) history: Vec<Step>,
     pub(super) run: Option<Run>,
+    /// The step of the checkpoint that was last written or loaded, and of the run's newest one as this trainer knows it.
+    pub(super) saved: u64,
+    pub(super) newest: u64,
+    /// The function that ended the run that was resumed, and after which step.
+    pub(super) stopped: Option<(u64, String)>,
     pub(super) audited: bool,
     /// What was said before the start, to be held against what it took.
     pub(super) planned: Option<Plan>,
-    /// Hash of all weights when the trainer was made.
+    /// Hash of all weights when the trainer was made, and what the model was then.
     pub(super) start_hash: String,
+    pub(super) identity: BTreeMap<String, String>,
 }
 
 /// What a forward and backward pass was about.
@@ -108,7 +115,7 @@ impl Trainer {
             bail!(Option, "the parts named in `train` have no tensors to train");
         }
         let steps = options.total_steps(dataset.len());
-        let start_hash = vlm.weights_sha256()?;
+        let (start_hash, identity) = (vlm.weights_sha256()?, vlm.identity()?);
         let sampler = Sampler::new(&dataset, options.sampling())?;
         let features = match options.features {
             _ if options.rate(Part::Encoder) > 0.0 => None,
@@ -140,9 +147,13 @@ impl Trainer {
             gradients: Gradients::default(),
             history: Vec::new(),
             run: None,
+            saved: 0,
+            newest: 0,
+            stopped: None,
             audited: false,
             planned: None,
             start_hash,
+            identity,
         })
     }
 
@@ -270,7 +281,8 @@ impl Trainer {
         if !loss.is_finite() || !norm.is_finite() {
             let samples = broken.map_or_else(|| micros.concat(), |number| micros[number].clone());
             let error = error!(Train, "step {}: loss {loss}, grad_norm {norm}", self.step + 1);
-            return Err(self.about_samples(&samples, error.help("a lower learning rate or `clip: 1.0` may help")));
+            let help = format!("a lower learning rate or `clip: 1.0` may help{}", self.earlier());
+            return Err(self.about_samples(&samples, error.help(help)));
         }
         let factor = self.options.schedule.factor(self.step, self.steps, self.options.warmup_ratio);
         let clip = match self.options.clip {
@@ -398,7 +410,18 @@ impl Trainer {
         })
     }
 
-    /// Loads the newest complete checkpoint of a run into this trainer, which must have been made alike.
+    /// The function that ended the resumed run for good, as it was given to [`Fit::stop`](super::fit::Fit::stop), and after
+    /// which step.
+    pub fn stopped(&self) -> Option<&(u64, String)> {
+        self.stopped.as_ref()
+    }
+
+    /// Loads a checkpoint into this trainer, which must have been made alike: that of a folder `RUN/checkpoint-<step>`, or the
+    /// newest complete one of a run. A run without any begins at step 0.
+    ///
+    /// # Errors
+    /// `Busy` while another process trains it, `Missing` for what is no run or checkpoint, `Train` when the trainer is not
+    /// the one of run.lock.
     pub fn resume(&mut self, folder: &Path) -> Result<()> {
         self.resume_from(folder).context(|| format!("resuming `{}`", folder.display()))
     }

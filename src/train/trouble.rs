@@ -1,5 +1,6 @@
 //! What goes wrong in a step is told with the samples it happened to: errors, memory that runs out, losses that jump.
 
+use super::checkpoint::checkpoints;
 use super::trainer::Trainer;
 use crate::error::{Error, Kind};
 use crate::events::Event;
@@ -45,6 +46,27 @@ impl Trainer {
              `d.verify(m)` lists all such samples, `unsupervised` of a step counts them"
         );
         self.setup.listeners.tell(&Event::Warning { text });
+    }
+
+    /// What to say of a schedule under which nothing moves.
+    pub(super) fn stands_still(&self) -> Option<String> {
+        let (options, steps) = (&self.options, self.steps());
+        (!options.schedule.moves(steps, options.warmup_ratio)).then(|| {
+            let all = if steps == 1 { "the only step is".to_string() } else { format!("all {steps} steps are") };
+            format!(
+                "{all} warm-up at rate 0, so nothing is learned: give more `steps` or `epochs`, a smaller `batch`, or `warmup_ratio: 0`"
+            )
+        })
+    }
+
+    /// Where a run that came to numbers that are none can go back to.
+    pub(super) fn earlier(&self) -> String {
+        let found = self.run().and_then(|run| checkpoints(run.dir()).ok()).unwrap_or_default();
+        let names: Vec<String> = found.iter().rev().map(|(_, path)| format!("`t.resume({path:?})`")).collect();
+        match names.is_empty() {
+            true => String::new(),
+            false => format!("; {} of a new trainer goes back", names.join(" or ")),
+        }
     }
 
     /// The event of a step whose loss is `spike` times the median of those before it.

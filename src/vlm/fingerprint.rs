@@ -1,9 +1,13 @@
 //! Hashes that say whether two models are the same: of their weights, and of everything that decides what they answer.
 //! Parameters remember their hashes, so that asking again costs what has changed.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Part, Vlm, sites};
+use crate::error;
 use crate::error::Result;
 use crate::weights::ParamSet;
 
@@ -30,6 +34,34 @@ impl Vlm {
             update(&mut hasher, sites::PREFIX, &lora.params)?;
         }
         Ok(format!("{:x}", hasher.finalize()))
+    }
+
+    /// What decides what training makes of this model, by name: sizes and constants of its parts, preprocessing, tokenizer,
+    /// weights. Two models that agree in all of it are the same, whatever they are called and wherever they lie.
+    ///
+    /// # Errors
+    /// What reading weights from their device gives.
+    pub fn identity(&self) -> Result<BTreeMap<String, String>> {
+        let (encoder, llm) = (&self.encoder, &self.llm);
+        let mut facts = BTreeMap::new();
+        flatten("encoder", serde_json::to_value(encoder.tower.spec()), &mut facts)?;
+        flatten("encoder.processor", serde_json::to_value(&encoder.processor), &mut facts)?;
+        flatten("llm", serde_json::to_value(llm.model.spec()), &mut facts)?;
+        let scales = encoder.scales.as_ref().map(crate::models::encoders::s2::Scales::sides);
+        let mut add = |key: &str, value: String| facts.insert(key.to_string(), value);
+        add("encoder.select", format!("{:?}", encoder.select));
+        add("encoder.select_layer", encoder.select_layer.to_string());
+        add("encoder.scales", format!("{:?}", scales.unwrap_or_default()));
+        add("encoder.weights", of(&encoder.params)?);
+        add("projector.kind", self.projector.label());
+        add("projector.weights", of(&self.projector.params)?);
+        add("llm.weights", of(&llm.params)?);
+        add("llm.tokenizer", format!("{:x}", Sha256::digest(self.tokenizer()?.json())));
+        if let Some(lora) = llm.lora() {
+            add("lora.kind", lora.describe());
+            add("lora.weights", of(&lora.params)?);
+        }
+        Ok(facts)
     }
 
     /// What an answer depends on, beside the ids of its prompt, the pictures and the sampling: weights, sizes,
@@ -59,6 +91,23 @@ impl Vlm {
         hasher.update(Sha256::digest(tokenizer.json()));
         Ok(format!("{:x}", hasher.finalize()))
     }
+}
+
+/// Adds the leaves of a value under their whole names. Names of tensors and what only random weights are drawn by decide
+/// nothing.
+fn flatten(prefix: &str, value: serde_json::Result<Value>, facts: &mut BTreeMap<String, String>) -> Result<()> {
+    match value.map_err(|error| error!(Decode, "{prefix}: {error}"))? {
+        Value::Object(fields) => {
+            let decide = |key: &String| !["names", "initializer_range", "layer_scale"].contains(&key.as_str());
+            for (key, value) in fields.into_iter().filter(|(key, _)| decide(key)) {
+                flatten(&format!("{prefix}.{key}"), Ok(value), facts)?;
+            }
+        }
+        value => {
+            facts.insert(prefix.to_string(), value.to_string());
+        }
+    }
+    Ok(())
 }
 
 /// A hash over names and values of parameters, without adapters.

@@ -44,6 +44,11 @@ impl Rows {
         Ok(self.has_bytes(row, field, number)? || path.is_some_and(|path| self.folder(row).join(path).is_file()))
     }
 
+    /// The file a row is in.
+    pub fn file(&self, row: usize) -> Option<&Path> {
+        self.find(row).map(|(file, _)| file.path.as_path())
+    }
+
     /// The folder of the file a row is in.
     pub fn folder(&self, row: usize) -> &Path {
         self.find(row).map_or(Path::new("."), |(file, _)| file.folder())

@@ -1,11 +1,13 @@
 //! What defines a decoder: sizes, and one enum or number for each thing model families do differently.
 
+use serde::Serialize;
+
 use crate::nn::norm::Norm;
 use crate::nn::ops::Gate;
 use crate::nn::rope::Rope;
 
 /// Everything that defines a decoder.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DecoderSpec {
     pub width: usize,
     pub layers: usize,
@@ -43,7 +45,7 @@ pub struct DecoderSpec {
 }
 
 /// What is multiplied by sqrt(width), rounded to the dtype.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum EmbeddingScale {
     None,
     /// Token embeddings, but not what is put in their place (Gemma-3).
@@ -53,7 +55,7 @@ pub enum EmbeddingScale {
 }
 
 /// Where a block normalizes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum BlockNorms {
     /// What enters attention and feed-forward (Llama).
     Before,
@@ -62,7 +64,7 @@ pub enum BlockNorms {
 }
 
 /// How the checkpoint holds projections of the same input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Projections {
     /// `q_proj`, `k_proj`, `v_proj`; `gate_proj`, `up_proj`.
     Separate,
@@ -71,7 +73,7 @@ pub enum Projections {
 }
 
 /// Which linear layers have a bias.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Biases {
     /// Query, key and value.
     pub qkv: bool,
@@ -82,7 +84,7 @@ pub struct Biases {
 }
 
 /// Sliding-window attention.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Window {
     /// Keys a query sees, its own included.
     pub size: usize,
@@ -90,7 +92,7 @@ pub struct Window {
 }
 
 /// The layers that have the window.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Local {
     All,
     /// All but every n-th: with 2 layers 0, 2, ...; with 6 all but 5, 11, ...

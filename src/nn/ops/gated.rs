@@ -2,6 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use serde::Serialize;
 
 use super::gelu::{tanh_slope, tanh_value};
 use super::kernel::kernel;
@@ -10,7 +11,7 @@ use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
 use super::rows::{map_pairs, map_rows};
 
 /// The activation of the gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Gate {
     /// `x * sigmoid(x)`: SwiGLU (Llama, Qwen, Phi).
     Silu,

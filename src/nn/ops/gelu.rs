@@ -2,6 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use serde::Serialize;
 
 use super::kernel::kernel;
 use super::math::{erf, exp, fma, sigmoid, tanh};
@@ -9,7 +10,7 @@ use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
 use super::rows::map_rows;
 
 /// The form of the activation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Gelu {
     /// `x (1 + erf(x / sqrt 2)) / 2`: torch's `gelu`.
     Erf,

@@ -1,11 +1,13 @@
 //! What defines a vision tower: sizes, variants as enum values, and the names of its tensors.
 
+use serde::Serialize;
+
 use crate::error::Result;
 use crate::nn::ops::Gelu;
 use crate::{bail, error};
 
 /// What stands in the sequence beside the patches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Tokens {
     Patches,
     /// One class token in front.
@@ -15,7 +17,7 @@ pub enum Tokens {
 }
 
 /// How the position table meets pictures of other sizes than the tower's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Positions {
     /// It does not: the pixels must have the tower's size.
     Fixed,
@@ -24,7 +26,7 @@ pub enum Positions {
 }
 
 /// The feed-forward part of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Mlp {
     /// `fc2(gelu(fc1(x)))`.
     Gelu(Gelu),
@@ -33,7 +35,7 @@ pub enum Mlp {
 }
 
 /// How class token, registers and positions are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Stored {
     /// (width) and (positions, width).
     Flat,
@@ -42,7 +44,7 @@ pub enum Stored {
 }
 
 /// What a published tower holds that no hidden state depends on; it counts as the tower's all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Unread {
     /// LayerNorm after the last block.
     Norm(&'static str),
@@ -55,7 +57,7 @@ pub enum Unread {
 }
 
 /// Names of the tensors of one architecture, below the prefix of the checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct VitNames {
     /// What may stand before all names; which one does is seen from the tensors that are there. The first is that
     /// of random weights.
@@ -83,7 +85,7 @@ pub struct VitNames {
 }
 
 /// Everything that defines a vision tower.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VitSpec {
     /// Side of the square the position table is for, in pixels.
     pub image_size: usize,

@@ -74,9 +74,13 @@ pub(super) fn plan_table(plan: &Plan) -> Table {
             row(&format!("`{}` would save ({enough})", saving.option), bytes(saving.saves));
         }
     }
-    table.note(match plan.check() {
+    let fits = match plan.check() {
         Ok(()) => "it fits; memory and time are from dry steps".to_string(),
         Err(error) => format!("does not fit: {}", error.message()),
+    };
+    table.note(match &plan.stands_still {
+        Some(why) => format!("{why}; {fits}"),
+        None => fits,
     })
 }
 

@@ -41,7 +41,8 @@ pub mod runs {
         r.0.dir().display().to_string()
     }
 
-    /// `done`, `paused` or `interrupted`.
+    /// `running` while a process trains it; else how it ended: `done`, `paused` (Ctrl-C), `stopped` (by the function given to
+    /// `fit`), `failed`, or `interrupted`, when it could not say.
     #[rhai_fn(get = "status", return_raw, pure)]
     pub fn status(r: &mut RunHandle) -> Fallible<String> {
         Ok(r.0.status()?)

@@ -69,7 +69,7 @@ fn make(state: &State, map: Map) -> Result<StudyHandle> {
         data: options.string("data")?.map(PathBuf::from),
         batch: options.count("batch")?.unwrap_or(BATCH),
         target: target(state, &options)?,
-        out: out.unwrap_or_else(|| state.run_folder(&name)),
+        out: out.map_or_else(|| state.own_folder(&name), Ok)?,
     };
     let setup = StudySetup {
         presets: state.presets().clone(),

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rhai::plugin::*;
 use rhai::{Array, FnPtr, Map, NativeCallContext};
+use sha2::{Digest, Sha256};
 use toml::Table as Toml;
 
 use super::Fallible;
 use crate::error;
 use crate::error::Result;
-use crate::events::Step;
+use crate::events::{Event, Step};
 use crate::image::Aspect;
 use crate::preset::PresetKind;
 use crate::script::convert::{map_of, table, typed};
@@ -20,7 +21,7 @@ use crate::script::handles::{
 use crate::script::state::State;
 use crate::show::{Cell, Table};
 use crate::text::Template;
-use crate::train::{Audit, Recipe, TrainOptions, Trainer, TrainerSetup};
+use crate::train::{Audit, Place, Recipe, TrainOptions, Trainer, TrainerSetup};
 
 fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<TrainerHandle> {
     let mut options = options;
@@ -49,7 +50,7 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
         listeners: state.listeners().clone(),
         interrupt: state.interrupt().clone(),
         lock: state.lock(number),
-        folder: state.run_folder(&options.name),
+        folder: Place::Numbered(state.run_folder(&options.name)),
         cache: state.cache().to_path_buf(),
         features: None,
         repeats,
@@ -92,6 +93,15 @@ fn run_of(t: &TrainerHandle) -> Result<RunHandle> {
 }
 
 fn fit_with(context: &NativeCallContext, t: &TrainerHandle, each: Option<&FnPtr>) -> Fallible<RunHandle> {
+    let by = each.map(fingerprint).unwrap_or_default();
+    let stopped = lock(t)?.stopped().cloned();
+    if let Some((step, _)) = stopped.filter(|(_, stopped)| *stopped == by) {
+        let text = format!(
+            "nothing is trained: this function has ended the run, after step {step}; another one, or none, goes on"
+        );
+        State::of(context)?.listeners().tell(&Event::Warning { text });
+        return Ok(run_of(t)?);
+    }
     let mut fit = lock(t)?.begin()?;
     // The lock is not held while the callback runs, so that it may look at the trainer.
     loop {
@@ -99,7 +109,10 @@ fn fit_with(context: &NativeCallContext, t: &TrainerHandle, each: Option<&FnPtr>
         let Some(step) = step else { break };
         if let Some(each) = each {
             match each.call_within_context::<Dynamic>(context, (step_map(&step),)) {
-                Ok(answer) if answer.as_bool() == Ok(false) => break,
+                Ok(answer) if answer.as_bool() == Ok(false) => {
+                    fit.stop(&by);
+                    break;
+                }
                 Ok(_) => {}
                 Err(error) => {
                     // Whatever went wrong in the callback, the last whole step is on disk.
@@ -111,6 +124,13 @@ fn fit_with(context: &NativeCallContext, t: &TrainerHandle, each: Option<&FnPtr>
     }
     lock(t)?.finish(fit)?;
     Ok(run_of(t)?)
+}
+
+/// A hash over a function and what it has captured, as that is before it is called: whether a run was stopped by the same
+/// one in the same state. (The name of a nameless function is a hash of its text.)
+fn fingerprint(function: &FnPtr) -> String {
+    let captured: Vec<String> = function.iter_curry().map(ToString::to_string).collect();
+    format!("{:x}", Sha256::digest(format!("{} {captured:?}", function.fn_name())))
 }
 
 fn audit_table(audit: &Audit) -> Table {
@@ -254,8 +274,9 @@ pub mod train {
         fit_with(&context, &t, None)
     }
 
-    /// The same with a function that sees every step map; `false` stops and saves. It may evaluate the model, too, which is
-    /// how a run stops early:
+    /// The same with a function that sees every step map; `false` stops and saves, with the status `stopped`. It may evaluate
+    /// the model, too, which is how a run stops early. A run that was stopped so stays stopped when the script is called
+    /// again and resumes it: the same function, begun with the same values, trains nothing more; another one, or none, goes on.
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
@@ -277,7 +298,7 @@ pub mod train {
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
     /// let t = trainer(m, dataset("tiny-instruct"), #{ train: #{ llm: 1e-3 }, batch: 4, steps: 9 });
-    /// print(t.fit(|s| { print(t.losses.len()); s.step < 2 }).status);  // paused
+    /// print(t.fit(|s| { print(t.losses.len()); s.step < 2 }).status);  // stopped
     /// ```
     #[rhai_fn(name = "fit", return_raw)]
     pub fn fit_each(context: NativeCallContext, t: TrainerHandle, each: FnPtr) -> Fallible<RunHandle> {
@@ -323,7 +344,9 @@ pub mod train {
         Ok(run_of(t)?)
     }
 
-    /// Loads the newest complete checkpoint of a run into a trainer that was made alike; `fit` then goes on.
+    /// Loads the newest complete checkpoint of a run into a trainer that was made alike; `fit` then goes on. A folder
+    /// `RUN/checkpoint-<step>` goes back to that one, as after a loss that is no number; later ones are then moved to
+    /// `RUN/aside`. A run without any checkpoint begins at step 0, and what another process trains is refused.
     #[rhai_fn(name = "resume", return_raw)]
     pub fn resume(context: NativeCallContext, t: TrainerHandle, folder: &str) -> Fallible<()> {
         let folder = State::of(&context)?.found(Path::new(folder));
