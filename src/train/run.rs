@@ -83,9 +83,9 @@ impl Lock {
         }
         for (key, then, now) in facts {
             if then != now {
-                let what =
-                    if key == "dataset_sha256" { format!("{key} of {}", other.dataset) } else { key.to_string() };
-                found.push(differs(&what, then, now));
+                let of =
+                    if key == "dataset_sha256" { format!(" (data set `{}`)", other.dataset) } else { String::new() };
+                found.push(format!("{}{of}", differs(key, then, now)));
             }
         }
         if known {
