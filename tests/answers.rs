@@ -101,10 +101,10 @@ fn training_changes_what_is_known_and_sessions_share_a_folder() {
 /// Mean log-probability of `answer` after a question, from the logits of the whole conversation.
 fn by_logits(vlm: &Vlm, images: &[llmore::image::Image], text: &str, answer: &str) -> f64 {
     let (tokenizer, turn) = (vlm.tokenizer().unwrap(), Turn::human(with_image_marks(text, images.len())));
-    let prompt = vlm.template.prompt(tokenizer, std::slice::from_ref(&turn)).unwrap();
-    let ids = vlm.template.answer_ids(tokenizer, &turn, answer).unwrap();
+    let prompt = vlm.template().prompt(tokenizer, std::slice::from_ref(&turn)).unwrap();
+    let ids = vlm.template().answer_ids(tokenizer, &turn, answer).unwrap();
     let turns = [turn, Turn::gpt(answer)];
-    let whole = vlm.template.render(tokenizer, &turns).unwrap().ids;
+    let whole = vlm.template().render(tokenizer, &turns).unwrap().ids;
     let expected: Vec<i64> = prompt.iter().copied().chain(ids.iter().map(|&id| i64::from(id))).collect();
     assert_eq!(whole[..expected.len()], expected, "{answer:?} is what training puts there");
     let logits = vlm.logits(images, &turns).unwrap().to_dtype(DType::F64).unwrap(); // (positions, vocab)
@@ -150,10 +150,10 @@ fn continuations_of_several_tokens_are_weighed_too() {
     let text = "What is it?";
     let turn = Turn::human(with_image_marks(text, 1));
     let words = ["yes", "a red circle", "no, it is not a picture of that"];
-    let ids = |word: &&str| vlm.template.answer_ids(tokenizer, &turn, word).unwrap();
+    let ids = |word: &&str| vlm.template().answer_ids(tokenizer, &turn, word).unwrap();
     let continuations: Vec<Vec<u32>> = words.iter().map(ids).collect();
     assert!(continuations.iter().any(|ids| ids.len() > 3));
-    let question = Question { ids: vlm.template.prompt(tokenizer, &[turn]).unwrap(), images: vec!["0".to_string()] };
+    let question = Question { ids: vlm.template().prompt(tokenizer, &[turn]).unwrap(), images: vec!["0".to_string()] };
     let mut answerer = Answerer::new(&vlm).unwrap();
     let open = |_: usize, _: usize| Ok(image.clone());
     let two = ([question.clone(), question], [continuations.clone(), continuations]);

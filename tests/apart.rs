@@ -46,8 +46,8 @@ fn branches_are_conversations_of_their_own() {
     let image = data.get(0).unwrap().images[0].open().unwrap();
     for open in [llm, gemma] {
         let vlm = model(open());
-        let (tokenizer, template) = (vlm.tokenizer().unwrap(), vlm.template.clone());
-        let features = vlm.features(&[&image], vlm.aspect).unwrap();
+        let (tokenizer, template) = (vlm.tokenizer().unwrap(), vlm.template());
+        let features = vlm.features(&[&image], vlm.aspect()).unwrap();
         let apart = template.render_apart(tokenizer, &turns(&ROUNDS), 1).unwrap();
         let alone: Vec<Rendered> =
             ROUNDS.iter().map(|round| template.render(tokenizer, &asked_first(*round)).unwrap()).collect();

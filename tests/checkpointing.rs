@@ -89,5 +89,5 @@ fn blocks_below_the_first_that_learns_are_computed_once() {
     let lowest = "base_model.model.model.layers.3.self_attn.q_proj.lora_B.weight";
     assert!(largest(&trainer.gradient(lowest).unwrap()) > 0.0);
     assert!(trainer.gradient(&lowest.replace("layers.3", "layers.2")).is_err());
-    assert_eq!(vlm.aspect, Aspect::Pad);
+    assert_eq!(vlm.aspect(), Aspect::Pad);
 }

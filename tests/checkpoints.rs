@@ -137,7 +137,7 @@ fn what_transformers_cannot_express_is_refused_and_leaves_nothing() {
     let pooled = |name: &str, pool| {
         let choice = ProjectorChoice { name: name.to_string(), pool };
         let (encoder, llm) = (vlm.encoder.clone(), vlm.llm.clone());
-        Vlm::compose(encoder, &choice, llm, vlm.template.clone(), vlm.aspect, 0).unwrap()
+        Vlm::compose(encoder, &choice, llm, vlm.template(), vlm.aspect(), 0).unwrap()
     };
     let s2 = compose_with(&scratch("refused-s2"), "clip_vision_model", "llama", Some(vec![24, 48]));
     for (model, part) in [
@@ -257,7 +257,7 @@ fn write_expected(vlm: &Vlm, folder: &Path) {
     std::fs::copy(fixture("training/images/s1_00.png"), folder.join("picture.png")).unwrap();
     let saved = load(&folder.join("model"));
     let image = saved.tokenizer().unwrap().token_id("<image>").unwrap();
-    let rendered = saved.template.render(saved.tokenizer().unwrap(), &turns()).unwrap();
+    let rendered = saved.template().render(saved.tokenizer().unwrap(), &turns()).unwrap();
     let spread = |id: &i64| if *id == IMAGE_ID { vec![i64::from(image); saved.image_tokens()] } else { vec![*id] };
     let ids: Vec<i64> = rendered.ids.iter().flat_map(spread).collect();
     let ids = Tensor::from_vec(ids.clone(), (1, ids.len()), &Device::Cpu).unwrap();

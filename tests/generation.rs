@@ -63,7 +63,7 @@ fn greedy_answers_are_those_of_transformers() {
     let vlm = fixture();
     for case in cases() {
         let images: Vec<Image> = case.images.iter().map(|name| picture(name)).collect();
-        let ids = vlm.template.prompt(vlm.tokenizer().unwrap(), &[Turn::human(&case.question)]).unwrap();
+        let ids = vlm.template().prompt(vlm.tokenizer().unwrap(), &[Turn::human(&case.question)]).unwrap();
         assert_eq!(ids, case.ids, "{}", case.question);
         assert_eq!(case.new.len(), 40);
         let answer = ask(&vlm, &images, &case.question, &greedy(40), &mut |_| true).unwrap();
@@ -119,7 +119,7 @@ fn answers_do_not_depend_on_the_calls_they_are_asked_in() {
         .iter()
         .map(|(shown, text)| {
             let turn = Turn::human(with_image_marks(text, shown.len()));
-            let ids = vlm.template.prompt(vlm.tokenizer().unwrap(), &[turn]).unwrap();
+            let ids = vlm.template().prompt(vlm.tokenizer().unwrap(), &[turn]).unwrap();
             Question { ids, images: shown.iter().map(|image| image.to_string()).collect() }
         })
         .collect();
@@ -148,9 +148,9 @@ fn a_chat_computes_new_tokens_only_and_answers_as_from_the_beginning() {
 
         let mut turns = chat.history().to_vec();
         assert_eq!(turns.pop().unwrap().value, answer);
-        let ids = vlm.template.prompt(vlm.tokenizer().unwrap(), &turns).unwrap();
+        let ids = vlm.template().prompt(vlm.tokenizer().unwrap(), &turns).unwrap();
         let mut fresh = Generator::new(vlm.llm.clone()).unwrap();
-        let stops = Stops::new(&vlm.template, vlm.tokenizer().unwrap(), &vlm.llm.end_ids);
+        let stops = Stops::new(&vlm.template(), vlm.tokenizer().unwrap(), &vlm.llm.end_ids);
         let prompt = pieces(&ids, &[vlm.visual_tokens(&image).unwrap()]).unwrap();
         let settings = Settings { sampling: &sampling, stops: &stops, batch: 1, first: 0 };
         assert_eq!(fresh.run(&[prompt], &settings, &mut |_, _, _| true).unwrap(), [answer]);
@@ -211,7 +211,7 @@ fn a_chat_forgets_what_other_weights_computed() {
     assert_ne!(fresh.history()[1], chat.history()[1], "the weights matter");
     let ids = [chat.history()[0].clone(), chat.history()[1].clone(), chat.history()[2].clone()];
     let model = fixture();
-    let old = model.template.prompt(model.tokenizer().unwrap(), &ids).unwrap();
+    let old = model.template().prompt(model.tokenizer().unwrap(), &ids).unwrap();
     assert!(chat.computed() >= old.len(), "only {} rows were computed", chat.computed());
     assert!(!answer.is_empty());
 }
@@ -262,10 +262,10 @@ fn questions_about_one_picture_share_it_across_calls() {
     let tokens = vlm.visual_tokens(&picture("s1_00.png")).unwrap();
     let tokenizer = vlm.tokenizer().unwrap();
     let prompt = |text: &str| {
-        let ids = vlm.template.prompt(tokenizer, &[Turn::human(with_image_marks(text, 1))]).unwrap();
+        let ids = vlm.template().prompt(tokenizer, &[Turn::human(with_image_marks(text, 1))]).unwrap();
         pieces(&ids, std::slice::from_ref(&tokens)).unwrap()
     };
-    let stops = Stops::new(&vlm.template, tokenizer, &vlm.llm.end_ids);
+    let stops = Stops::new(&vlm.template(), tokenizer, &vlm.llm.end_ids);
     let settings = Settings { sampling: &greedy(3), stops: &stops, batch: 8, first: 0 };
     let mut generator = Generator::new(vlm.llm.clone()).unwrap();
     let mut cost = |texts: &[&str]| {

@@ -158,7 +158,7 @@ fn a_model_is_downloaded_once_into_the_layout_of_python() {
     let server = Server::start(&source, Behavior::default());
     let presets = Presets::default().with_hub(hub(settings(&server, &cache)));
     let ours = checkpoint::open(&presets, "org/name", None, &Target::cpu()).unwrap();
-    assert_eq!(ours.template.name(), "llama_3_1");
+    assert_eq!(ours.template().name(), "llama_3_1");
     assert!(!server.take().is_empty());
     let snapshot = cache.join("models--org--name/snapshots").join(COMMIT);
     for file in ["config.json", "tokenizer.json", "model.safetensors", "clip-tower/preprocessor_config.json"] {

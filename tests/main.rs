@@ -10,6 +10,7 @@ mod bases;
 mod checkpointing;
 mod checkpoints;
 mod config_keys;
+mod conventions;
 mod data;
 mod declared_tokens;
 mod errors;

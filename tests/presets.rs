@@ -96,7 +96,7 @@ fn every_model_preset_has_an_outline_and_a_template() {
 fn what_has_no_weights_says_so() {
     let model = outline("llava-more-phi-4-mini-clip");
     let image = llmore::image::Image::filled(8, 8, [1, 2, 3]);
-    let error = model.encoder.encode(&model.encoder.preprocess(&image, model.aspect).unwrap().unsqueeze(0).unwrap());
+    let error = model.encoder.encode(&model.encoder.preprocess(&image, model.aspect()).unwrap().unsqueeze(0).unwrap());
     assert!(error.unwrap_err().to_string().contains("opened without weights"));
     assert!(model.loss(&[image], &[]).unwrap_err().to_string().contains("opened without weights"));
 }
@@ -138,7 +138,7 @@ fn scripts_train_with_the_published_settings() {
         };
         let vlm = outline(&model);
         assert_eq!(
-            (vlm.template.name(), vlm.encoder.id.as_str()),
+            (vlm.template().name(), vlm.encoder.id.as_str()),
             (row.template.as_str(), row.encoder.as_str()),
             "{model}"
         );

@@ -167,14 +167,14 @@ fn center_crop_of_siglip_is_honored() {
 #[test]
 fn llavas_processor_sets_the_aspect_and_a_contradiction_is_said() {
     let vlm = load(&Path::new(TODAY).join("llava-image-processor/model"));
-    assert_eq!((vlm.aspect, vlm.notes.list()), (Aspect::Pad, Vec::new()));
+    assert_eq!((vlm.aspect(), vlm.notes.list()), (Aspect::Pad, Vec::new()));
     let folder = copy("llava-image-processor/model", "aspect");
     let ratio = |ratio: &str| edit(&folder.join("config.json"), |json| json["image_aspect_ratio"] = json!(ratio));
     ratio("pad");
     assert_eq!(load(&folder).notes.list(), Vec::<String>::new());
     ratio("square");
     let vlm = load(&folder);
-    assert_eq!(vlm.aspect, Aspect::Pad);
+    assert_eq!(vlm.aspect(), Aspect::Pad);
     assert!(matches!(&vlm.notes.list()[..], [note] if note.contains("`image_aspect_ratio` \"square\"")));
     ratio("anyres");
     let error = checkpoint::load(&Presets::default(), &folder, Some("v1"), &Target::cpu()).err().unwrap();
@@ -184,11 +184,11 @@ fn llavas_processor_sets_the_aspect_and_a_contradiction_is_said() {
     edit(&folder.join("processor_config.json"), |json| {
         json["image_processor"]["image_processor_type"] = json!("CLIPImageProcessorFast");
     });
-    assert_eq!(load(&folder).aspect, Aspect::Pad);
+    assert_eq!(load(&folder).aspect(), Aspect::Pad);
     // Without a name it is LLaVA's own: transformers 5.24.0, `AutoImageProcessor`.
     ratio("square");
     edit(&folder.join("processor_config.json"), |json| json["image_processor"]["image_processor_type"] = Value::Null);
-    assert_eq!(load(&folder).aspect, Aspect::Pad);
+    assert_eq!(load(&folder).aspect(), Aspect::Pad);
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -200,7 +200,7 @@ fn what_was_opened_padding_pads_again_after_saving_in_both_layouts() {
     vlm.save(&folder.join("more")).unwrap();
     for layout in ["hf", "more"] {
         let again = load(&folder.join(layout));
-        assert_eq!((again.aspect, again.encoder.processor.clone()), (Aspect::Pad, vlm.encoder.processor.clone()));
+        assert_eq!((again.aspect(), again.encoder.processor.clone()), (Aspect::Pad, vlm.encoder.processor.clone()));
         assert!(!again.notes.list().iter().any(|note| note.contains("do_pad")), "{:?}", again.notes.list());
     }
     let written = std::fs::read_to_string(folder.join("hf/preprocessor_config.json")).unwrap();

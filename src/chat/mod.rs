@@ -45,7 +45,7 @@ pub fn ask_all(
 ) -> Result<Vec<String>> {
     let question = |(number, (images, text)): (usize, &(&[Image], &str))| {
         let text = with_image_marks(text, images.len());
-        let ids = vlm.template.prompt(vlm.tokenizer()?, &[Turn::human(text)])?;
+        let ids = vlm.template().prompt(vlm.tokenizer()?, &[Turn::human(text)])?;
         check_marks(&ids, images.len()).context(|| format!("question {}", number + 1))?;
         Ok(Question { ids, images: images.iter().map(key).collect() })
     };
@@ -66,7 +66,6 @@ pub struct Chat {
     vlm: Arc<Vlm>,
     images: Vec<Image>,
     history: Vec<Turn>,
-    stops: Stops,
     memory: Option<Memory>,
 }
 
@@ -83,8 +82,8 @@ impl Chat {
     /// An empty conversation. The pictures go in front of the first turn, unless that has marks of its own; pictures
     /// without a mark yet wait for one in a later turn.
     pub fn new(vlm: Arc<Vlm>, images: Vec<Image>) -> Result<Self> {
-        let stops = Stops::new(&vlm.template, vlm.tokenizer()?, &vlm.llm.end_ids);
-        Ok(Chat { vlm, images, history: Vec::new(), stops, memory: None })
+        vlm.tokenizer()?;
+        Ok(Chat { vlm, images, history: Vec::new(), memory: None })
     }
 
     /// The turns so far.
@@ -106,7 +105,9 @@ impl Chat {
         let first = self.history.is_empty();
         let mut turns = self.history.clone();
         turns.push(Turn::human(if first { with_image_marks(text, self.images.len()) } else { text.to_string() }));
-        let ids = self.vlm.template.prompt(self.vlm.tokenizer()?, &turns)?;
+        // Training between two turns may have changed how it is asked.
+        let template = self.vlm.template();
+        let ids = template.prompt(self.vlm.tokenizer()?, &turns)?;
         let marks = ids.iter().filter(|&&id| id == IMAGE_ID).count();
         if marks > self.images.len() {
             bail!(Data, "the conversation has {marks} `<image>` marks for {} images", self.images.len());
@@ -121,7 +122,8 @@ impl Chat {
             }
         };
         let prompt = pieces(&ids, &memory.visuals[..marks])?;
-        let settings = Settings { sampling, stops: &self.stops, batch: 1, first: self.history.len() as u64 };
+        let stops = Stops::new(&template, self.vlm.tokenizer()?, &self.vlm.llm.end_ids);
+        let settings = Settings { sampling, stops: &stops, batch: 1, first: self.history.len() as u64 };
         let answer = memory
             .generator
             .resume(&prompt, &settings, &mut |_, piece, _| hear(piece))
@@ -132,10 +134,11 @@ impl Chat {
     }
 }
 
-/// Changes when a model is trained between two turns: over the first value of every norm and bias of what the answers
+/// Changes when a model is trained between two turns: over what happens to pictures and the first value of every norm and bias of what the answers
 /// depend on.
 fn fingerprint(vlm: &Vlm) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
+    vlm.aspect().name().hash(&mut hasher);
     for (_, _, param) in vlm.named_params() {
         let tensor = param.tensor();
         if tensor.rank() == 1 && tensor.elem_count() > 0 {

@@ -105,7 +105,7 @@ impl<'a> Asker<'a> {
         }
         let images = item.shown();
         let turn = Turn::human(with_image_marks(&item.prompt, images.len()));
-        let (template, tokenizer) = (&self.vlm.template, self.vlm.tokenizer()?);
+        let (template, tokenizer) = (self.vlm.template(), self.vlm.tokenizer()?);
         let mut letters = Vec::new();
         if self.options.choices == Choices::Likelihood {
             for choice in &item.gold.choices {

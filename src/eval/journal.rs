@@ -140,6 +140,13 @@ fn check_facts(path: &Path, file: &Facts, now: &Facts) -> Result<()> {
     }
     let error = if file.choices != now.choices {
         error!(Data, "`{path}` holds answers with `choices` {:?}, not {:?}", file.choices, now.choices)
+    } else if !file.template.is_empty() && file.template != now.template {
+        error!(
+            Data,
+            "`{path}` holds answers of this model asked by template `{}`, not by `{}`", file.template, now.template
+        )
+    } else if !file.image.is_empty() && file.image != now.image {
+        error!(Data, "`{path}` holds answers to pictures under `image` \"{}\", not \"{}\"", file.image, now.image)
     } else if file.answers_sha256 != now.answers_sha256 {
         let short = |hash: &str| hash.chars().take(12).collect::<String>();
         let (file, now) = (short(&file.answers_sha256), short(&now.answers_sha256));

@@ -20,6 +20,14 @@ pub struct Facts {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub answers_sha256: String,
     pub choices: Choices,
+    /// How the model was asked; empty where nothing was, and in files of older versions.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub template: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// The template that the model was trained or made with, where it was asked by another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trained_template: Option<String>,
     /// The type of the model's numbers and where they were computed; empty where nothing was.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub dtype: String,
@@ -110,7 +118,8 @@ impl Facts {
     /// `Data` when the parts are of different runs.
     pub(super) fn join(&mut self, path: &Path, part: Facts) -> Result<()> {
         let path = path.display();
-        if (&self.answers_sha256, self.choices) != (&part.answers_sha256, part.choices) {
+        let how = |facts: &Facts| (facts.answers_sha256.clone(), facts.choices, facts.template.clone());
+        if how(self) != how(&part) {
             bail!(Data, "`{path}` holds answers of other weights or settings than the files before it");
         }
         // Of a file that does not say, nobody can tell what is missing.

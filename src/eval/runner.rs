@@ -83,8 +83,12 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
     let questions = benchmark.counts.note(metric, limited.len(), limit);
     let groups = benchmark.groups(&limited);
     let items = part(limited.into_iter().zip(groups.iter().map(String::as_str)), options.shard);
+    let asked_as = vlm.conventions();
     let mut facts = Facts {
         choices: options.choices,
+        template: asked_as.template.name().to_string(),
+        image: asked_as.aspect.name().to_string(),
+        trained_template: asked_as.trained_by,
         questions: questions.unwrap_or_default(),
         asked: items.len(),
         shard: options.shard.filter(|(_, n)| *n > 1).map(|(k, n)| Shard::new(k, n)),

@@ -75,6 +75,9 @@ fn notes(results: &Results) -> Vec<String> {
         let more = if unparsed.len() > EXAMPLES { ", ..." } else { "" };
         notes.push(format!("unparsed: {} answers could not be read and count as wrong ({ids}{more})", unparsed.len()));
     }
+    if let Some(trained) = &results.facts.trained_template {
+        notes.push(format!("asked by template `{}`, trained or made with `{trained}`", results.facts.template));
+    }
     if results.facts.choices == Choices::Likelihood {
         notes.push("the answer is the likeliest letter".to_string());
     }

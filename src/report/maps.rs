@@ -8,7 +8,7 @@ use crate::vlm::{Looking, Vlm};
 
 /// The feature map and the attention map of a question about one picture.
 pub(super) fn maps_of(model: &Vlm, image: &Image, question: &str) -> Result<Vec<Shot>> {
-    let features = model.encoder.map(image, model.aspect)?;
+    let features = model.encoder.map(image, model.aspect())?;
     let attention = model.attention(image, question, Looking::default())?;
     let caption = format!("attention, {} on the picture", percent(attention.share()));
     Ok(vec![

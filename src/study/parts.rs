@@ -106,12 +106,12 @@ impl Study {
         let options: TrainOptions = from_table(StudyOptions::of_stage(&self.stages[stage], seed, &folder))?;
         let template = match &options.template {
             Some(name) => Template::load(&self.setup.presets, name)?,
-            None => vlm.template.clone(),
+            None => vlm.template(),
         };
         let data = options.data.clone().unwrap_or_default();
         let setup = TrainerSetup {
             template,
-            aspect: options.image.as_deref().map_or(Ok(vlm.aspect), Aspect::parse)?,
+            aspect: options.image.as_deref().map_or(Ok(vlm.aspect()), Aspect::parse)?,
             listeners,
             interrupt: self.setup.interrupt.clone(),
             lock: self.setup.lock.clone(),

@@ -154,6 +154,16 @@ impl Template {
         Template(Arc::new(parts))
     }
 
+    /// Whether it has those ends.
+    pub fn has_reference_quirks(&self) -> bool {
+        self.0.quirks
+    }
+
+    /// Whether it is one of stage 1: a picture and its caption, and no question that could be asked.
+    pub fn is_for_captions(&self) -> bool {
+        self.0.preset.caption
+    }
+
     /// A conversation for training: one pass builds text, ids and labels. Turns are normalised as the reference
     /// does (markers collapse into one at the front of their turn); a first turn from `gpt` and a last question
     /// without an answer are dropped. An answer that is not supervised has no labels.

@@ -135,6 +135,7 @@ impl Trainer {
             self.setup.listeners.tell(&Event::Warning { text });
         }
         self.run = Some(run);
+        self.adopt();
         Ok(())
     }
 
@@ -146,7 +147,11 @@ impl Trainer {
         let run = Run::open(folder)?;
         self.refuse_drift(&run.lock()?, Some(&run))?;
         match run.checkpoint()? {
-            Some(path) => self.load_weights(&path),
+            Some(path) => {
+                self.load_weights(&path)?;
+                self.adopt();
+                Ok(())
+            }
             None => Err(error!(Missing, "`{}` has no complete checkpoint", folder.display())),
         }
     }

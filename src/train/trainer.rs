@@ -55,6 +55,8 @@ pub struct Trainer {
     pub(super) skipped: BTreeMap<&'static str, Vec<String>>,
     /// Whether samples of which nothing is learned were named.
     pub(super) named_unsupervised: bool,
+    /// Whether it was said that the model is asked otherwise from now on.
+    pub(super) said_adoption: bool,
     pub options: TrainOptions,
     pub(super) setup: TrainerSetup,
     pub(super) optimizer: Optimizer,
@@ -97,6 +99,7 @@ impl Trainer {
         options.check()?;
         let (dataset, skipped) = trainable(&dataset)?;
         setup.template.check(vlm.tokenizer()?)?;
+        vlm.check_training(&setup.template)?;
         let target = vlm.target();
         if let Some(name) = &options.dtype
             && crate::device::dtype(name)? != target.dtype
@@ -137,6 +140,7 @@ impl Trainer {
             feed: Feed::default(),
             skipped,
             named_unsupervised: false,
+            said_adoption: false,
             options,
             setup,
             optimizer,
@@ -307,6 +311,7 @@ impl Trainer {
         };
         self.history.push(step.clone());
         self.name_unsupervised(&unsupervised);
+        self.adopt();
         Ok(Some(step))
     }
 

@@ -69,6 +69,14 @@ impl Trainer {
         }
     }
 
+    /// Lets the model be asked and saved as it was just trained, and says so once.
+    pub(super) fn adopt(&mut self) {
+        let Some(text) = self.vlm().adopt(&self.setup.template, self.setup.aspect) else { return };
+        if !std::mem::replace(&mut self.said_adoption, true) {
+            self.setup.listeners.tell(&Event::Warning { text });
+        }
+    }
+
     /// The event of a step whose loss is `spike` times the median of those before it.
     pub(super) fn spike(&self) -> Option<Event> {
         let (last, before) = self.history.split_last()?;

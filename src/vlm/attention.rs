@@ -56,8 +56,8 @@ impl Vlm {
         self.llm.ready()?;
         self.freeze()?;
         let layers = self.layers(looking.layer)?;
-        let ids = self.template.prompt(self.tokenizer()?, &[Turn::human(with_image_marks(question, 1))])?;
-        let pixels = self.encoder.pixels(image, self.aspect)?; // (3, height, width)
+        let ids = self.template().prompt(self.tokenizer()?, &[Turn::human(with_image_marks(question, 1))])?;
+        let pixels = self.encoder.pixels(image, self.aspect())?; // (3, height, width)
         let visual = self.projector.project(&self.encoder.encode(&pixels.unsqueeze(0)?)?)?; // (tokens, LLM width)
         let mut prompt = pieces(&ids, &[visual])?;
         self.go_on(&mut prompt, looking.token)?;
@@ -92,7 +92,7 @@ impl Vlm {
                 "a prompt of {length} positions and {tokens} of the answer do not fit the context of {context}"
             );
         }
-        let stops = Stops::new(&self.template, self.tokenizer()?, &self.llm.end_ids);
+        let stops = Stops::new(&self.template(), self.tokenizer()?, &self.llm.end_ids);
         let mut made = Vec::new();
         while made.len() < tokens {
             let packing = Packing::whole(&[rows(prompt)]).with_rows(vec![rows(prompt) as u32 - 1]);

@@ -71,13 +71,14 @@ impl Vlm {
     /// As [`weights_sha256`](Self::weights_sha256); `Missing` for an LLM without tokenizer.
     pub fn answers_sha256(&self) -> Result<String> {
         let (llm, tokenizer, target) = (&self.llm, self.tokenizer()?, self.target());
+        let now = self.conventions();
         let facts = format!(
             "{} {:?} {:?} {:?} {:?} {} {} {:?} {:?} {}",
             env!("CARGO_PKG_VERSION"),
             llm.model.spec(),
             llm.end_ids,
-            self.template.stop_ids(tokenizer),
-            self.template.stop_texts(),
+            now.template.stop_ids(tokenizer),
+            now.template.stop_texts(),
             self.projector.label(),
             self.projector.tokens,
             llm.lora().map(|lora| lora.describe()),
@@ -86,7 +87,7 @@ impl Vlm {
         );
         let mut hasher = Sha256::new();
         hasher.update(facts);
-        hasher.update(self.encoder.features_sha256(self.aspect)?);
+        hasher.update(self.encoder.features_sha256(now.aspect)?);
         hasher.update(self.weights_sha256()?);
         hasher.update(Sha256::digest(tokenizer.json()));
         Ok(format!("{:x}", hasher.finalize()))

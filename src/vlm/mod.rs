@@ -5,6 +5,7 @@ mod attention;
 mod base;
 mod check;
 pub mod checkpoint;
+mod conventions;
 mod encoder;
 mod feature_file;
 mod features;
@@ -29,6 +30,7 @@ use candle_core::Tensor;
 
 pub use attention::{AttentionMap, Looking};
 pub use check::MaskCheck;
+pub use conventions::Conventions;
 pub use encoder::{Encoder, EncoderOptions, Select};
 pub use features::FeatureCache;
 pub use llm::{Llm, LlmOptions};
@@ -82,10 +84,8 @@ pub struct Vlm {
     pub encoder: Arc<Encoder>,
     pub projector: Arc<ProjectorPart>,
     pub llm: Arc<Llm>,
-    /// How conversations become text.
-    pub template: Template,
-    /// What happens to a picture that is not square.
-    pub aspect: Aspect,
+    /// How it is asked and saved; training changes it.
+    held: conventions::Held,
     /// What opening the parts found that people should know.
     pub notes: Notes,
 }
@@ -149,7 +149,7 @@ impl Vlm {
         let notes = Notes::default();
         notes.extend(encoder.origin.config.notes());
         notes.extend(llm.origin.config.notes());
-        Ok(Vlm { encoder, projector, llm, template, aspect, notes })
+        Ok(Vlm { encoder, projector, llm, held: conventions::Held::new(template, aspect), notes })
     }
 
     /// One line that says what this is, e.g. `clip-vit-l-336 -> mlp2x_gelu -> llama-3.1-8b-instruct`.
@@ -215,7 +215,7 @@ impl Vlm {
 
     /// What the LLM sees of a picture, (tokens, LLM width): the encoder and the projector on this picture alone.
     pub fn visual_tokens(&self, image: &Image) -> Result<Tensor> {
-        self.projector.project(&self.features(&[image], self.aspect)?)
+        self.projector.project(&self.features(&[image], self.aspect())?)
     }
 
     /// A rendered conversation through the whole model: logits of every position, (positions, vocab).
@@ -246,11 +246,11 @@ impl Vlm {
     fn single(&self, images: &[Image], turns: &[Turn]) -> Result<Batch> {
         self.llm.ready()?;
         self.freeze()?;
-        let rendered = self.template.render_about(self.tokenizer()?, turns, images.len())?;
+        let rendered = self.template().render_about(self.tokenizer()?, turns, images.len())?;
         generate::check_marks(&rendered.ids, images.len())?;
         let features = match images {
             [] => None,
-            images => Some(self.features(&images.iter().collect::<Vec<_>>(), self.aspect)?),
+            images => Some(self.features(&images.iter().collect::<Vec<_>>(), self.aspect())?),
         };
         let sequence = Sequence { rendered: &rendered, images: (0..images.len()).collect() };
         batch(self, &[sequence], features.as_ref(), self.llm.context())

@@ -59,11 +59,16 @@ impl ModelPreset {
         };
         let encoder = Encoder::open(presets, &self.encoder, options)?;
         let llm = Llm::open(presets, &self.llm, LlmOptions { weights, seed, target: target.clone() })?;
+        let by_hand = template.is_some();
         let name = template.map(str::to_string).or_else(|| llm.template.clone());
         let name = name.ok_or_else(|| error!(Option, "LLM `{}` names no template", llm.id))?;
         let projector = ProjectorChoice { name: self.projector.clone(), pool: None };
         let template = Template::load(presets, &name)?;
-        Vlm::compose(Arc::new(encoder), &projector, Arc::new(llm), template, Aspect::Pad, seed)
+        let vlm = Vlm::compose(Arc::new(encoder), &projector, Arc::new(llm), template, Aspect::Pad, seed)?;
+        if by_hand {
+            vlm.choose_by_hand(None);
+        }
+        Ok(vlm)
     }
 
     /// Loads the trained model, or, without stored weights, composes one.

@@ -95,6 +95,7 @@ fn compose(
 ) -> Result<VlmHandle> {
     let options = Options::new(map, "vlm", &["seed", "image", "template", "reference_quirks"])?;
     let named = state.template(options.string("template")?, llm.0.tokenizer().ok())?;
+    let by_hand = named.is_some();
     let Some(template) = named.or_else(|| llm.0.template.clone()) else {
         return Err(error!(Option, "LLM `{}` does not say which template it was made for", llm.0.id)
             .help("name it: `vlm(encoder, projector, llm, #{ template: \"llama_3_1\" })`"));
@@ -102,7 +103,11 @@ fn compose(
     let template = Template::load(state.presets(), &template)?;
     let aspect = Aspect::parse(&options.string("image")?.unwrap_or_else(|| "pad".to_string()))?;
     let seed = seed(&options, state)?;
-    finished(state, Vlm::compose(encoder.0, &projector.choice, llm.0, template, aspect, seed)?, &options)
+    let vlm = Vlm::compose(encoder.0, &projector.choice, llm.0, template, aspect, seed)?;
+    if by_hand {
+        vlm.choose_by_hand(None);
+    }
+    finished(state, vlm, &options)
 }
 
 /// The parts of a model preset with a new projector.
@@ -152,9 +157,9 @@ fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
 }
 
 /// Tells what opening found; `reference_quirks: true` asks as the released inference does.
-fn finished(state: &State, mut vlm: Vlm, options: &Options) -> Result<VlmHandle> {
+fn finished(state: &State, vlm: Vlm, options: &Options) -> Result<VlmHandle> {
     if options.bool("reference_quirks")?.unwrap_or(false) {
-        vlm.template = vlm.template.with_reference_quirks();
+        vlm.take_reference_quirks();
     }
     state.tell_notes(&vlm.notes);
     Ok(VlmHandle(Arc::new(vlm)))
@@ -266,8 +271,8 @@ pub mod build {
         Ok(compose(&State::of(&context)?, encoder, projector, llm, Map::new())?)
     }
 
-    /// Joins parts with options: `seed` of the projector's start, `image` ("pad" or "square"), `template`,
-    /// `reference_quirks` (ask as the released inference does: no generation header for Gemma).
+    /// Joins parts with options: `seed` of the projector's start, `image` ("pad" or "square"), `template` (by which it is to be
+    /// trained, then), `reference_quirks` (ask as the released inference does: no generation header for Gemma).
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"), #{ seed: 1, image: "square" });
@@ -317,7 +322,7 @@ pub mod build {
         Ok(open_model(&State::of(&context)?, path, Map::new())?)
     }
 
-    /// Opens a whole model with options: `template` (instead of what the folder says), `dtype`, `device`, `quantize`
+    /// Opens a whole model with options: `template` (instead of what the folder says it was trained by), `dtype`, `device`, `quantize`
     /// (as for `llm`), `reference_quirks` (ask as the released inference does); for a model preset also `weights` ("none":
     /// sizes and counts only, "random") and `seed`.
     ///

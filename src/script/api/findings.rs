@@ -30,7 +30,7 @@ impl Rendering {
         let options = Options::new(options, "rendering", &["template", "max_length"])?;
         let template = match options.string("template")? {
             Some(name) => state.writable(Template::load(state.presets(), &name)?, m.0.tokenizer()?)?,
-            None => m.0.template.clone(),
+            None => m.0.template(),
         };
         template.check(m.0.tokenizer()?)?;
         let limit = options.count("max_length")?.unwrap_or(m.0.llm.context().min(4096));
@@ -200,7 +200,7 @@ pub(super) fn lengths_of(d: &Dataset, m: Option<&Vlm>, walk: &Walk) -> Result<Ar
     };
     let look = |_: usize, sample: Result<Sample>| {
         let sample = sample?;
-        let rendered = m.template.render_about(m.tokenizer()?, &sample.turns, sample.images.len());
+        let rendered = m.template().render_about(m.tokenizer()?, &sample.turns, sample.images.len());
         let rendered = rendered.map_err(|error| error.context(format!("sample `{}`", sample.id)))?;
         Ok(m.positions(&rendered) as i64)
     };

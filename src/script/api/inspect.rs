@@ -17,7 +17,7 @@ use crate::vlm::Vlm;
 
 /// The picture of a sample, and its conversation token by token.
 fn sample_shown(sample: &Sample, m: &Vlm) -> Result<(Option<Figure>, Painted)> {
-    let rendered = m.template.render_about(m.tokenizer()?, &sample.turns, sample.images.len())?;
+    let rendered = m.template().render_about(m.tokenizer()?, &sample.turns, sample.images.len())?;
     let mut painted = Painted::default();
     // Tokens that are part of a character wait for the rest; the one before tells where spaces go.
     let (mut before, mut waiting): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());

@@ -42,7 +42,7 @@ fn summary_of(m: &VlmHandle) -> Table {
             format!("{}, {} layers x {}, context {}", llm.id, spec.layers, spec.width, spec.context),
             llm.params.count(),
         ))
-        .row(part("all", format!("template {}", vlm.template.name()), vlm.params()))
+        .row(part("all", format!("template {}", vlm.template().name()), vlm.params()))
 }
 
 #[export_module]
@@ -67,10 +67,10 @@ pub mod model {
         LlmHandle(m.0.llm.clone())
     }
 
-    /// Its template.
+    /// The template it is asked and saved by: what it was made with, or trained by last.
     #[rhai_fn(get = "template", pure)]
     pub fn template(m: &mut VlmHandle) -> TemplateHandle {
-        TemplateHandle(m.0.template.clone())
+        TemplateHandle(m.0.template())
     }
 
     /// Number of weights.

@@ -28,6 +28,7 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
     options.entry("seed").or_insert(toml::Value::Integer(state.seed() as i64));
     options.extend(state.overrides().train());
     state.adapt_training(&mut options, &[&m.0.llm])?;
+    state.adapt_template(&mut options, &m.0);
     let number = state.next_trainer();
     let repeats = state.repeats(number);
     if repeats.is_some() {
@@ -41,9 +42,9 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
     }
     let template = match &options.template {
         Some(name) => Template::load(state.presets(), name)?,
-        None => m.0.template.clone(),
+        None => m.0.template(),
     };
-    let aspect = options.image.as_deref().map_or(Ok(m.0.aspect), Aspect::parse)?;
+    let aspect = options.image.as_deref().map_or(Ok(m.0.aspect()), Aspect::parse)?;
     let setup = TrainerSetup {
         template,
         aspect,
@@ -208,6 +209,10 @@ pub mod train {
     /// 0.03, `weight_decay` 0, `betas` [0.9, 0.999], `eps` 1e-8, `clip` 0 (none), `seed` 0, `max_length` the context up to 4096,
     /// `image` and `template` the model's, `loss` "token" ("micro_batch"), `order` "shuffle" ("sequential"),
     /// `group_by_modality` false, `dtype` the model's, `save_every_steps`, `save_every_minutes`, `keep` 2, `out`, `name`.
+    ///
+    /// The model is asked, evaluated and saved by the `template` and `image` it was trained by last, which is said once; a
+    /// template of captions (`plain`, stage 1) leaves both as they are. A template that `vlm` or `load` was given by hand is
+    /// kept: another one is an error here.
     ///
     /// `turns: "apart"` trains every question of a conversation as if it were the only one about its picture, which is how
     /// evaluations ask; the picture's own rows are computed once for all of them. "together" is the conversation as it stands.

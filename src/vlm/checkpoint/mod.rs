@@ -141,13 +141,13 @@ impl Parts {
     fn build(self, presets: &Presets, template: Option<&str>, target: &Target) -> Result<Vlm> {
         let hollow_encoder = Arc::new(self.encoder(presets, Weights::None)?);
         let hollow_llm = self.hollow_llm(presets, target)?;
-        let Some(template) =
-            template.map(str::to_string).or_else(|| self.template.clone().or(hollow_llm.template.clone()))
-        else {
+        let said = self.template.clone().or(hollow_llm.template.clone());
+        let Some(name) = template.map(str::to_string).or_else(|| said.clone()) else {
             return Err(error!(Option, "config.json has no `model_architecture`, so the template is unknown")
                 .help("name it: `load(folder, #{ template: \"llama_3_1\" })`"));
         };
-        let template = Template::load(presets, &template)?;
+        let by_hand = template.is_some();
+        let template = Template::load(presets, &name)?;
         let projector = Source::Files { files: self.files.clone(), prefix: Part::Projector.prefix().to_string() };
         let projector =
             Arc::new(ProjectorPart::build(&self.projector, &hollow_encoder, hollow_llm.width(), projector, target)?);
@@ -163,13 +163,18 @@ impl Parts {
             }
         };
         let encoder = self.encoder(presets, Weights::Stored)?;
-        Vlm::assemble(Arc::new(encoder), projector, Arc::new(llm), template, aspect)
+        let vlm = Vlm::assemble(Arc::new(encoder), projector, Arc::new(llm), template, aspect)?;
+        if by_hand {
+            vlm.choose_by_hand(said.as_deref());
+        }
+        Ok(vlm)
     }
 
     /// What happens to pictures that are no squares: what the processor says, as transformers does, else what the model's
-    /// config says.
+    /// config says. The processor of a tower that lies elsewhere knows nothing of this model.
     fn aspect(&self, encoder: &Encoder) -> Aspect {
         match (encoder.aspect, self.aspect) {
+            (_, Some(said)) if matches!(self.tower, Place::Elsewhere(_)) => said,
             (Some(own), Some(said)) if own != said => {
                 let does = if own == Aspect::Pad { "pads" } else { "does not pad" };
                 encoder.origin.config.note(format!(

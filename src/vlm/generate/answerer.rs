@@ -34,7 +34,7 @@ impl<'a> Answerer<'a> {
     /// Freezes the model.
     pub fn new(vlm: &'a Vlm) -> Result<Self> {
         vlm.freeze()?;
-        let stops = Stops::new(&vlm.template, vlm.tokenizer()?, &vlm.llm.end_ids);
+        let stops = Stops::new(&vlm.template(), vlm.tokenizer()?, &vlm.llm.end_ids);
         Ok(Answerer { vlm, generator: Generator::new(vlm.llm.clone())?, stops, visuals: HashMap::new(), asked: 0 })
     }
 

@@ -47,12 +47,12 @@ fn config(vlm: &Vlm) -> Value {
     rope::write(vlm.llm.model.spec(), &mut config);
     let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("llama").to_string();
     let (model_type, class) = class(family(&model_type));
-    let aspect = vlm.aspect.name();
+    let now = vlm.conventions();
     let keys = [
         ("_name_or_path", json!(vlm.llm.id)),
         ("architectures", json!([class])),
         ("model_type", json!(model_type)),
-        ("model_architecture", json!(vlm.template.name())),
+        ("model_architecture", json!(now.template.name())),
         ("mm_vision_tower", json!(TOWER_FOLDER)),
         ("mm_hidden_size", json!(vlm.encoder.width())),
         ("mm_projector_type", json!(vlm.projector.name)),
@@ -61,7 +61,7 @@ fn config(vlm: &Vlm) -> Value {
         ("mm_patch_merge_type", json!("flat")),
         ("mm_use_im_start_end", json!(false)),
         ("mm_use_im_patch_token", json!(false)),
-        ("image_aspect_ratio", json!(aspect)),
+        ("image_aspect_ratio", json!(now.aspect.name())),
         ("use_mm_proj", json!(true)),
         ("s2", json!(false)),
         ("siglip", json!(false)),

@@ -184,7 +184,7 @@ fn config(vlm: &Vlm, vision: &Config, image: &ImageToken) -> Value {
         candle_core::DType::F16 => "float16",
         _ => "float32",
     };
-    let aspect = vlm.aspect.name();
+    let now = vlm.conventions();
     json!({
         "architectures": ["LlavaForConditionalGeneration"],
         "model_type": "llava",
@@ -201,8 +201,8 @@ fn config(vlm: &Vlm, vision: &Config, image: &ImageToken) -> Value {
         "torch_dtype": dtype,
         "transformers_version": versions::of(spec, llm_family(vlm)),
         // What transformers does not read, and `load` does.
-        "model_architecture": vlm.template.name(),
-        "image_aspect_ratio": aspect,
+        "model_architecture": now.template.name(),
+        "image_aspect_ratio": now.aspect.name(),
     })
 }
 
@@ -248,7 +248,7 @@ fn json_of(vlm: &Vlm, name: &str) -> Result<Map<String, Value>> {
 /// The image processor's file and the processor's, as 4.49 writes them; 5.x reads both.
 fn write_processor(vlm: &Vlm, folder: &Path) -> Result<()> {
     let spec = vlm.encoder.tower.spec();
-    let aspect = vlm.encoder.aspect.map(|_| vlm.aspect);
+    let aspect = vlm.encoder.aspect.map(|_| vlm.aspect());
     let prepared = Preprocessing { processor: vlm.encoder.processor.clone(), aspect };
     let mut image: Value = serde_json::from_str(&prepared.to_json())
         .map_err(|error| error!(Decode, "preprocessor_config.json: {error}"))
