@@ -13,7 +13,7 @@ use super::scripting::{Captured, scratch};
 
 /// Keeps warnings.
 #[derive(Default)]
-struct Warned(Mutex<Vec<String>>);
+pub struct Warned(Mutex<Vec<String>>);
 
 impl Listener for Warned {
     fn hear(&self, event: &Event) {
@@ -24,7 +24,7 @@ impl Listener for Warned {
 }
 
 impl Warned {
-    fn about(&self, word: &str) -> Vec<String> {
+    pub fn about(&self, word: &str) -> Vec<String> {
         self.0.lock().unwrap().iter().filter(|text| text.contains(word)).cloned().collect()
     }
 }
@@ -34,7 +34,7 @@ fn base() { vlm(encoder("tiny-clip"), projector("mlp2x_gelu", #{ pool: "average"
 fn base_by(template) { vlm(encoder("tiny-clip"), projector("mlp2x_gelu", #{ pool: "average", tokens: 4 }), llm("tiny-llama"), #{ template: template }) }
 fn train(m, more) {
     let all = #{ train: #{ projector: 1e-3, llm: 1e-3 }, batch: 4, steps: 2 };
-    all.fill_with(more);
+    all.mixin(more);
     trainer(m, dataset("tiny-instruct").take(12), all)
 }
 fn loss(m) {
@@ -48,7 +48,7 @@ fn told(folder) {
 "#;
 
 /// Runs a script in which `FOLDER` is a folder of its own; what it printed, and the warnings.
-fn run(folder: &Path, script: &str, set: &[&str]) -> (Result<String, String>, Arc<Warned>) {
+pub fn run(folder: &Path, script: &str, set: &[&str]) -> (Result<String, String>, Arc<Warned>) {
     let (output, warned) = (Arc::new(Captured::default()), Arc::new(Warned::default()));
     let set: Vec<String> = set.iter().map(ToString::to_string).collect();
     let mut session = Session::new(SessionOptions {
@@ -72,7 +72,7 @@ fn run(folder: &Path, script: &str, set: &[&str]) -> (Result<String, String>, Ar
 }
 
 /// The same of a script that works.
-fn prints(folder: &Path, script: &str) -> (String, Arc<Warned>) {
+pub fn prints(folder: &Path, script: &str) -> (String, Arc<Warned>) {
     let (ended, warned) = run(folder, script, &[]);
     (ended.unwrap(), warned)
 }
@@ -292,7 +292,7 @@ fn cells_of_a_study_are_asked_as_they_were_trained_also_when_only_read_from_disk
     }
 }
 
-fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+pub fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_path_buf()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
@@ -301,6 +301,15 @@ fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
         }
     }
     found
+}
+
+#[test]
+fn a_study_refuses_a_template_that_an_llm_cannot_write_before_anything_is_done() {
+    let folder = scratch("conventions-study-template");
+    let script = r#"study(#{ recipe: "llava-more-tiny-short", stage: #{ template: "llama_3_1", steps: 1 }, benchmarks: ["tiny-vqa"], limit: 2, out: "FOLDER/study" })"#;
+    let refused = run(&folder, script, &[]).0.unwrap_err();
+    assert!(refused.contains("LLM `tiny-llama`: stage 1: ") && refused.contains("llama_3_1"), "{refused}");
+    assert!(!folder.join("study").exists());
 }
 
 #[test]

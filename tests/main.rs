@@ -37,6 +37,7 @@ mod resume_identity;
 mod ropes;
 mod run_folders;
 mod runs;
+mod saves;
 mod scorers;
 mod scripting;
 mod smoke;

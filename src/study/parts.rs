@@ -33,9 +33,23 @@ impl Study {
         let encoders: Vec<_> = encoders.map(|encoder| encoder.map(Arc::new)).collect::<Result<_>>()?;
         for id in &self.record.llms {
             let llm = Arc::new(self.open_llm(id, Weights::None, 0)?);
+            self.check_templates(&llm).context(|| format!("LLM `{id}`"))?;
             for encoder in &encoders {
                 let fits = self.join(encoder.clone(), llm.clone(), 0);
                 fits.context(|| format!("encoder `{}` with LLM `{id}`", encoder.id))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses templates of stages that an LLM cannot write, as far as its tokenizer is at hand.
+    fn check_templates(&self, llm: &Llm) -> Result<()> {
+        let Ok(tokenizer) = llm.tokenizer() else { return Ok(()) };
+        for stage in 0..self.stages.len() {
+            let name = self.stages[stage].get("template").and_then(toml::Value::as_str);
+            if let Some(name) = name {
+                let template = Template::load(&self.setup.presets, name)?;
+                template.check(tokenizer).context(|| self.stage_name(stage))?;
             }
         }
         Ok(())

@@ -64,17 +64,37 @@ impl Trainer {
 
     /// Whether a checkpoint holds all weights of the model.
     pub(super) fn saves_all(&self) -> bool {
-        self.vlm().llm.lora().is_none() && (self.trains(Part::Encoder) || self.trains(Part::Llm))
+        let trains = self.trains(Part::Encoder) || self.trains(Part::Llm);
+        self.vlm().llm.lora().is_none() && (trains || self.saves_base())
+    }
+
+    /// Whether a checkpoint that would do without the LLM's weights holds them, as no name leads to them.
+    pub(super) fn saves_base(&self) -> bool {
+        !matches!(self.vlm().llm.why_not_by_name(&self.folder()), Ok(None))
+    }
+
+    /// Says before the first step that checkpoints are larger than one might think.
+    pub(super) fn say_what_checkpoints_hold(&self, listeners: &Listeners) -> Result<()> {
+        let adapts = self.vlm().llm.lora().is_some();
+        if !adapts && (self.trains(Part::Encoder) || self.trains(Part::Llm)) {
+            return Ok(());
+        }
+        if let Some(why) = self.vlm().llm.why_not_by_name(&self.folder())? {
+            let what = if adapts { "its weights beside the adapter" } else { "all weights beside the projector" };
+            listeners.tell(&Event::Warning { text: format!("{why}: checkpoints of this run hold {what}") });
+        }
+        Ok(())
     }
 
     fn write_checkpoint(&self, part: &Path, path: &Path) -> Result<()> {
         if part.exists() {
             std::fs::remove_dir_all(part).map_err(|error| Error::file(part, error))?;
         }
-        if self.saves_all() {
-            self.vlm().save(part)?;
-        } else if self.vlm().llm.lora().is_some() {
+        // What else they hold was said before the first step.
+        if self.vlm().llm.lora().is_some() {
             self.vlm().save_adapter(part, self.trains(Part::Encoder))?;
+        } else if self.saves_all() {
+            self.vlm().save(part)?;
         } else {
             self.vlm().save_projector(part)?;
         }

@@ -88,6 +88,7 @@ impl Trainer {
         if let Some(text) = self.stands_still() {
             listeners.tell(&Event::Warning { text });
         }
+        self.say_what_checkpoints_hold(&listeners)?;
         let total = self.dataset().len() + self.skipped.values().map(Vec::len).sum::<usize>();
         for (why, samples) in &self.skipped {
             listeners.tell(&Event::Skipped { samples: samples.clone(), total: total as u64, why: why.to_string() });

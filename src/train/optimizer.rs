@@ -55,6 +55,7 @@ impl Optimizer {
     pub fn update(&mut self, gradients: &Gradients, step: u64, rate: impl Fn(Part) -> f64, scale: f64) -> Result<()> {
         for trained in &mut self.trained {
             let values = trained.param.tensor();
+            trained.param.touch();
             // A part that this step did not reach (text-only samples) has gradient zero, and its moments decay.
             let gradient = match gradients.get(&trained.name) {
                 Some(gradient) => gradient.clone(),

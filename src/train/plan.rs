@@ -273,7 +273,11 @@ impl Trainer {
     pub(super) fn disk_plan(&self) -> DiskPlan {
         let size = self.vlm().target().dtype.size_in_bytes();
         let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
-        let weights = size * if self.saves_all() { self.vlm().params() } else { trained };
+        let weights = match self.saves_all() {
+            true => size * self.vlm().params(),
+            false if self.saves_base() => size * (trained + self.vlm().llm.params.count()),
+            false => size * trained,
+        };
         let state = self.optimizer.moment_bytes(self.options.moments) + self.optimizer.master_bytes();
         let checkpoint = weights as u64 + state;
         let (keep, saves) = (self.options.keep as u64, self.saves());

@@ -62,6 +62,8 @@ pub struct Llm {
     pub end_ids: Vec<u32>,
     pub(super) lora: RwLock<Option<Arc<Lora>>>,
     weights: Weights,
+    /// Whether `load` gets the same weights where it opens the LLM by its place.
+    pub(super) is_as_stored: bool,
     target: Target,
 }
 
@@ -82,9 +84,13 @@ impl Llm {
             Some(preset) => preset.template.clone(),
             None => origin.config.string("model_architecture", "")?,
         };
-        options.weights = options.weights.or_random(preset.is_some_and(|preset| preset.random));
+        let asked = options.weights;
+        options.weights = asked.or_random(preset.is_some_and(|preset| preset.random));
         let source = origin.source(options.weights, options.seed)?;
-        Llm::build(id, origin, source, Some(template).filter(|name| !name.is_empty()), &options)
+        let mut llm = Llm::build(id, origin, source, Some(template).filter(|name| !name.is_empty()), &options)?;
+        // A preset that starts from random weights is opened with seed 0 by `load`.
+        llm.is_as_stored = asked == Weights::Stored && (options.weights == Weights::Stored || options.seed == 0);
+        Ok(llm)
     }
 
     /// The tokenizer of a preset, without its weights.
@@ -113,7 +119,8 @@ impl Llm {
         let end_ids = end_ids(&origin)?;
         let (weights, target) = (options.weights, options.target.clone());
         let (id, lora) = (id.to_string(), RwLock::default());
-        Ok(Llm { id, origin, model, params, unused, tokenizer, template, end_ids, lora, weights, target })
+        let is_as_stored = weights == Weights::Stored;
+        Ok(Llm { id, origin, model, params, unused, tokenizer, template, end_ids, lora, weights, is_as_stored, target })
     }
 
     /// This LLM, opened without weights, with those of a source.
@@ -121,7 +128,7 @@ impl Llm {
         let built =
             registry::llm(&self.origin.config, source, &self.target).context(|| format!("LLM `{}`", self.id))?;
         (self.model, self.params, self.unused) = (built.model, built.params, built.unused);
-        self.weights = Weights::Stored;
+        (self.weights, self.is_as_stored) = (Weights::Stored, true);
         self.tokenizer()?;
         Ok(self)
     }

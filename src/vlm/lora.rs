@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::save::write_json;
 use super::sites::{ALL, Layer, PREFIX, Plan, Site, check_numbers, linears};
-use super::{Llm, Weights, base, olora, peft};
+use super::{Llm, Origin, Weights, base, olora, peft};
 use crate::assets::Folder;
 use crate::error;
 use crate::error::{Error, Result};
@@ -324,7 +324,8 @@ impl Llm {
             let older = path.join("adapter_model.bin");
             let file = if older.is_file() && !folder.has(ADAPTER) { older } else { path.join(ADAPTER) };
             let files = Arc::new(TensorFiles::open(&file)?);
-            base::check(&folder, &llm, None)?;
+            base::check(&Origin::new(folder.clone(), config.clone()), &llm, None)?;
+            llm.origin.config.notes().extend(config.notes());
             llm.adapt_from(&folder, files)?;
         }
         Ok(llm)

@@ -23,6 +23,7 @@ mod projector;
 mod save;
 mod sites;
 mod splice;
+mod stamp;
 
 use std::sync::Arc;
 

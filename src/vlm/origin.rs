@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use toml::Table;
 
 use super::paths;
+use super::stamp::Stamp;
 use crate::assets::Folder;
 use crate::error::{Error, Result};
 use crate::hub;
@@ -20,6 +21,8 @@ use crate::{bail, error};
 
 /// The folder, git-ignored, that `scripts/dev/fetch_small_models.sh` fills.
 const FETCHED: &str = "models/";
+/// What an LLM's folder may hold beside config and tokenizer.
+const BESIDE: [&str; 2] = ["tokenizer_config.json", "generation_config.json"];
 
 /// Where a part's files are, and what its configuration says.
 #[derive(Clone)]
@@ -30,13 +33,19 @@ pub struct Origin {
     files: Option<Arc<TensorFiles>>,
     /// What opens the same part from anywhere: a preset, a hub id with its commit, an absolute path.
     place: Option<String>,
+    /// The files on disk that it was opened from.
+    stamp: Option<Stamp>,
+    /// What lies beside an LLM and is written again with it, as it was then.
+    beside: BTreeMap<&'static str, Vec<u8>>,
 }
 
 impl Origin {
     /// A folder whose weights lie in it, with a configuration.
     pub fn new(folder: Folder, config: Config) -> Self {
-        let place = folder.path().map(lasting);
-        Origin { folder, config, files: None, place }
+        let (place, stamp) = (folder.path().map(lasting), folder.path().map(Stamp::of));
+        let read = |name: &'static str| Some((name, folder.read(name).ok()?.into_owned()));
+        let beside = BESIDE.into_iter().filter_map(read).collect();
+        Origin { folder, config, files: None, place, stamp, beside }
     }
 
     /// Reads a folder's config.json, or what stands for it in a GGUF file: the path of one, or a folder that holds
@@ -72,13 +81,30 @@ impl Origin {
         let config = Config::new(config, name);
         config.notes().extend(&notes);
         let files = Some(Arc::new(TensorFiles::gguf(file, names)));
-        Ok(Origin { folder, config, files, place: Some(lasting(path)) })
+        Ok(Origin {
+            folder,
+            config,
+            files,
+            place: Some(lasting(path)),
+            stamp: Some(Stamp::of(path)),
+            beside: BTreeMap::new(),
+        })
     }
 
     /// What opens the same part from anywhere: a preset, a hub id with its commit, an absolute path; `None` for a part
     /// whose weights are another part's to keep.
     pub fn place(&self) -> Option<&str> {
         self.place.as_deref()
+    }
+
+    /// The files beside an LLM that are written again with it.
+    pub(super) fn beside(&self) -> &BTreeMap<&'static str, Vec<u8>> {
+        &self.beside
+    }
+
+    /// Whether its place holds other files than those it was opened from.
+    pub(super) fn is_rewritten(&self) -> bool {
+        self.stamp.as_ref().is_some_and(|stamp| !stamp.holds())
     }
 
     /// The same, of weights that are not where it is.

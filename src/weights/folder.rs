@@ -95,6 +95,11 @@ fn parts(folder: &Path) -> Result<Option<Found>> {
     Ok(Some(Found { paths, note: Some(note) }))
 }
 
+/// Whether a file is a part of a model as an index names it, or of one without.
+pub fn is_part(name: &str) -> bool {
+    name.strip_suffix(".safetensors").and_then(part).is_some_and(|(stem, ..)| !stem.contains('.'))
+}
+
 /// `model-00001-of-00002` as its stem, number and count.
 pub(super) fn part(name: &str) -> Option<(&str, usize, usize)> {
     let (rest, count) = name.rsplit_once("-of-")?;

@@ -10,8 +10,14 @@ use sha2::{Digest, Sha256};
 use super::param::{Param, ParamSet};
 use super::quantized::{Quantized, quantized_name};
 
-/// A hash and the frozen tensor it belongs to; blocks never change.
-pub(super) type Known = Option<(Option<TensorId>, [u8; 32])>;
+/// What is known of a parameter's values.
+#[derive(Default)]
+pub(super) struct Known {
+    /// A hash and the frozen tensor it belongs to; blocks never change.
+    now: Option<(Option<TensorId>, [u8; 32])>,
+    /// The hash of what it was made with, where somebody asked before it was changed.
+    first: Option<[u8; 32]>,
+}
 
 impl Param {
     /// The hash of its values: of what they are in f32, or of a quantized parameter's blocks.
@@ -24,7 +30,7 @@ impl Param {
         // A variable changes in place and keeps its id.
         let lasts = tensor.as_ref().is_none_or(|tensor| !tensor.is_variable());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match *known {
+        match known.now {
             Some((of, hash)) if lasts && of == id => return Ok(hash),
             _ => {}
         }
@@ -33,12 +39,37 @@ impl Param {
             (None, Some(blocks)) => of_blocks(blocks),
             (None, None) => Sha256::digest([]).into(),
         };
-        *known = lasts.then_some((id, hash));
+        known.now = lasts.then_some((id, hash));
+        if !self.is_touched() {
+            known.first = Some(hash);
+        }
         Ok(hash)
+    }
+
+    /// Whether its values may be others than those it was made with: they are, or nobody knows what those were.
+    ///
+    /// # Errors
+    /// As [`sha256`](Self::sha256).
+    pub fn is_changed(&self) -> Result<bool> {
+        if !self.is_touched() {
+            return Ok(false);
+        }
+        let now = self.sha256()?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(known.first != Some(now))
     }
 }
 
 impl ParamSet {
+    /// Whether any of them may have other values than it was made with.
+    ///
+    /// # Errors
+    /// As [`Param::sha256`].
+    pub fn is_changed(&self) -> Result<bool> {
+        let changed = self.iter().map(|param| param.is_changed()).find(|changed| !matches!(changed, Ok(false)));
+        changed.unwrap_or(Ok(false))
+    }
+
     /// Names and hashes of all of them, computed side by side.
     ///
     /// # Errors
@@ -113,5 +144,25 @@ mod tests {
         assert_eq!(param.sha256().unwrap(), first);
         param.assign(&values(&[1.0, 3.0])).unwrap();
         assert_eq!(param.sha256().unwrap(), second);
+    }
+
+    #[test]
+    fn whether_values_changed_is_seen_by_them() {
+        let values = |list: &[f32]| Tensor::new(list, &Device::Cpu).unwrap();
+        let param = Param::new("w".to_string(), values(&[1.0, 2.0]));
+        assert!(!param.is_changed().unwrap());
+        param.sha256().unwrap();
+        param.set_trainable(true).unwrap();
+        assert!(!param.is_changed().unwrap(), "nothing but thawed");
+        param.assign(&values(&[1.0, 3.0])).unwrap();
+        assert!(param.is_changed().unwrap());
+        param.set_trainable(false).unwrap();
+        assert!(param.is_changed().unwrap());
+        param.assign(&values(&[1.0, 2.0])).unwrap();
+        assert!(!param.is_changed().unwrap(), "they are what they were");
+        // Nobody looked before.
+        let other = Param::new("w".to_string(), values(&[1.0, 2.0]));
+        other.assign(&values(&[1.0, 2.0])).unwrap();
+        assert!(other.is_changed().unwrap());
     }
 }

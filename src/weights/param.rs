@@ -3,6 +3,7 @@
 //! parameter is frozen for good.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -17,6 +18,8 @@ pub struct Param {
     values: Values,
     adapter: RwLock<Option<Arc<Adapter>>>,
     pub(super) known: Mutex<Known>,
+    /// Whether it was given values since it was made.
+    changed: AtomicBool,
 }
 
 enum Values {
@@ -50,7 +53,8 @@ impl Param {
     }
 
     fn of(name: String, values: Values) -> Self {
-        Param { name, values, adapter: RwLock::default(), known: Mutex::default() }
+        let (known, changed) = (Mutex::default(), AtomicBool::default());
+        Param { name, values, adapter: RwLock::default(), known, changed }
     }
 
     /// The name in the checkpoint, below the prefix of its part.
@@ -146,6 +150,7 @@ impl Param {
     /// # Errors
     /// For a quantized parameter.
     pub fn assign(&self, values: &Tensor) -> Result<()> {
+        self.touch();
         let mut cell = self.cell()?.write().unwrap_or_else(PoisonError::into_inner);
         let values = values.to_dtype(cell.tensor.dtype())?.to_device(cell.tensor.device())?;
         let Some(var) = cell.var.clone() else {
@@ -157,6 +162,15 @@ impl Param {
             cell.tensor = var.as_tensor().detach();
         }
         Ok(())
+    }
+
+    /// Says that its variable was given other values in place.
+    pub fn touch(&self) {
+        self.changed.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_touched(&self) -> bool {
+        self.changed.load(Ordering::SeqCst)
     }
 
     fn cell(&self) -> Result<&RwLock<Cell>> {

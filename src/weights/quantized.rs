@@ -44,6 +44,14 @@ impl Quantize {
         let found = NAMES.iter().find(|(known, _)| *known == name);
         found.map(|(_, dtype)| Quantize::To(*dtype)).ok_or_else(|| Error::unknown("quantization", name, &known, ""))
     }
+
+    /// The name that is parsed to it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Quantize::Keep => "keep",
+            Quantize::To(dtype) => quantized_name(dtype),
+        }
+    }
 }
 
 /// The name of a block type, as `quantize:` takes it.

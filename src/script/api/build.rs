@@ -17,9 +17,8 @@ use crate::script::convert::Options;
 use crate::script::handles::{EncoderHandle, LlmHandle, ProjectorHandle, VlmHandle};
 use crate::script::state::State;
 use crate::text::{Template, Tokenizer};
-use crate::vlm::{
-    Encoder, EncoderOptions, Llm, LlmOptions, ModelPreset, ProjectorChoice, Select, Vlm, Weights, checkpoint,
-};
+use crate::vlm::checkpoint::{self, LoadOptions};
+use crate::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ModelPreset, ProjectorChoice, Select, Vlm, Weights};
 use crate::weights::Quantize;
 use crate::{bail, device, error};
 
@@ -130,7 +129,7 @@ fn preset_template(state: &State, preset: &ModelPreset, options: &Options) -> Re
 }
 
 fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
-    let keys = ["template", "dtype", "device", "quantize", "weights", "seed", "reference_quirks"];
+    let keys = ["template", "base", "dtype", "device", "quantize", "weights", "seed", "reference_quirks"];
     let options = Options::new(map, "load", &keys)?;
     let (weights, target) = (weights(&options)?, quantized_target(state, &options)?);
     let presets = state.presets();
@@ -138,7 +137,11 @@ fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
     let place = state.found(Path::new(path));
     let is_there = state.smoke() && place.is_dir();
     let id = if is_there { place.display().to_string() } else { state.stand_in(PresetKind::Models, path) };
+    let base = options.string("base")?;
     if presets.contains(PresetKind::Models, &id) {
+        if base.is_some() && !state.smoke() {
+            return Err(error!(Option, "load: `base` goes with a folder without an LLM, `{path}` is a preset"));
+        }
         let template = preset_template(state, &ModelPreset::open(presets, &id)?, &options)?;
         let seed = seed(&options, state)?;
         return finished(
@@ -153,7 +156,13 @@ fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
     }
     let tokenizer = is_there.then(|| Tokenizer::open(&place).ok()).flatten();
     let template = state.template(options.string("template")?, tokenizer.as_ref())?;
-    finished(state, checkpoint::open(presets, &id, template.as_deref(), &target)?, &options)
+    // A path of the script, or an id.
+    let base = base.map(|base| {
+        let place = state.found(Path::new(&base));
+        if place.exists() { place.display().to_string() } else { base }
+    });
+    let base = base.filter(|base| !state.smoke() || Path::new(base).exists());
+    finished(state, checkpoint::open_with(presets, &id, &LoadOptions { template, base }, &target)?, &options)
 }
 
 /// Tells what opening found; `reference_quirks: true` asks as the released inference does.
@@ -322,7 +331,8 @@ pub mod build {
         Ok(open_model(&State::of(&context)?, path, Map::new())?)
     }
 
-    /// Opens a whole model with options: `template` (instead of what the folder says it was trained by), `dtype`, `device`, `quantize`
+    /// Opens a whole model with options: `template` (instead of what the folder says it was trained by), `base` (where the LLM
+    /// is that a folder with a projector or an adapter goes with, instead of where the folder says), `dtype`, `device`, `quantize`
     /// (as for `llm`), `reference_quirks` (ask as the released inference does); for a model preset also `weights` ("none":
     /// sizes and counts only, "random") and `seed`.
     ///

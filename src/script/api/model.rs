@@ -8,6 +8,7 @@ use rhai::{Array, Map};
 use super::Fallible;
 use crate::error;
 use crate::error::Error;
+use crate::events::Event;
 use crate::script::convert::{self, Options};
 use crate::script::handles::{
     EncoderHandle, LlmHandle, ProjectorHandle, TableHandle, TemplateHandle, TensorHandle, VlmHandle,
@@ -115,7 +116,8 @@ pub mod model {
         Ok(m.0.loss(&convert::images(&image)?, &convert::turns(&turns)?)?)
     }
 
-    /// Saves the model as a LLaVA-MORE checkpoint folder that `load` opens.
+    /// Saves the model as a LLaVA-MORE checkpoint folder that `load` opens. Into a folder that holds another model: all files
+    /// of that give way, other files stay, and a save that fails leaves it as it was.
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");
@@ -129,7 +131,7 @@ pub mod model {
     /// The same with `layout`: "llava-more", or "transformers" for what `LlavaForConditionalGeneration` loads. The latter adds
     /// an `<image>` token where the tokenizer has none, and cannot express `s2` and pooled projectors. The adapter of a LoRA
     /// training is added to the weights that are written; `merge: false` writes the adapter alone instead, as PEFT does,
-    /// with the projector beside it.
+    /// with the projector beside it, and its base, too, where that is not what its name opens (trained before, random).
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");
@@ -138,10 +140,16 @@ pub mod model {
     #[rhai_fn(name = "save", return_raw)]
     pub fn save_with(context: NativeCallContext, m: VlmHandle, folder: &str, options: Map) -> Fallible<()> {
         let options = Options::new(options, "save", &["layout", "merge"])?;
-        let folder = &State::of(&context)?.written(Path::new(folder));
+        let state = State::of(&context)?;
+        let folder = &state.written(Path::new(folder));
         if options.bool("merge")? == Some(false) {
             return match options.string("layout")?.as_deref() {
-                None | Some("llava-more") => Ok(m.0.save_adapter(folder, false)?),
+                None | Some("llava-more") => {
+                    if let Some(text) = m.0.save_adapter(folder, false)? {
+                        state.listeners().tell(&Event::Warning { text });
+                    }
+                    Ok(())
+                }
                 Some(layout) => Err(error!(Option, "`merge: false` has a layout of its own, not `{layout}`").into()),
             };
         }
@@ -149,7 +157,7 @@ pub mod model {
             None | Some("llava-more") => Ok(m.0.save(folder)?),
             Some("transformers") => {
                 if let Some(note) = m.0.save_transformers(folder)? {
-                    State::of(&context)?.output().text(&format!("note: {note}"));
+                    state.output().text(&format!("note: {note}"));
                 }
                 Ok(())
             }

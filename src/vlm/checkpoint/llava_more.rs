@@ -74,6 +74,12 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
         template: Some(architecture).filter(|name| !name.is_empty()),
         aspect,
         files,
+        llm_name: base::name_of_llm(base.as_ref()).map(str::to_string),
+        looked: base::looked_for(
+            &origin.folder,
+            base::path_of_llm(base.as_ref()),
+            &config.string("_name_or_path", "")?,
+        ),
     })
 }
 

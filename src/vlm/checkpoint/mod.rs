@@ -3,6 +3,7 @@
 //! weights is checked before they are read.
 
 mod adapter;
+mod elsewhere;
 pub(super) mod llava_more;
 pub(super) mod transformers;
 pub(super) mod versions;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use super::{
     Encoder, EncoderOptions, Llm, LlmOptions, Origin, Part, ProjectorChoice, ProjectorPart, Vlm, Weights, base, origin,
+    save,
 };
 use crate::assets::Folder;
 use crate::error::{Context, Result};
@@ -34,6 +36,19 @@ struct Parts {
     template: Option<String>,
     /// What the model's config says of pictures that are no squares.
     aspect: Option<Aspect>,
+    /// What the LLM was called that lies in the folder as an adapter's base.
+    llm_name: Option<String>,
+    /// Where an LLM that is not in the folder was looked for.
+    looked: String,
+}
+
+/// What goes over what a folder says.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// The template to ask by.
+    pub template: Option<String>,
+    /// Where the LLM is that the folder does not hold.
+    pub base: Option<String>,
 }
 
 /// Where a part is.
@@ -44,26 +59,48 @@ enum Place {
     Elsewhere(String),
 }
 
-/// A checkpoint whose LLM is that of a checkpoint whose LLM is elsewhere, and so on: nobody makes more than a few.
-const LONGEST_CHAIN: usize = 8;
+impl LoadOptions {
+    /// With a template alone.
+    pub fn by(template: Option<&str>) -> Self {
+        LoadOptions { template: template.map(str::to_string), base: None }
+    }
+}
 
 /// Opens a whole model by folder or hub id. `template` overrides what the checkpoint says.
 pub fn open(presets: &Presets, id: &str, template: Option<&str>, target: &Target) -> Result<Vlm> {
-    load(presets, &origin::locate(presets, id, "config.json", Weights::Stored)?, template, target)
+    open_with(presets, id, &LoadOptions::by(template), target)
 }
 
-/// Opens a whole model from a folder.
+/// The same with all options.
+pub fn open_with(presets: &Presets, id: &str, options: &LoadOptions, target: &Target) -> Result<Vlm> {
+    load_with(presets, &origin::locate(presets, id, "config.json", Weights::Stored)?, options, target)
+}
+
+/// Opens a whole model from a folder. `template` overrides what the checkpoint says.
 pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Target) -> Result<Vlm> {
+    load_with(presets, path, &LoadOptions::by(template), target)
+}
+
+/// The same with all options.
+pub fn load_with(presets: &Presets, path: &Path, options: &LoadOptions, target: &Target) -> Result<Vlm> {
     let open = || -> Result<Vlm> {
         adapter::refuse_alone(path)?;
-        let origin = Origin::open(Folder::Disk(path.to_path_buf()))?;
-        let parts = parts(&origin, path, target)?;
+        let origin = Origin::open(Folder::Disk(path.to_path_buf())).map_err(|error| match save::cut_off(path) {
+            Some(help) => error.help(help),
+            None => error,
+        })?;
+        let mut parts = parts(&origin, path, target)?;
+        parts.take_base(options.base.as_deref())?;
+        let target = &parts.quantized_as_trained(&origin, target)?;
+        if options.base.is_none() {
+            parts.find_by_hash(presets, &origin, target)?;
+        }
         let files = parts.files.clone();
         let elsewhere = [&parts.llm, &parts.tower].map(|place| matches!(place, Place::Elsewhere(_)));
         parts.tell_strays();
-        let vlm = parts.build(presets, template, target)?;
+        let vlm = parts.build(presets, options.template.as_deref(), target)?;
         if let [true, tower] = elsewhere {
-            base::check(&origin.folder, &vlm.llm, tower.then_some(vlm.encoder.as_ref()))?;
+            base::check(&origin, &vlm.llm, tower.then_some(vlm.encoder.as_ref()))?;
         }
         if files.names().iter().any(|name| Vlm::is_adapter(name)) {
             vlm.llm.adapt_from(&origin.folder, files.clone())?;
@@ -159,7 +196,7 @@ impl Parts {
             Place::Inside { .. } => self.filled(hollow_llm)?,
             Place::Elsewhere(id) => {
                 drop(hollow_llm);
-                base_llm(presets, id, &options(Weights::Stored, target), LONGEST_CHAIN)?
+                self.base_llm(presets, id, &options(Weights::Stored, target))?
             }
         };
         let encoder = self.encoder(presets, Weights::Stored)?;
@@ -227,7 +264,7 @@ impl Parts {
                 }
                 Llm::build(id, origin.clone(), Source::Shapes, self.template.clone(), &options(Weights::None, target))
             }
-            Place::Elsewhere(id) => base_llm(presets, id, &options(Weights::None, target), LONGEST_CHAIN),
+            Place::Elsewhere(id) => self.base_llm(presets, id, &options(Weights::None, target)),
         }
     }
 
@@ -243,53 +280,6 @@ impl Parts {
 
 fn options(weights: Weights, target: &Target) -> LlmOptions {
     LlmOptions { weights, seed: 0, target: target.clone() }
-}
-
-/// The LLM that a folder without one goes with; `chain` is how many folders may lead to it.
-fn base_llm(presets: &Presets, id: &str, options: &LlmOptions, chain: usize) -> Result<Llm> {
-    let open = || {
-        let path = Path::new(id);
-        if !path.join("config.json").is_file() {
-            return Llm::open(presets, id, options.clone());
-        }
-        let origin = Origin::open(Folder::Disk(path.to_path_buf()))?;
-        match layout(&origin.config) {
-            Ok(_) => llm_of_model(presets, &origin, path, options, chain),
-            Err(_) => Llm::open(presets, id, options.clone()),
-        }
-    };
-    let named = |mut llm: Llm| {
-        // What it is called; where it lies is in its origin.
-        if Path::new(id).is_absolute() {
-            llm.id = folder_name(Path::new(id));
-        }
-        llm
-    };
-    open().map(named).map_err(|error| {
-        let near = error.help_text().map(|help| format!("{help}; ")).unwrap_or_default();
-        let error = error.context(format!("this folder holds no LLM; its base `{id}`"));
-        error.help(format!(
-            "{near}the base is what `_name_or_path` of config.json names: a path (as seen from this folder, or absolute), \
-             a preset or a hub id"
-        ))
-    })
-}
-
-/// The LLM of a whole model, without tower and projector.
-fn llm_of_model(presets: &Presets, origin: &Origin, path: &Path, options: &LlmOptions, chain: usize) -> Result<Llm> {
-    let parts = parts(origin, path, &options.target)?;
-    if parts.files.names().iter().any(|name| Vlm::is_adapter(name)) {
-        return Err(error!(Weights, "`{}` holds an adapter, which is no base", path.display())
-            .help("write the model with its adapter added first: `load(folder).save(dir)`"));
-    }
-    match &parts.llm {
-        Place::Inside { .. } => {
-            let hollow = parts.hollow_llm(presets, &options.target)?;
-            if options.weights == Weights::None { Ok(hollow) } else { parts.filled(Arc::new(hollow)) }
-        }
-        Place::Elsewhere(id) if chain > 0 => base_llm(presets, id, options, chain - 1),
-        Place::Elsewhere(id) => bail!(Missing, "`{}` leads to `{id}` and further, and never to an LLM", path.display()),
-    }
 }
 
 /// What to call a part: the name of its folder.

@@ -89,6 +89,8 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
         template: Some(architecture).filter(|name| !name.is_empty()),
         aspect,
         files,
+        llm_name: None,
+        looked: String::new(),
     })
 }
 

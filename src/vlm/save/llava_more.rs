@@ -5,28 +5,23 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{SHARD, write_json, write_text};
+use super::{SHARD, tokenizer_files, write_json};
 use crate::error::Result;
 use crate::models::llms::rope;
 use crate::vlm::checkpoint::llava_more::{POOL, POOL_TOKENS, class, family};
 use crate::vlm::{Part, Vlm};
 use crate::weights::{save_shards, save_tensors};
 
-pub(super) const TOWER_FOLDER: &str = "vision-tower";
+pub(in crate::vlm) const TOWER_FOLDER: &str = "vision-tower";
 
-/// Writes some parts: all of them, or the projector and perhaps the tower that go with another LLM.
-pub(super) fn write(vlm: &Vlm, folder: &Path, parts: &[Part]) -> Result<()> {
+/// Writes some parts: all of them, or the projector and perhaps the tower that go with the LLM of a name.
+pub(super) fn write(vlm: &Vlm, folder: &Path, (llm, parts): (&str, &[Part])) -> Result<()> {
     let tensors = vlm.tensors(parts)?;
     match parts.contains(&Part::Llm) {
         true => save_shards(&tensors, folder, SHARD)?,
         false => save_tensors(&tensors, &folder.join("mm_projector.safetensors"))?,
     }
-    write_text(&folder.join("tokenizer.json"), vlm.tokenizer()?.json())?;
-    for name in ["tokenizer_config.json", "generation_config.json"] {
-        if vlm.llm.origin.folder.has(name) {
-            write_text(&folder.join(name), &vlm.llm.origin.folder.read(name)?)?;
-        }
-    }
+    tokenizer_files(&vlm.llm, folder)?;
     let mut config = config(vlm);
     if parts.contains(&Part::Encoder) {
         let tower = folder.join(TOWER_FOLDER);
@@ -36,7 +31,7 @@ pub(super) fn write(vlm: &Vlm, folder: &Path, parts: &[Part]) -> Result<()> {
         config["mm_vision_tower"] = json!(vlm.encoder.origin.place().unwrap_or(&vlm.encoder.id));
     }
     if !parts.contains(&Part::Llm) {
-        config["_name_or_path"] = json!(vlm.llm.origin.place().unwrap_or(&vlm.llm.id));
+        config["_name_or_path"] = json!(llm);
     }
     write_json(&folder.join("config.json"), &config)
 }

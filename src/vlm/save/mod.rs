@@ -1,7 +1,10 @@
-//! Writing models: everything is written into a temporary folder beside the target and renamed, so that what is under
-//! the real name is whole. No tensor of the loaded checkpoint is lost.
+//! Writing models: everything is written into a temporary folder beside the target and put in place, so that what is under
+//! the real name is whole. No tensor of the loaded checkpoint is lost, and what is written opens: a part that its name does
+//! not lead to is written as well.
 
+mod alone;
 mod llava_more;
+mod swap;
 mod transformers;
 
 use std::path::Path;
@@ -9,50 +12,72 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::Value;
 
-use super::{Encoder, Part, Vlm, Weights, base};
+use super::{Encoder, Llm, Part, Vlm, base};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::image::{self, Aspect, Preprocessing};
-use crate::weights::{INDEX, WHOLE, save_shards, write_atomically};
+use crate::weights::{save_shards, write_atomically};
+
+pub(super) use swap::cut_off;
+use swap::write_folder;
+
+pub(super) use llava_more::TOWER_FOLDER;
 
 /// Weights above this many bytes are written in parts, as transformers does.
 const SHARD: usize = 5_000_000_000;
+/// The base of an adapter, where no name leads to it.
+pub(super) const BASE_FOLDER: &str = "adapter-base";
 
 impl Vlm {
     /// Writes layout llava-more, which loads by itself; adapters are added to their weights. What is in `folder` under the same names is replaced.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        write_folder(folder, |temporary| llava_more::write(self, temporary, &Part::ALL))
+        write_folder(folder, |temporary| llava_more::write(self, temporary, (&self.llm.id, &Part::ALL)))
     }
 
-    /// Writes a stage-1 folder: the projector and the config.
-    pub fn save_projector(&self, folder: &Path) -> Result<()> {
-        write_folder(folder, |temporary| {
-            let parts = self.beside_llm(false);
-            write_json(&temporary.join(base::OF_PROJECTOR), &base::describe(self, folder, parts)?)?;
-            llava_more::write(self, temporary, parts)
-        })
+    /// Writes a stage-1 folder: the projector and the config, and the whole model where the LLM is not what its name opens.
+    /// Gives the sentence that says so.
+    pub fn save_projector(&self, folder: &Path) -> Result<Option<String>> {
+        let why = self.llm.why_not_by_name(folder)?;
+        match &why {
+            Some(_) => self.save(folder)?,
+            None => write_folder(folder, |temporary| {
+                let (parts, name) = (self.beside_llm(false, folder)?, self.llm.name());
+                write_json(&temporary.join(base::OF_PROJECTOR), &base::describe(self, folder, (name, parts))?)?;
+                llava_more::write(self, temporary, (name, parts))
+            })?,
+        }
+        Ok(why.map(|why| format!("{why}: all weights are written beside the projector")))
     }
 
     /// Writes the adapter as PEFT does, beside it what its base is known by, the projector and the config of a stage-1 folder and, `with_encoder`, the
-    /// tower.
-    pub fn save_adapter(&self, folder: &Path, with_encoder: bool) -> Result<()> {
+    /// tower. The base itself is written, too, where it is not what its name opens; gives the sentence that says so.
+    pub fn save_adapter(&self, folder: &Path, with_encoder: bool) -> Result<Option<String>> {
         let Some(lora) = self.llm.lora() else {
             return Err(
                 error!(Option, "LLM `{}` carries no adapter", self.llm.id).help("`m.save(dir)` saves the model")
             );
         };
+        let why = self.llm.why_not_by_name(folder)?;
         write_folder(folder, |temporary| {
-            let parts = self.beside_llm(with_encoder);
-            lora.save(temporary, self.llm.origin.place().unwrap_or(&self.llm.id))?;
-            write_json(&temporary.join(base::OF_ADAPTER), &base::describe(self, folder, parts)?)?;
-            llava_more::write(self, temporary, parts)
-        })
+            let name = match &why {
+                Some(_) => BASE_FOLDER,
+                None => self.llm.name(),
+            };
+            if why.is_some() {
+                alone::write(&self.llm, &temporary.join(BASE_FOLDER))?;
+            }
+            let parts = self.beside_llm(with_encoder, folder)?;
+            lora.save(temporary, name)?;
+            write_json(&temporary.join(base::OF_ADAPTER), &base::describe(self, folder, (name, parts))?)?;
+            llava_more::write(self, temporary, (name, parts))
+        })?;
+        Ok(why.map(|why| format!("{why}: its weights are written beside the adapter, in `{BASE_FOLDER}`")))
     }
 
     /// What a folder without the LLM holds. The tower is left out where its place leads to the same weights again.
-    fn beside_llm(&self, with_encoder: bool) -> &'static [Part] {
-        let elsewhere = self.encoder.weights() == Weights::Stored && self.encoder.origin.place().is_some();
-        if with_encoder || !elsewhere { &[Part::Projector, Part::Encoder] } else { &[Part::Projector] }
+    fn beside_llm(&self, with_encoder: bool, folder: &Path) -> Result<&'static [Part]> {
+        let is_found = !with_encoder && self.encoder.is_by_name(folder)?;
+        Ok(if is_found { &[Part::Projector] } else { &[Part::Projector, Part::Encoder] })
     }
 
     /// Writes what `LlavaForConditionalGeneration` and `AutoProcessor` of transformers 4.49 and 5.x load; gives back what
@@ -104,59 +129,10 @@ impl Encoder {
     }
 }
 
-/// Lets `write` fill a temporary folder beside `folder` and puts it in place. In a folder that is there already, files
-/// are replaced one by one, config.json last.
-fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let Some(name) = folder.file_name() else {
-        return Err(error!(File, "`{}` is not the name of a folder", folder.display()));
-    };
-    let temporary = folder.with_file_name(format!(".{}.part", name.to_string_lossy()));
-    let fill = || {
-        if temporary.exists() {
-            std::fs::remove_dir_all(&temporary).map_err(|error| Error::file(&temporary, error))?;
-        }
-        std::fs::create_dir_all(&temporary).map_err(|error| Error::file(&temporary, error))?;
-        write(&temporary)?;
-        if folder.exists() {
-            return replace(&temporary, folder);
-        }
-        std::fs::rename(&temporary, folder).map_err(|error| Error::file(folder, error))
-    };
-    let done = fill().context(|| format!("saving to `{}`", folder.display()));
-    if temporary.exists() {
-        let _ = std::fs::remove_dir_all(&temporary);
-    }
-    done
-}
-
-fn replace(from: &Path, to: &Path) -> Result<()> {
-    let failed = |error| Error::file(to, error);
-    // Of an earlier save: an index would say that the weights are in its parts, and one file is read before an index.
-    let stale = match from.join(INDEX).exists() {
-        true => to.join(WHOLE),
-        false => to.join(INDEX),
-    };
-    if stale.exists() {
-        std::fs::remove_file(stale).map_err(failed)?;
-    }
-    let stale = to.join(image::folder::WHOLE);
-    if from.join(image::folder::ALONE).exists() && !from.join(image::folder::WHOLE).exists() && stale.exists() {
-        // It would overrule the image processor that is saved now.
-        std::fs::remove_file(&stale).map_err(|error| Error::file(&stale, error))?;
-    }
-    let entries = std::fs::read_dir(from).map_err(failed)?.collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
-    let mut names: Vec<_> = entries.into_iter().map(|entry| entry.file_name()).collect();
-    names.sort_by_key(|name| name == "config.json");
-    for name in names {
-        let (source, target) = (from.join(&name), to.join(&name));
-        if source.is_dir() {
-            std::fs::create_dir_all(&target).map_err(failed)?;
-            replace(&source, &target)?;
-        } else {
-            std::fs::rename(&source, &target).map_err(|error| Error::file(&target, error))?;
-        }
-    }
-    Ok(())
+/// The tokenizer of an LLM and what belongs to it.
+fn tokenizer_files(llm: &Llm, folder: &Path) -> Result<()> {
+    write_text(&folder.join("tokenizer.json"), llm.tokenizer()?.json())?;
+    llm.origin.beside().iter().try_for_each(|(name, bytes)| write_text(&folder.join(name), bytes))
 }
 
 pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {

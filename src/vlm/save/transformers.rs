@@ -23,7 +23,7 @@ use crate::vlm::{Part, Select, Vlm};
 use crate::weights::save_shards;
 
 /// Keys of LLaVA-MORE's config.json that are not the LLM's.
-const NOT_THE_LLMS: [&str; 15] = [
+pub(super) const NOT_THE_LLMS: [&str; 15] = [
     EMBEDDING_SCALE,
     "_name_or_path",
     "architectures",
@@ -238,11 +238,9 @@ fn generation_config(vlm: &Vlm) -> Result<Value> {
 
 /// A JSON object beside the LLM's config, empty where there is none.
 fn json_of(vlm: &Vlm, name: &str) -> Result<Map<String, Value>> {
-    let folder = &vlm.llm.origin.folder;
-    if !folder.has(name) {
-        return Ok(Map::new());
-    }
-    Ok(folder.json(name)?.as_object().cloned().unwrap_or_default())
+    let Some(bytes) = vlm.llm.origin.beside().get(name) else { return Ok(Map::new()) };
+    let json: Value = serde_json::from_slice(bytes).map_err(|error| error!(Decode, "{name}: {error}"))?;
+    Ok(json.as_object().cloned().unwrap_or_default())
 }
 
 /// The image processor's file and the processor's, as 4.49 writes them; 5.x reads both.

@@ -1,0 +1,158 @@
+//! Putting a folder in place: everything is written into a temporary folder beside it first. Where the folder is there
+//! already, the files of the model in it give way to the new ones, all of them, so that it loads as what was saved last;
+//! other files stay. Until the last rename config.json is missing, so that nothing opens half of it; what gave way is put
+//! back when anything fails.
+
+use std::path::{Path, PathBuf};
+
+use crate::error;
+use crate::error::{Context, Error, Result};
+use crate::weights::is_part;
+
+/// Files that belong to the model in a folder: what `save` writes, `load` reads, or other programs take for its own.
+const OF_A_MODEL: [&str; 21] = [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "mm_projector.safetensors",
+    "projector_base.json",
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "adapter_base.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+];
+/// Folders in it that hold parts of the model.
+const PARTS: [&str; 2] = [super::llava_more::TOWER_FOLDER, super::BASE_FOLDER];
+const LAST: &str = "config.json";
+
+/// Lets `write` fill a temporary folder beside `folder` and puts it in place.
+pub(super) fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    // A link stays one: what it leads to is written.
+    let folder = &folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    let temporary = beside(folder, "part")?;
+    let fill = || {
+        restore(folder)?;
+        remove(&temporary)?;
+        std::fs::create_dir_all(&temporary).map_err(|error| Error::file(&temporary, error))?;
+        write(&temporary)?;
+        if folder.exists() {
+            return swap(&temporary, folder);
+        }
+        std::fs::rename(&temporary, folder).map_err(|error| Error::file(folder, error))
+    };
+    let done = fill().context(|| format!("saving to `{}`", folder.display()));
+    let _ = remove(&temporary);
+    done
+}
+
+fn beside(folder: &Path, ending: &str) -> Result<PathBuf> {
+    match folder.file_name() {
+        Some(name) => Ok(folder.with_file_name(format!(".{}.{ending}", name.to_string_lossy()))),
+        None => Err(error!(File, "`{}` is not the name of a folder", folder.display())),
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match path.exists() {
+        true => std::fs::remove_dir_all(path).map_err(|error| Error::file(path, error)),
+        false => Ok(()),
+    }
+}
+
+/// Puts back what gave way in a save that was killed.
+fn restore(folder: &Path) -> Result<()> {
+    let old = beside(folder, "old")?;
+    if old.exists() {
+        for file in files(&old, &|_| true)? {
+            rename(&old.join(&file), &folder.join(&file))?;
+        }
+        remove(&old)?;
+    }
+    remove(&beside(folder, "gone")?)
+}
+
+/// The sentence for a folder that cannot be opened because a save was killed in the middle.
+pub(in crate::vlm) fn cut_off(folder: &Path) -> Option<String> {
+    let old = beside(folder, "old").ok().filter(|old| old.exists())?;
+    Some(format!("a save into it was cut off: what it held is in `{}`; the next save puts it right", old.display()))
+}
+
+fn swap(new: &Path, folder: &Path) -> Result<()> {
+    let (old, gone) = (beside(folder, "old")?, beside(folder, "gone")?);
+    let mut coming = files(new, &|_| true)?;
+    let mut going = files(folder, &|path| belongs(path) || coming.iter().any(|file| file == path))?;
+    going.sort_by_key(|file| file != Path::new(LAST));
+    coming.sort_by_key(|file| file == Path::new(LAST));
+    let mut moved: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let moves = going.iter().map(|file| (folder.join(file), old.join(file)));
+    for (from, to) in moves.chain(coming.iter().map(|file| (new.join(file), folder.join(file)))) {
+        if let Err(error) = rename(&from, &to) {
+            // What cannot be put back now is put back by the next save.
+            if moved.iter().rev().all(|(from, to)| rename(to, from).is_ok()) {
+                let _ = remove(&old);
+            }
+            return Err(error);
+        }
+        moved.push((from, to));
+    }
+    if old.exists() {
+        // By one rename: half of it must not be taken for what has to be put back.
+        match std::fs::rename(&old, &gone) {
+            Ok(()) => drop(remove(&gone)),
+            Err(_) => remove(&old)?,
+        }
+    }
+    // What a part's folder held may have been all of it.
+    PARTS.iter().map(|part| folder.join(part)).for_each(|part| drop(std::fs::remove_dir(part)));
+    Ok(())
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent).map_err(|error| Error::file(parent, error))?;
+    }
+    std::fs::rename(from, to).map_err(|error| Error::file(to, error))
+}
+
+/// Whether a file of a folder, by its path in it, is of the model there.
+fn belongs(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let inside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let placed = inside.is_none_or(|parent| PARTS.iter().any(|part| parent == Path::new(part)));
+    placed && (OF_A_MODEL.contains(&name.as_str()) || is_part(&name))
+}
+
+/// The files of a folder and of the folders in it, by their paths in it, that `wanted` takes.
+fn files(folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let (mut found, mut folders) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(inside) = folders.pop() {
+        let path = folder.join(&inside);
+        for entry in std::fs::read_dir(&path).map_err(|error| Error::file(&path, error))? {
+            let entry = entry.map_err(|error| Error::file(&path, error))?;
+            let name = inside.join(entry.file_name());
+            // A folder of somebody else's is not walked through.
+            let walked = inside.as_os_str().is_empty() && PARTS.iter().any(|part| name == Path::new(part));
+            if entry.path().is_dir() {
+                if walked {
+                    folders.push(name);
+                }
+            } else if wanted(&name) {
+                found.push(name);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
