@@ -284,6 +284,13 @@ print(loss(m) - loss(load(t.run.checkpoint)));
     assert_eq!(go("whole", "true"), "0.0");
     assert_eq!(go("stopped", "s.step < 2"), "0.0");
     assert_eq!(go("stopped", "true"), "0.0");
+    // The base is on the disk once for all checkpoints of a run.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let file = |step: u64| folder.join(format!("whole/checkpoint-{step}/adapter-base/model.safetensors"));
+        assert_eq!(std::fs::metadata(file(3)).unwrap().ino(), std::fs::metadata(file(4)).unwrap().ino());
+    }
     for file in [
         "adapter_model.safetensors",
         "mm_projector.safetensors",

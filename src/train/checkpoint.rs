@@ -92,7 +92,8 @@ impl Trainer {
         }
         // What else they hold was said before the first step.
         if self.vlm().llm.lora().is_some() {
-            self.vlm().save_adapter(part, self.trains(Part::Encoder))?;
+            let earlier = path.parent().and_then(|run| checkpoints(run).ok()?.pop()).map(|(_, path)| path);
+            self.vlm().save_adapter_after(earlier.as_deref(), part, self.trains(Part::Encoder))?;
         } else if self.saves_all() {
             self.vlm().save(part)?;
         } else {

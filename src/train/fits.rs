@@ -144,7 +144,8 @@ impl Trainer {
     pub(super) fn disk_free(&self) -> Option<u64> {
         let folder = self.folder();
         let there = checkpoints(&folder).map_or(0, |found| found.len() as u64);
-        free_disk(&folder).map(|free| free + there * self.disk_plan().checkpoint)
+        let disk = self.disk_plan();
+        free_disk(&folder).map(|free| free + (there * disk.checkpoint).min(disk.peak))
     }
 
     /// Refuses to start what cannot end well: by the plan, if there is one, else by what has to be there in any case.

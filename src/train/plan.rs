@@ -275,15 +275,16 @@ impl Trainer {
         let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
         let weights = match self.saves_all() {
             true => size * self.vlm().params(),
-            false if self.saves_base() => size * (trained + self.vlm().llm.params.count()),
             false => size * trained,
         };
+        // Checkpoints of a run share it.
+        let base = if self.saves_base() && !self.saves_all() { size * self.vlm().llm.params.count() } else { 0 } as u64;
         let state = self.optimizer.moment_bytes(self.options.moments) + self.optimizer.master_bytes();
-        let checkpoint = weights as u64 + state;
+        let checkpoint = weights as u64 + state + base;
         let (keep, saves) = (self.options.keep as u64, self.saves());
         // A checkpoint is whole before an older one goes.
         let held = if saves > keep { keep + 1 } else { saves };
-        DiskPlan { checkpoint, peak: checkpoint * held, free: None }
+        DiskPlan { checkpoint, peak: (checkpoint - base) * held + base, free: None }
     }
 
     /// How many checkpoints will be written, as far as it is known.

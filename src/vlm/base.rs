@@ -125,6 +125,12 @@ pub(super) fn near(folder: &Folder, way: Option<&str>) -> Vec<PathBuf> {
     near
 }
 
+/// Whether an LLM, as it is, lies beside the adapter in a folder.
+pub(super) fn is_beside(llm: &Llm, folder: &Path) -> bool {
+    let known = read(&Folder::Disk(folder.to_path_buf())).ok().flatten();
+    known.is_some_and(|known| known[PATH] == BASE_FOLDER && is_same(llm, &known))
+}
+
 /// Whether an LLM has as many weights as what a folder says about its base.
 pub(super) fn is_as_large(llm: &Llm, base: &Value) -> bool {
     base.get(COUNT).is_none_or(|count| *count == json!(llm.params.count()))

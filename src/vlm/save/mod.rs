@@ -52,6 +52,16 @@ impl Vlm {
     /// Writes the adapter as PEFT does, beside it what its base is known by, the projector and the config of a stage-1 folder and, `with_encoder`, the
     /// tower. The base itself is written, too, where it is not what its name opens; gives the sentence that says so.
     pub fn save_adapter(&self, folder: &Path, with_encoder: bool) -> Result<Option<String>> {
+        self.save_adapter_after(None, folder, with_encoder)
+    }
+
+    /// The same; a base that lies beside an earlier adapter and is the same is linked where it can be, not written again.
+    pub fn save_adapter_after(
+        &self,
+        earlier: Option<&Path>,
+        folder: &Path,
+        with_encoder: bool,
+    ) -> Result<Option<String>> {
         let Some(lora) = self.llm.lora() else {
             return Err(
                 error!(Option, "LLM `{}` carries no adapter", self.llm.id).help("`m.save(dir)` saves the model")
@@ -63,8 +73,9 @@ impl Vlm {
                 Some(_) => BASE_FOLDER,
                 None => self.llm.name(),
             };
-            if why.is_some() {
-                alone::write(&self.llm, &temporary.join(BASE_FOLDER))?;
+            let place = temporary.join(BASE_FOLDER);
+            if why.is_some() && !earlier.is_some_and(|earlier| self.link_base(earlier, &place)) {
+                alone::write(&self.llm, &place)?;
             }
             let parts = self.beside_llm(with_encoder, folder)?;
             lora.save(temporary, name)?;
@@ -72,6 +83,11 @@ impl Vlm {
             llava_more::write(self, temporary, (name, parts))
         })?;
         Ok(why.map(|why| format!("{why}: its weights are written beside the adapter, in `{BASE_FOLDER}`")))
+    }
+
+    /// Links the base of an earlier adapter, if that is the same and links are possible.
+    fn link_base(&self, earlier: &Path, place: &Path) -> bool {
+        base::is_beside(&self.llm, earlier) && swap::link(&earlier.join(BASE_FOLDER), place)
     }
 
     /// What a folder without the LLM holds. The tower is left out where its place leads to the same weights again.

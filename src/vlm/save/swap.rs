@@ -83,6 +83,23 @@ fn restore(folder: &Path) -> Result<()> {
     remove(&beside(folder, "gone")?)
 }
 
+/// Gives the files of a folder a second name each in another one; when that is not possible, nothing is left.
+pub(super) fn link(from: &Path, to: &Path) -> bool {
+    let links = || -> std::io::Result<()> {
+        std::fs::create_dir_all(to)?;
+        for entry in std::fs::read_dir(from)? {
+            let path = entry?.path();
+            std::fs::hard_link(&path, to.join(path.file_name().unwrap_or_default()))?;
+        }
+        Ok(())
+    };
+    let done = links().is_ok();
+    if !done {
+        let _ = remove(to);
+    }
+    done
+}
+
 /// The sentence for a folder that cannot be opened because a save was killed in the middle.
 pub(in crate::vlm) fn cut_off(folder: &Path) -> Option<String> {
     let old = beside(folder, "old").ok().filter(|old| old.exists())?;
