@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::origin::gguf_file;
 use super::paths::{relative, settled};
-use super::save::{BASE_FOLDER, TOWER_FOLDER};
 use super::{Encoder, Llm, Origin, Part, Vlm, Weights};
 use crate::assets::Folder;
 use crate::error;
@@ -19,6 +18,10 @@ use crate::weights::{ParamSet, Quantize};
 pub(super) const OF_ADAPTER: &str = "adapter_base.json";
 /// Beside a projector.
 pub(super) const OF_PROJECTOR: &str = "projector_base.json";
+/// The base of an adapter, in its folder, where no name leads to it.
+pub(super) const BASE_FOLDER: &str = "adapter-base";
+/// Config and processor of a tower in the folder of a model.
+pub(super) const TOWER_FOLDER: &str = "vision-tower";
 const TOWER: &str = "vision_tower";
 const PATH: &str = "path";
 /// What the LLM was called, and how its weights were quantized.

@@ -2,6 +2,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use crate::error;
+use crate::error::Result;
+
+/// The end of the name of what gives way to a save, until that is whole.
+pub(super) const OLD: &str = "old";
+
 /// The way from a folder to a path on the same disk; `None` for what is no absolute path.
 pub(super) fn relative(folder: &Path, path: &Path) -> Option<String> {
     let folder = settled(folder);
@@ -26,6 +32,20 @@ pub(super) fn settled(path: &Path) -> PathBuf {
         (Some(parent), Some(name)) => parent.join(name),
         _ => absolute.canonicalize().unwrap_or(absolute),
     }
+}
+
+/// The name beside a folder under which something of it lies for a while.
+pub(super) fn beside(folder: &Path, ending: &str) -> Result<PathBuf> {
+    match folder.file_name() {
+        Some(name) => Ok(folder.with_file_name(format!(".{}.{ending}", name.to_string_lossy()))),
+        None => Err(error!(File, "`{}` is not the name of a folder", folder.display())),
+    }
+}
+
+/// The sentence for a folder that cannot be opened because a save was killed in the middle.
+pub(super) fn cut_off(folder: &Path) -> Option<String> {
+    let old = beside(folder, OLD).ok().filter(|old| old.exists())?;
+    Some(format!("a save into it was cut off: what it held is in `{}`; the next save puts it right", old.display()))
 }
 
 #[cfg(test)]

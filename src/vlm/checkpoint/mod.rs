@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::{
     Encoder, EncoderOptions, Llm, LlmOptions, Origin, Part, ProjectorChoice, ProjectorPart, Vlm, Weights, base, origin,
-    save,
+    paths,
 };
 use crate::assets::Folder;
 use crate::error::{Context, Result};
@@ -85,7 +85,7 @@ pub fn load(presets: &Presets, path: &Path, template: Option<&str>, target: &Tar
 pub fn load_with(presets: &Presets, path: &Path, options: &LoadOptions, target: &Target) -> Result<Vlm> {
     let open = || -> Result<Vlm> {
         adapter::refuse_alone(path)?;
-        let origin = Origin::open(Folder::Disk(path.to_path_buf())).map_err(|error| match save::cut_off(path) {
+        let origin = Origin::open(Folder::Disk(path.to_path_buf())).map_err(|error| match paths::cut_off(path) {
             Some(help) => error.help(help),
             None => error,
         })?;

@@ -8,11 +8,10 @@ use serde_json::{Map, Value, json};
 use super::{SHARD, tokenizer_files, write_json};
 use crate::error::Result;
 use crate::models::llms::rope;
+use crate::vlm::base::TOWER_FOLDER;
 use crate::vlm::checkpoint::llava_more::{POOL, POOL_TOKENS, class, family};
 use crate::vlm::{Part, Vlm};
 use crate::weights::{save_shards, save_tensors};
-
-pub(in crate::vlm) const TOWER_FOLDER: &str = "vision-tower";
 
 /// Writes some parts: all of them, or the projector and perhaps the tower that go with the LLM of a name.
 pub(super) fn write(vlm: &Vlm, folder: &Path, (llm, parts): (&str, &[Part])) -> Result<()> {

@@ -12,21 +12,17 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::Value;
 
+use super::base::BASE_FOLDER;
 use super::{Encoder, Llm, Part, Vlm, base};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::image::{self, Aspect, Preprocessing};
 use crate::weights::{save_shards, write_atomically};
 
-pub(super) use swap::cut_off;
 use swap::write_folder;
-
-pub(super) use llava_more::TOWER_FOLDER;
 
 /// Weights above this many bytes are written in parts, as transformers does.
 const SHARD: usize = 5_000_000_000;
-/// The base of an adapter, where no name leads to it.
-pub(super) const BASE_FOLDER: &str = "adapter-base";
 
 impl Vlm {
     /// Writes layout llava-more, which loads by itself; adapters are added to their weights. What is in `folder` under the same names is replaced.

@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error;
 use crate::error::{Context, Error, Result};
+use crate::vlm::base::{BASE_FOLDER, TOWER_FOLDER};
+use crate::vlm::paths::{OLD, beside};
 use crate::weights::is_part;
 
 /// Files that belong to the model in a folder: what `save` writes, `load` reads, or other programs take for its own.
@@ -34,14 +35,17 @@ const OF_A_MODEL: [&str; 21] = [
     "video_preprocessor_config.json",
 ];
 /// Folders in it that hold parts of the model.
-const PARTS: [&str; 2] = [super::llava_more::TOWER_FOLDER, super::BASE_FOLDER];
+const PARTS: [&str; 2] = [TOWER_FOLDER, BASE_FOLDER];
 const LAST: &str = "config.json";
+/// Ends of the names of what lies beside a folder for a while: what comes, and what gave way and need not be put back.
+const PART: &str = "part";
+const GONE: &str = "gone";
 
 /// Lets `write` fill a temporary folder beside `folder` and puts it in place.
 pub(super) fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     // A link stays one: what it leads to is written.
     let folder = &folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
-    let temporary = beside(folder, "part")?;
+    let temporary = beside(folder, PART)?;
     let fill = || {
         restore(folder)?;
         remove(&temporary)?;
@@ -57,13 +61,6 @@ pub(super) fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()
     done
 }
 
-fn beside(folder: &Path, ending: &str) -> Result<PathBuf> {
-    match folder.file_name() {
-        Some(name) => Ok(folder.with_file_name(format!(".{}.{ending}", name.to_string_lossy()))),
-        None => Err(error!(File, "`{}` is not the name of a folder", folder.display())),
-    }
-}
-
 fn remove(path: &Path) -> Result<()> {
     match path.exists() {
         true => std::fs::remove_dir_all(path).map_err(|error| Error::file(path, error)),
@@ -73,14 +70,14 @@ fn remove(path: &Path) -> Result<()> {
 
 /// Puts back what gave way in a save that was killed.
 fn restore(folder: &Path) -> Result<()> {
-    let old = beside(folder, "old")?;
+    let old = beside(folder, OLD)?;
     if old.exists() {
         for file in files(&old, &|_| true)? {
             rename(&old.join(&file), &folder.join(&file))?;
         }
         remove(&old)?;
     }
-    remove(&beside(folder, "gone")?)
+    remove(&beside(folder, GONE)?)
 }
 
 /// Gives the files of a folder a second name each in another one; when that is not possible, nothing is left.
@@ -100,14 +97,8 @@ pub(super) fn link(from: &Path, to: &Path) -> bool {
     done
 }
 
-/// The sentence for a folder that cannot be opened because a save was killed in the middle.
-pub(in crate::vlm) fn cut_off(folder: &Path) -> Option<String> {
-    let old = beside(folder, "old").ok().filter(|old| old.exists())?;
-    Some(format!("a save into it was cut off: what it held is in `{}`; the next save puts it right", old.display()))
-}
-
 fn swap(new: &Path, folder: &Path) -> Result<()> {
-    let (old, gone) = (beside(folder, "old")?, beside(folder, "gone")?);
+    let (old, gone) = (beside(folder, OLD)?, beside(folder, GONE)?);
     let mut coming = files(new, &|_| true)?;
     let mut going = files(folder, &|path| belongs(path) || coming.iter().any(|file| file == path))?;
     going.sort_by_key(|file| file != Path::new(LAST));
