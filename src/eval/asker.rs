@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::answers::{Answer, Kept, Likelihood};
 use super::benchmark::{Benchmark, Item};
+use super::contents::Contents;
 use super::runner::{Choices, Control, RunOptions};
 use crate::data::ImageSource;
 use crate::error;
@@ -26,8 +27,7 @@ pub(super) struct Asker<'a> {
     sampling: Sampling,
     options: &'a RunOptions,
     kept: Option<Kept>,
-    /// Hashes of what is in the pictures, by where they are.
-    contents: HashMap<String, Result<String>>,
+    pub(super) contents: Contents,
     /// Answers that were not computed for their question.
     pub(super) cached: usize,
 }
@@ -46,18 +46,17 @@ impl<'a> Asker<'a> {
         benchmark: &Benchmark,
         options: &'a RunOptions,
         kept: Option<Kept>,
+        contents: Contents,
     ) -> Result<Self> {
         let sampling = Sampling { max_new_tokens: benchmark.max_new_tokens, ..Sampling::default() };
-        let (answerer, contents) = (Answerer::new(vlm)?, HashMap::new());
+        let answerer = Answerer::new(vlm)?;
         Ok(Asker { vlm, answerer, sampling, options, kept, contents, cached: 0 })
     }
 
     /// Answers some questions. Inner errors are those of single questions; after an interrupt that is `Interrupted` where
     /// an answer is not whole.
     pub(super) fn answer(&mut self, items: &[&Item]) -> Result<Vec<Result<Answer>>> {
-        if self.kept.is_some() {
-            self.read_contents(items);
-        }
+        self.contents.read(items.iter().copied());
         let asked: Vec<Result<Asked>> =
             items.par_iter().map(|item| self.asked(item).context(|| format!("item `{}`", item.id))).collect();
         let mut answers: Vec<Option<Result<Answer>>> = asked.iter().map(|asked| self.known(asked)).collect();
@@ -89,16 +88,6 @@ impl<'a> Asker<'a> {
         Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(cut)).collect())
     }
 
-    /// Hashes the pictures that were not seen yet.
-    fn read_contents(&mut self, items: &[&Item]) {
-        let mut keys = HashSet::new();
-        let sources = items.iter().flat_map(|item| item.shown()).map(|source| (source.key(), source));
-        let new: Vec<(String, &ImageSource)> =
-            sources.filter(|(key, _)| !self.contents.contains_key(key) && keys.insert(key.clone())).collect();
-        let read: Vec<_> = new.into_par_iter().map(|(key, source)| (key, source.sha256())).collect();
-        self.contents.extend(read);
-    }
-
     fn asked(&self, item: &Item) -> Result<Asked> {
         if let Some(why) = item.lacks_pictures() {
             return Err(error!(Data, "{why}"));
@@ -124,7 +113,7 @@ impl<'a> Asker<'a> {
             letters => format!("likelihood {letters:?}"),
         };
         let content = |key: &String| {
-            let hash = self.contents.get(key).cloned().unwrap_or_else(|| Ok(key.clone()))?;
+            let hash = self.contents.get(key).unwrap_or_else(|| Ok(key.clone()))?;
             Ok(match self.options.control {
                 Control::Off => hash,
                 Control::Gray => format!("gray {hash}"),

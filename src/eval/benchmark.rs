@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::counts::{Counts, first};
 use super::embedded::{PackQuestions, pack_items};
-use super::gold::Gold;
+use super::gold::{Gold, most_frequent};
 use super::grouping::Grouping;
 use super::layout::{Layout, Set};
 use super::scorers::{Rules, Scorer};
@@ -47,8 +47,10 @@ pub struct Benchmark {
     pub scorer: Scorer,
     pub rules: Rules,
     pub max_new_tokens: usize,
-    /// What trivial answerers score, to be printed beside every result.
+    /// What trivial answerers score on all questions (`baselines_of` says it of some).
     pub baselines: BTreeMap<String, f64>,
+    /// The most frequent right answer of all questions.
+    pub common: String,
     /// Why rows of the data are no items; one error a row.
     pub left_out: Vec<Error>,
     pub counts: Counts,
@@ -120,6 +122,7 @@ impl Benchmark {
             pictures: preset.pictures(id),
             about: preset.about,
             counts: Counts { published, found: items.len(), limit: None },
+            common: most_frequent(items.iter().map(|item| &item.gold)),
             items,
             scorer: preset.scorer,
             rules: options.rules,

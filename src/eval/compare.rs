@@ -1,15 +1,18 @@
 //! Comparison: results side by side, benchmark by benchmark. The first result of a benchmark is what the others are compared
 //! with, question by question; p values are corrected for their number (Holm).
 
+use std::collections::HashMap;
+
 use super::grouping::shared;
 use super::metrics::Metric;
+use super::names::names;
 use super::published::PublishedModel;
-use super::results::Results;
+use super::results::{Results, Row};
 use super::scorers::Rules;
 use super::stats::{Paired, detectable, holm, mcnemar, paired};
-use crate::bail;
 use crate::error::{Context, Result};
-use crate::show::{Cell, Table, p_value, percent};
+use crate::show::{Cell, Table, grouped, p_value, percent};
+use crate::{bail, error};
 
 /// One result beside the first of its benchmark.
 #[derive(Clone, Debug)]
@@ -58,26 +61,35 @@ pub fn compare<'a>(all: &[&'a Results]) -> Result<Vec<Compared<'a>>> {
 /// # Errors
 /// `Data`, naming both.
 pub fn check_same(first: &Results, second: &Results) -> Result<()> {
+    let named = || <[String; 2]>::try_from(names(&[first, second])).unwrap_or_default();
     if first.scorer != second.scorer || first.rules != second.rules {
+        let [one, other] = named();
         bail!(
             Data,
-            "`{}` was scored by {} with rules {}, `{}` by {} with rules {}",
-            first.model,
+            "`{one}` was scored by {} with rules {}, `{other}` by {} with rules {}",
             first.scorer.version(),
             first.rules.name(),
-            second.model,
             second.scorer.version(),
             second.rules.name()
         );
     }
     let mut ids = [first, second].map(|results| results.rows.iter().map(|row| &row.id).collect::<Vec<_>>());
     ids.iter_mut().for_each(|ids| ids.sort_unstable());
-    if ids[0] != ids[1] {
-        let only = |a: &[&String], b: &[&String]| a.iter().filter(|id| b.binary_search(id).is_err()).count();
-        let (a, b) = (only(&ids[0], &ids[1]), only(&ids[1], &ids[0]));
-        bail!(Data, "the questions are not the same: {a} only in `{}`, {b} only in `{}`", first.model, second.model);
+    if ids[0] == ids[1] {
+        return Ok(());
     }
-    Ok(())
+    let both = ids[0].iter().filter(|id| ids[1].binary_search(id).is_ok()).count();
+    let ([one, other], [a, b]) = (named(), [ids[0].len(), ids[1].len()]);
+    let what = format!("the questions are not the same: `{one}` answers {}, `{other}` {}", grouped(a), grouped(b));
+    let (few, many) = (a.min(b), a.max(b));
+    Err(match both {
+        both if both == few => error!(Data, "{what}; {} of them both", grouped(both)).help(format!(
+            "run both with the same `limit`: `b.run(m, #{{ limit: {few} }})`, or let the other one answer all {}",
+            grouped(many)
+        )),
+        both => error!(Data, "{what}; {} of them both", grouped(both))
+            .help("results are compared question by question: run both on the same data with the same `limit`"),
+    })
 }
 
 fn pair(first: &Results, second: &Results) -> Result<Paired> {
@@ -123,14 +135,15 @@ pub fn table(compared: &[Compared], published: Option<&PublishedModel>) -> Table
     if let Some(model) = published {
         table = table.number(format!("published: {}", model.name));
     }
-    for one in compared {
+    let called = names(&compared.iter().map(|one| one.results).collect::<Vec<_>>());
+    for (one, called) in compared.iter().zip(&called) {
         let (results, score) = (one.results, one.results.score());
         let interval = results.interval().map_or(String::new(), |interval| {
             format!("{} to {}", shown(results, interval.low), shown(results, interval.high))
         });
         let mut cells = vec![
             Cell::from(results.benchmark.as_str()),
-            Cell::from(results.model.as_str()).bold_if(one.best),
+            Cell::from(called.as_str()).bold_if(one.best),
             results.rows.len().into(),
             Cell::of(shown(results, score), score).bold_if(one.best),
             interval.into(),
@@ -169,13 +182,44 @@ fn notes(compared: &[Compared]) -> Vec<String> {
             }
         }
     }
+    notes.extend(other_questions(compared));
     let found = compared.iter().filter_map(|one| Some((one.results, one.paired.as_ref()?)));
+    // No difference is larger than the scale.
+    let least = |results: &Results, error: f64| detectable(error).min(results.groups().scale);
     let found: Vec<String> = found
         .filter(|(_, paired)| paired.error > 0.0)
-        .map(|(results, paired)| format!("{} {}", results.benchmark, shown(results, detectable(paired.error))))
+        .map(|(results, paired)| format!("{} {}", results.benchmark, shown(results, least(results, paired.error))))
         .collect();
     if !found.is_empty() {
         notes.push(format!("smallest difference found in 80 % of cases: {}", found.join(", ")));
+    }
+    notes
+}
+
+/// What questions of the same ids have not in common: other pictures or right answers may be what is compared, and people
+/// should know.
+fn other_questions(compared: &[Compared]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (place, one) in compared.iter().enumerate() {
+        let first = compared[..place].iter().find(|other| other.results.benchmark == one.results.benchmark);
+        let Some(first) = first else { continue };
+        let known: HashMap<&str, &Row> = first.results.rows.iter().map(|row| (row.id.as_str(), row)).collect();
+        let count = |differs: &dyn Fn(&Row, &Row) -> bool| {
+            let rows = one.results.rows.iter();
+            rows.filter(|row| known.get(row.id.as_str()).is_some_and(|known| differs(known, row))).count()
+        };
+        let golds = count(&|a, b| a.gold != b.gold);
+        let pictures = count(&|a, b| !a.pictures.is_empty() && !b.pictures.is_empty() && a.pictures != b.pictures);
+        for (n, what) in [(golds, "right answers"), (pictures, "pictures")] {
+            let note = format!(
+                "{}: {} questions have other {what} than in the first results",
+                one.results.benchmark,
+                grouped(n)
+            );
+            if n > 0 && !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
     }
     notes
 }

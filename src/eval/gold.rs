@@ -1,6 +1,9 @@
 //! What a question is compared with: gold answers, choices, the kind of question. It is stored with every result, so
 //! that a result file explains and re-scores itself.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A lettered choice.
@@ -55,6 +58,16 @@ impl Gold {
     pub fn new(answer: impl Into<String>) -> Self {
         Gold { answer: Answers::One(answer.into()), choices: Vec::new(), open: false }
     }
+}
+
+/// The most frequent right answer, which is what a majority baseline says; the first of equals.
+pub(super) fn most_frequent<'a>(golds: impl Iterator<Item = &'a Gold>) -> String {
+    let mut counts: HashMap<&str, (usize, Reverse<usize>)> = HashMap::new();
+    for (place, gold) in golds.enumerate() {
+        counts.entry(gold.answer.first()).or_insert((0, Reverse(place))).0 += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    most.map_or(String::new(), |(answer, _)| answer.to_string())
 }
 
 /// Choices under the letters A, B, ...; an absent one leaves its letter out.

@@ -7,18 +7,26 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::answers::Answer;
-use super::benchmark::Benchmark;
-use super::result_file::{Facts, LeftOut, parse, push, push_facts};
+use super::benchmark::{Benchmark, Item};
+use super::changes::Changes;
+use super::contents::Contents;
+use super::result_file::{Facts, LeftOut, Lines, parse, push, push_facts};
 use super::results::{Results, Row};
+use crate::error;
 use crate::error::{Error, Result};
-use crate::{bail, error};
+use crate::weights::write_atomically;
+
+/// What writing and reading may change of a score.
+const SAME: f64 = 1e-12;
 
 /// An open results file.
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
-    /// Answers by id.
-    pub(super) done: HashMap<String, Answer>,
+    /// Kept answers by id.
+    pub(super) done: HashMap<String, Done>,
+    /// What people should know of the kept answers.
+    pub(super) told: Vec<String>,
     left_out: HashSet<LeftOut>,
     /// For the first line, until it is written.
     facts: Option<Facts>,
@@ -26,13 +34,31 @@ pub(super) struct Journal {
     later: Option<Facts>,
 }
 
+/// A kept answer.
+#[derive(Clone)]
+pub(super) struct Done {
+    pub(super) answer: Answer,
+    /// Hashes of the pictures it is about, where the file says so.
+    pub(super) pictures: Vec<String>,
+}
+
+/// What a run is about to ask.
+pub(super) struct Asked<'a> {
+    /// Its questions with their groups.
+    pub(super) items: &'a [(&'a Item, &'a str)],
+    /// Those of all its parts.
+    pub(super) all: &'a [(&'a Item, &'a str)],
+    pub(super) contents: &'a mut Contents,
+}
+
 impl Journal {
-    /// Opens or makes the file.
+    /// Opens or makes the file. Kept answers to questions whose right answer, category or group is another one now are
+    /// scored again, in the file as well.
     ///
     /// # Errors
-    /// `Data` when it holds answers to another benchmark, of another model or of other weights, or another prompt under
-    /// the same id.
-    pub(super) fn open(path: &Path, benchmark: &Benchmark, model: &str, facts: &Facts) -> Result<Self> {
+    /// `Data` when it holds answers to another benchmark, of another model or of other weights, or another prompt or
+    /// picture under the same id.
+    pub(super) fn open(path: &Path, benchmark: &Benchmark, model: &str, facts: &Facts, asked: Asked) -> Result<Self> {
         let failed = |error| Error::file(path, error);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
@@ -42,11 +68,8 @@ impl Journal {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let prompts: HashMap<&str, &str> =
-            benchmark.items.iter().map(|item| (item.id.as_str(), item.prompt.as_str())).collect();
-        let lines = parse(path, &bytes[..whole])?;
-        let mut done = HashMap::new();
-        for row in lines.rows {
+        let mut lines = parse(path, &bytes[..whole])?;
+        for row in &lines.rows {
             if row.benchmark != benchmark.id || row.model != model {
                 return Err(error!(
                     Data,
@@ -70,18 +93,18 @@ impl Journal {
                 )
                 .help("`results(path).rescore(#{ rules })` scores them again; or choose another `out`"));
             }
-            match prompts.get(row.id.as_str()) {
-                Some(prompt) if *prompt != row.prompt => {
-                    bail!(Data, "`{}`: the prompt of question `{}` is another one now", path.display(), row.id)
-                }
-                _ => done.insert(row.id, Answer { output: row.output, likelihoods: row.likelihoods }),
-            };
         }
         check_facts(path, &lines.facts, facts)?;
         if !is_cut_line(&bytes[whole..]) {
             return Err(error!(Data, "`{}` is not a results file", path.display()).help("choose another `out`"));
         }
-        file.set_len(whole as u64).map_err(failed)?;
+        let told = settle(path, &mut lines, benchmark, model, asked)?;
+        if told.is_empty() {
+            file.set_len(whole as u64).map_err(failed)?;
+        } else {
+            rewrite(path, &lines)?;
+            file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+        }
         file.seek(SeekFrom::End(0)).map_err(failed)?;
         // A file says what was asked; where this run asks otherwise, a line of its own says so.
         let (facts, later) = match whole {
@@ -91,7 +114,12 @@ impl Journal {
             _ => (None, Some(facts.clone()).filter(|now| !lines.facts.covers(now))),
         };
         let left_out = lines.left_out.into_iter().collect();
-        Ok(Journal { path: path.to_path_buf(), file, done, left_out, facts, later })
+        let done = |row: Row| {
+            let answer = Answer { output: row.output, likelihoods: row.likelihoods };
+            (row.id, Done { answer, pictures: row.pictures })
+        };
+        let done = lines.rows.into_iter().map(done).collect();
+        Ok(Journal { path: path.to_path_buf(), file, done, told, left_out, facts, later })
     }
 
     /// Adds lines, in one write.
@@ -124,6 +152,66 @@ impl Journal {
     fn write(&mut self, text: &[u8]) -> Result<()> {
         self.file.write_all(text).and_then(|()| self.file.flush()).map_err(|error| Error::file(&self.path, error))
     }
+}
+
+/// Brings kept answers up to date with what is asked now; gives back what changed.
+fn settle(path: &Path, lines: &mut Lines, benchmark: &Benchmark, model: &str, asked: Asked) -> Result<Vec<String>> {
+    let (path, help) =
+        (format!("`{}`", path.display()), "choose another `out`, or remove the file to ask everything again");
+    let Asked { items, all, contents } = asked;
+    let changes = Changes::new(&lines.rows, items.iter().map(|(item, _)| *item), contents);
+    changes.refuse_asked(&path).map_err(|error| error.help(help))?;
+    let now: HashMap<&str, &(&Item, &str)> = all.iter().map(|asked| (asked.0.id.as_str(), asked)).collect();
+    let gone = lines.rows.iter().find(|row| all.len() >= benchmark.counts.found && !now.contains_key(row.id.as_str()));
+    if let Some(row) = gone {
+        return Err(
+            error!(Data, "{path} answers question `{}`, which the data do not hold any more", row.id).help(help)
+        );
+    }
+    // What is one draw depends on all questions: only with all of the file's at hand it is known.
+    let regroup = lines.rows.iter().all(|row| now.contains_key(row.id.as_str()));
+    let mut moved: Vec<String> = Vec::new();
+    for row in &mut lines.rows {
+        let Some((item, group)) = now.get(row.id.as_str()).copied() else { continue };
+        let group = if regroup { *group } else { row.group.as_str() };
+        let answer = Answer { output: row.output.clone(), likelihoods: row.likelihoods.clone() };
+        let mut new = Row::new(benchmark, model, (item, group), &answer, row.pictures.clone());
+        if (new.score - row.score).abs() < SAME {
+            new.score = row.score;
+        }
+        if new != *row && row.prompt == item.prompt {
+            moved.push(row.id.clone());
+            *row = new;
+        }
+    }
+    let mut told = Vec::new();
+    let (rows, mut seen) = (lines.rows.len(), HashSet::new());
+    lines.rows.retain(|row| seen.insert(row.id.clone()));
+    if let more @ 1.. = rows - lines.rows.len() {
+        told.push(format!("{path}: {more} answers are there twice, the first of each counts"));
+    }
+    let scored = "kept answers are scored by what the data say now";
+    told.extend(changes.told_golds().map(|golds| format!("{path}: {golds}; {scored}")));
+    moved.retain(|id| !changes.golds.iter().any(|(other, ..)| other == id));
+    if let Some(first) = moved.first() {
+        let more = if moved.len() > 1 { format!(" and {} more", moved.len() - 1) } else { String::new() };
+        told.push(format!(
+            "{path}: the category, group or score of question `{first}`{more} is another one now; {scored}"
+        ));
+    }
+    Ok(told)
+}
+
+/// Writes a file anew.
+fn rewrite(path: &Path, lines: &Lines) -> Result<()> {
+    let (mut text, mut facts) = (Vec::new(), Some(&lines.facts).filter(|facts| **facts != Facts::default()));
+    for row in &lines.rows {
+        push(&mut text, row, facts.take())?;
+    }
+    for left_out in &lines.left_out {
+        push(&mut text, left_out, facts.take())?;
+    }
+    write_atomically(path, |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
 }
 
 /// Whether the end of a file after its last whole line can be what a stopped run left of a line.

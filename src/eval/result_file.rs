@@ -28,6 +28,9 @@ pub struct Facts {
     /// The template that the model was trained or made with, where it was asked by another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trained_template: Option<String>,
+    /// What tells the model from others of its name (`Vlm::facts`).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub made: BTreeMap<String, String>,
     /// The type of the model's numbers and where they were computed; empty where nothing was.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub dtype: String,
@@ -99,7 +102,7 @@ impl Facts {
                     shard
                 }
             };
-            self.questions = later.questions;
+            (self.questions, self.baselines) = (later.questions, later.baselines);
         }
     }
 
@@ -107,7 +110,8 @@ impl Facts {
     pub(super) fn covers(&self, run: &Facts) -> bool {
         match (&self.shard, &run.shard) {
             (Some(mine), Some(other)) => mine.of == other.of && other.parts.is_subset(&mine.parts),
-            (None, None) => self.asked == run.asked && self.questions == run.questions,
+            // Fewer questions of the same file: it goes on telling of all that are in it.
+            (None, None) => self.asked > run.asked || (self.asked == run.asked && self.questions == run.questions),
             _ => false,
         }
     }

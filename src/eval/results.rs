@@ -33,6 +33,9 @@ pub struct Row {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub section: String,
     pub prompt: String,
+    /// Hashes of the pictures that were shown, in their order; files of older versions do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pictures: Vec<String>,
     pub output: String,
     /// Of the choices, where the output is the likeliest of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -62,8 +65,14 @@ pub struct Results {
 }
 
 impl Row {
-    /// Scores an output to a question, of which `group` is the group.
-    pub(super) fn new(benchmark: &Benchmark, model: &str, (item, group): (&Item, &str), answer: &Answer) -> Self {
+    /// Scores an output to a question, of which `group` is the group and `pictures` hashes of what was shown.
+    pub(super) fn new(
+        benchmark: &Benchmark,
+        model: &str,
+        (item, group): (&Item, &str),
+        answer: &Answer,
+        pictures: Vec<String>,
+    ) -> Self {
         let output = super::python::strip(&answer.output);
         let verdict = benchmark.scorer.score(benchmark.rules, output, &item.gold);
         Row {
@@ -74,6 +83,7 @@ impl Row {
             category: item.category.clone(),
             section: item.section.clone(),
             prompt: item.prompt.clone(),
+            pictures,
             output: output.to_string(),
             likelihoods: answer.likelihoods.clone(),
             extracted: verdict.extracted,
@@ -103,26 +113,23 @@ impl Results {
             );
         }
         let answer = |output: &String| Ok(Answer { output: output.clone(), likelihoods: Vec::new() });
-        let mut facts = Facts {
-            baselines: benchmark.baselines.clone(),
-            seconds,
-            questions: benchmark.counted().unwrap_or_default(),
-            ..Facts::default()
-        };
+        let mut facts = Facts { seconds, questions: benchmark.counted().unwrap_or_default(), ..Facts::default() };
         if benchmark.is_ungrouped() {
             facts.notes.push("no picture and no name of one: every question counts as a draw of its own".to_string());
         }
         let items: Vec<&Item> = benchmark.items.iter().collect();
+        facts.baselines = benchmark.baselines_of(&items);
         let groups = benchmark.groups(&items);
         let items = items.into_iter().zip(groups.iter().map(String::as_str));
-        Ok(Self::of_answers(benchmark, model, items.zip(outputs.iter().map(answer)), facts))
+        Ok(Self::of_answers(benchmark, model, items.zip(outputs.iter().map(answer)), &|_| Vec::new(), facts))
     }
 
-    /// Scores the questions that were answered and keeps the errors of the others.
+    /// Scores the questions that were answered and keeps the errors of the others; `pictures` are hashes of what was shown.
     pub(super) fn of_answers<'a>(
         benchmark: &Benchmark,
         model: &str,
         answers: impl Iterator<Item = ((&'a Item, &'a str), Result<Answer>)>,
+        pictures: &dyn Fn(&Item) -> Vec<String>,
         facts: Facts,
     ) -> Self {
         let reason = |id: &str, error: &Error| LeftOut { id: id.to_string(), why: error.message() };
@@ -130,7 +137,7 @@ impl Results {
         let mut rows = Vec::new();
         for (item, answer) in answers {
             match answer {
-                Ok(answer) => rows.push(Row::new(benchmark, model, item, &answer)),
+                Ok(answer) => rows.push(Row::new(benchmark, model, item, &answer, pictures(item.0))),
                 Err(error) => left_out.push(reason(&item.0.id, &error)),
             }
         }
@@ -218,6 +225,14 @@ impl Results {
             (row.scorer, row.rules) = (self.scorer.version(), rules);
         }
         Ok(results)
+    }
+
+    /// The results of some questions alone.
+    pub fn only(&self, ids: &HashSet<&str>) -> Self {
+        let mut results = self.clone();
+        results.rows.retain(|row| ids.contains(row.id.as_str()));
+        results.left_out.retain(|left_out| left_out.id.is_empty() || ids.contains(left_out.id.as_str()));
+        results
     }
 
     /// A row by position.

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::answers::{Answer, AnswerCache};
 use super::asker::Asker;
 use super::benchmark::{Benchmark, Item};
+use super::contents::Contents;
 use super::counts::first;
-use super::journal::Journal;
+use super::journal::{Asked, Journal};
 use super::result_file::{Facts, Shard};
 use super::results::{Results, Row};
 use crate::device::device_name;
@@ -82,7 +83,9 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
     let limit = options.limit.filter(|_| limited.len() < benchmark.items.len());
     let questions = benchmark.counts.note(metric, limited.len(), limit);
     let groups = benchmark.groups(&limited);
-    let items = part(limited.into_iter().zip(groups.iter().map(String::as_str)), options.shard);
+    let baselines = benchmark.baselines_of(&limited);
+    let grouped: Vec<(&Item, &str)> = limited.into_iter().zip(groups.iter().map(String::as_str)).collect();
+    let items = part(grouped.iter().copied(), options.shard);
     let asked_as = vlm.conventions();
     let mut facts = Facts {
         choices: options.choices,
@@ -94,17 +97,25 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
         shard: options.shard.filter(|(_, n)| *n > 1).map(|(k, n)| Shard::new(k, n)),
         dtype: target.dtype.as_str().to_string(),
         device: device_name(&target.device),
-        baselines: benchmark.baselines.clone(),
+        baselines,
+        made: vlm.facts(),
         ..Facts::default()
     };
     if options.cache.is_some() || options.out.is_some() {
         facts.answers_sha256 = vlm.answers_sha256()?;
     }
-    let mut journal = options.out.as_ref().map(|out| Journal::open(out, benchmark, &model, &facts)).transpose()?;
+    let mut contents = Contents::default();
+    let open = |out: &PathBuf| {
+        let asked = Asked { items: &items, all: &grouped, contents: &mut contents };
+        Journal::open(out, benchmark, &model, &facts, asked)
+    };
+    let mut journal = options.out.as_ref().map(open).transpose()?;
+    let told = journal.iter_mut().flat_map(|journal| std::mem::take(&mut journal.told));
+    told.for_each(|text| options.listeners.tell(&Event::Warning { text }));
     let kept = options.cache.as_ref().map(|cache| cache.open(&facts.answers_sha256)).transpose()?;
-    let known = |item: &Item| journal.as_ref().and_then(|journal| journal.done.get(&item.id).cloned());
+    let done = journal.as_ref().map_or_else(HashMap::new, |journal| journal.done.clone());
     let mut answers: HashMap<&str, Result<Answer>> =
-        items.iter().filter_map(|(item, _)| Some((item.id.as_str(), Ok(known(item)?)))).collect();
+        items.iter().filter_map(|(item, _)| Some((item.id.as_str(), Ok(done.get(&item.id)?.answer.clone())))).collect();
     let pending: Vec<(&Item, &str)> =
         items.iter().copied().filter(|(item, _)| !answers.contains_key(item.id.as_str())).collect();
     let resumed = !answers.is_empty();
@@ -112,7 +123,7 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
     let listeners = &options.listeners;
     listeners.tell(&Event::Start { task: task.clone(), done: answers.len() as u64, total, unit: unit.clone() });
     let (mut score, mut answered) = (0.0, 0u64);
-    let mut asker = Asker::new(vlm, benchmark, options, kept)?;
+    let mut asker = Asker::new(vlm, benchmark, options, kept, contents)?;
     for items in pending.chunks(CHUNK * options.batch.max(1)) {
         if options.interrupt.is_set() {
             return Err(interrupted(answers.len(), total, options));
@@ -122,7 +133,7 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
             .answer(&questions)
             .context(|| format!("benchmark `{}`, questions from `{}`", benchmark.id, questions[0].id))?;
         let row = |(item, answer): (&(&Item, &str), &Result<Answer>)| {
-            Some(Row::new(benchmark, &model, *item, answer.as_ref().ok()?))
+            Some(Row::new(benchmark, &model, *item, answer.as_ref().ok()?, asker.contents.of(item.0)))
         };
         let rows: Vec<Row> = items.iter().zip(&batch).filter_map(row).collect();
         if let Some(journal) = &mut journal {
@@ -152,7 +163,12 @@ pub fn run(vlm: &Vlm, benchmark: &Benchmark, options: &RunOptions) -> Result<Res
     facts.cached = asker.cached;
     listeners.tell(&Event::End { task, done: total, total, unit, status: "done".to_string(), seconds });
     let answers = items.into_iter().filter_map(|item| Some((item, answers.remove(item.0.id.as_str())?)));
-    let results = Results::of_answers(benchmark, &model, answers, facts);
+    // Of an answer that was kept, what it was about stands in its file.
+    let pictures = |item: &Item| match done.get(&item.id) {
+        Some(done) => done.pictures.clone(),
+        None => asker.contents.of(item),
+    };
+    let results = Results::of_answers(benchmark, &model, answers, &pictures, facts);
     if let Some(journal) = &mut journal {
         journal.leave_out(&results)?;
     }

@@ -1,5 +1,6 @@
 //! A result as a table: the score with its interval, categories, what trivial answerers reach, and what to know about it.
 
+use super::baselines::baseline_name;
 use super::compare::shown;
 use super::metrics::Metric;
 use super::result_file::Shard;
@@ -40,7 +41,7 @@ impl Results {
         }
         for (name, score) in &self.facts.baselines {
             let score = Cell::of(percent(*score), *score);
-            table.push([Cell::from(format!("{name} baseline")), Cell::from(""), score, Cell::from("")]);
+            table.push([Cell::from(baseline_name(name)), Cell::from(""), score, Cell::from("")]);
         }
         let notes = notes(self);
         if notes.is_empty() { table } else { table.note(notes.join("; ")) }
@@ -60,8 +61,19 @@ impl Results {
     }
 }
 
+/// Of a model that was opened from a folder, which one it is: its name says the parts alone.
+fn about_model(results: &Results) -> Option<String> {
+    let fact = |key: &str| results.facts.made.get(key).map(String::as_str);
+    let folder = fact("folder")?;
+    let made_of = fact("made of").map_or(String::new(), |parts| format!(", made of {parts}"));
+    let more: Vec<&str> = ["numbers", "adapter"].iter().filter_map(|key| fact(key)).collect();
+    let template = fact("template").map_or(String::new(), |name| format!(", template {name}"));
+    Some(format!("the model is `{folder}`{made_of}: {}{template}", more.join(", ")))
+}
+
 fn notes(results: &Results) -> Vec<String> {
     let mut notes = results.warnings();
+    notes.extend(about_model(results));
     notes.extend(results.facts.notes.iter().cloned());
     if results.scorer.metric() == Metric::None {
         notes.push(format!("{} answers, nothing scores them automatically", results.rows.len()));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::maps::maps_of;
 use crate::error::{Error, Result};
-use crate::eval::{Benchmark, Item, Metric, Results, Row};
+use crate::eval::{Benchmark, Contents, Item, Metric, Results, Row};
 use crate::image::Image;
 use crate::show::Picture;
 use crate::show::page::{Card, Gallery, Shot, fitted};
@@ -58,10 +58,17 @@ impl Answers<'_> {
         let no_maps = |error: &Error| format!("no maps: {}", error.message());
         let (mut cards, mut mapped) = (Vec::with_capacity(chosen.len()), 0);
         let mut broken = self.model.err().map(no_maps);
+        let mut contents = Contents::default();
+        contents.read(chosen.iter().filter_map(|place| items.get(rows[*place].id.as_str()).copied()));
+        let mut others = 0;
         for place in chosen {
             let row = &rows[place];
             // A results file may be of other data than the benchmark has now.
             let item = items.get(row.id.as_str()).filter(|item| item.prompt == row.prompt);
+            let shown = item.map_or_else(Vec::new, |item| contents.of(item));
+            let is_other = !row.pictures.is_empty() && !shown.is_empty() && row.pictures != shown;
+            others += usize::from(is_other);
+            let item = item.filter(|_| !is_other);
             let images: Vec<Image> = match item {
                 Some(item) => item.images.iter().take(2).filter_map(|source| source.open().ok()).collect(),
                 None => Vec::new(),
@@ -78,6 +85,9 @@ impl Answers<'_> {
                 mapped += 1;
             }
             cards.push(self.card(place, is_right(row), shots)?);
+        }
+        if others > 0 {
+            notes.push(format!("{others} pictures are left out: they are not those that these answers are about"));
         }
         notes.extend(broken);
         Ok(Gallery { title: title.to_string(), cards, note: notes.join("; ") })

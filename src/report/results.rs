@@ -1,12 +1,14 @@
 //! The page of one result: the score with its interval, every metric, and answers to look through.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::ReportOptions;
 use super::answers::Answers;
 use crate::error::{Error, Result};
 use crate::eval::compare::shown;
-use crate::eval::{Benchmark, Metric, Results};
+use crate::eval::{Benchmark, Metric, Results, baseline_name};
 use crate::show::page::{Block, Headline, Page, Section};
 use crate::show::{Cell, Table, count, percent};
 use crate::vlm::Vlm;
@@ -63,9 +65,18 @@ pub(super) fn headlines(results: &Results, benchmark: Option<&Benchmark>) -> Vec
     }
     let unread = results.rows.iter().filter(|row| row.is_unread()).count();
     headlines.push(Headline::new("could not be read", count(unread), "count as wrong"));
-    let baselines = benchmark.map_or(&results.facts.baselines, |benchmark| &benchmark.baselines);
+    // A file of an older version does not say them.
+    let ids: HashSet<&str> = results.rows.iter().map(|row| row.id.as_str()).collect();
+    let of = |benchmark: &Benchmark| {
+        let asked: Vec<_> = benchmark.items.iter().filter(|item| ids.contains(item.id.as_str())).collect();
+        benchmark.baselines_of(&asked)
+    };
+    let baselines = match results.facts.baselines.is_empty() {
+        true => benchmark.map(of).unwrap_or_default(),
+        false => results.facts.baselines.clone(),
+    };
     if let Some((name, score)) = baselines.iter().max_by(|a, b| a.1.total_cmp(b.1)) {
-        headlines.push(Headline::new("best baseline", percent(*score), name.as_str()));
+        headlines.push(Headline::new("best baseline", percent(*score), baseline_name(name)));
     }
     headlines
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{ReportOptions, name_of, open_benchmark, results};
 use crate::error::{Error, Result};
-use crate::eval::Results;
+use crate::eval::{Results, names};
 use crate::events::{Event, Step, read_events, steps};
 use crate::models::registry::Target;
 use crate::show::page::{Block, Headline, Page, Section};
@@ -176,14 +176,17 @@ fn results_in(run: &Run, options: &ReportOptions) -> Result<Vec<Section>> {
     let found: Vec<Results> = files.iter().filter_map(|file| Results::open(file).ok()).collect();
     let model = if found.is_empty() { Ok(None) } else { model_of(run, options) };
     let trained = run.lock()?.model;
+    let called = names(&found.iter().collect::<Vec<_>>());
     let mut sections = Vec::new();
-    for one in &found {
+    for (one, called) in found.iter().zip(called) {
         let benchmark = open_benchmark(one, options);
         // Not what was shown gray pictures, nor another model.
         let is_its = |model: &&Vlm| one.model == trained || one.model == model.describe();
         let seen = model.as_ref().map(|model| model.as_ref().filter(is_its));
         let (tables, gallery) = results::blocks(one, benchmark.as_ref(), seen, options)?;
-        sections.push(Section { title: one.benchmark.clone(), blocks: tables }.with(gallery));
+        let alone = found.iter().filter(|other| other.benchmark == one.benchmark).count() == 1;
+        let title = if alone { one.benchmark.clone() } else { format!("{}: {called}", one.benchmark) };
+        sections.push(Section { title, blocks: tables }.with(gallery));
     }
     Ok(sections)
 }

@@ -64,6 +64,33 @@ impl Vlm {
         Ok(facts)
     }
 
+    /// What tells models of one name apart, by what it is: where it was opened, what it was made of, the type of its
+    /// numbers, its template. What is not known is not there.
+    pub fn facts(&self) -> BTreeMap<String, String> {
+        let storage = self.llm.params.storage();
+        let is_plain = |name: &str| ["f32", "f16", "bf16", "f64"].iter().any(|width| width.eq_ignore_ascii_case(name));
+        let blocks = storage.iter().filter(|(name, _)| !is_plain(name)).max_by_key(|(_, bytes)| **bytes);
+        let numbers = match (self.target().dtype.as_str(), blocks) {
+            ("f32", Some((blocks, _))) => blocks.to_string(),
+            (dtype, Some((blocks, _))) => format!("{blocks} in {dtype}"),
+            (dtype, None) => dtype.to_string(),
+        };
+        let encoder = &self.encoder;
+        let scales = encoder.scales.as_ref().map_or(String::new(), |scales| format!(" of {:?}", scales.sides()));
+        let facts = [
+            ("made of", self.opened.made_of.clone()),
+            ("folder", self.opened.folder.clone()),
+            ("numbers", numbers),
+            ("adapter", self.llm.lora().map_or(String::new(), |_| "with an adapter".to_string())),
+            ("features", format!("layer {}, {}{scales}", encoder.select_layer, encoder.select.name())),
+            ("template", self.template.name().to_string()),
+            ("image", self.aspect.name().to_string()),
+            ("version", env!("CARGO_PKG_VERSION").to_string()),
+        ];
+        let known = facts.into_iter().filter(|(_, value)| !value.is_empty());
+        known.map(|(key, value)| (key.to_string(), value)).collect()
+    }
+
     /// What an answer depends on, beside the ids of its prompt, the pictures and the sampling: weights, sizes,
     /// preprocessing, what ends an answer, tokenizer, dtype, device and the version of this program.
     ///

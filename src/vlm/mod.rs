@@ -89,6 +89,16 @@ pub struct Vlm {
     held: conventions::Held,
     /// What opening the parts found that people should know.
     pub notes: Notes,
+    pub opened: Opened,
+}
+
+/// Where a whole model was opened: names of models that are called alike go by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Its folder; empty for a model that was joined from parts.
+    pub folder: String,
+    /// What the run that wrote it was about, where that is known.
+    pub made_of: String,
 }
 
 impl Vlm {
@@ -150,7 +160,7 @@ impl Vlm {
         let notes = Notes::default();
         notes.extend(encoder.origin.config.notes());
         notes.extend(llm.origin.config.notes());
-        Ok(Vlm { encoder, projector, llm, held: conventions::Held::new(template, aspect), notes })
+        Ok(Vlm { encoder, projector, llm, held: conventions::Held::new(template, aspect), notes, opened: Opened::default() })
     }
 
     /// One line that says what this is, e.g. `clip-vit-l-336 -> mlp2x_gelu -> llama-3.1-8b-instruct`.

@@ -49,5 +49,5 @@ pub fn detectable(error: f64) -> f64 {
 
 /// The same ahead of any run: `questions` independent questions, on a share of which the models disagree.
 pub fn detectable_between(questions: usize, disagreement: f64) -> f64 {
-    detectable((disagreement / questions.max(1) as f64).sqrt())
+    detectable((disagreement / questions.max(1) as f64).sqrt()).min(1.0)
 }

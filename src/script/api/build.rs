@@ -17,6 +17,7 @@ use crate::script::convert::Options;
 use crate::script::handles::{EncoderHandle, LlmHandle, ProjectorHandle, VlmHandle};
 use crate::script::state::State;
 use crate::text::{Template, Tokenizer};
+use crate::train::Run;
 use crate::vlm::checkpoint::{self, LoadOptions};
 use crate::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ModelPreset, ProjectorChoice, Select, Vlm, Weights};
 use crate::weights::Quantize;
@@ -162,7 +163,11 @@ fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
         if place.exists() { place.display().to_string() } else { base }
     });
     let base = base.filter(|base| !state.smoke() || Path::new(base).exists());
-    finished(state, checkpoint::open_with(presets, &id, &LoadOptions { template, base }, &target)?, &options)
+    let mut vlm = checkpoint::open_with(presets, &id, &LoadOptions { template, base }, &target)?;
+    // The run a checkpoint lies in knows what its parts were called.
+    let run = Path::new(&id).parent().and_then(|folder| Run::open(folder).ok()?.lock().ok());
+    vlm.opened.made_of = run.map_or(String::new(), |lock| lock.model);
+    finished(state, vlm, &options)
 }
 
 /// Tells what opening found; `reference_quirks: true` asks as the released inference does.

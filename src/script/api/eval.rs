@@ -262,7 +262,8 @@ pub mod evaluation {
 
     /// The same with `batch` (questions decoded together), `image: "gray"` (a gray picture for every question: what is
     /// left of the score did not need the pictures), `out` (a results file that grows as questions are answered; a run that was
-    /// stopped goes on from it), `limit` (the first n questions, as in `benchmark`), `shard: [k, n]` (part k of n, from 0, with whole
+    /// stopped goes on from it, unless the pictures or prompts of its questions have changed; kept answers to questions with
+    /// another right answer are scored again), `limit` (the first n questions, as in `benchmark`), `shard: [k, n]` (part k of n, from 0, with whole
     /// pictures; `results` opens the parts as one and says which is missing), `name` (what tables call the model, where its parts do not say it).
     ///
     /// `cache`: an answer that is known for the same weights, prompt, pictures and options is not computed again, and equal

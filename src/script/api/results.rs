@@ -196,7 +196,8 @@ pub mod results {
     }
 
     /// Results side by side: intervals, the difference from the first result of each benchmark with its interval and p
-    /// (exact or by exchange, corrected by Holm for all comparisons of the table), the best in bold.
+    /// (exact or by exchange, corrected by Holm for all comparisons of the table), the best in bold. Models of the same name are
+    /// told apart by what differs: what they were made of, their run, dtype, quantization, template, or a hash of their weights.
     ///
     /// ```rhai
     /// let b = benchmark("tiny-vqa", #{ limit: 3 });

@@ -98,7 +98,7 @@ pub fn load_with(presets: &Presets, path: &Path, options: &LoadOptions, target: 
         let files = parts.files.clone();
         let elsewhere = [&parts.llm, &parts.tower].map(|place| matches!(place, Place::Elsewhere(_)));
         parts.tell_strays();
-        let vlm = parts.build(presets, options.template.as_deref(), target)?;
+        let mut vlm = parts.build(presets, options.template.as_deref(), target)?;
         if let [true, tower] = elsewhere {
             base::check(&origin, &vlm.llm, tower.then_some(vlm.encoder.as_ref()))?;
         }
@@ -108,6 +108,7 @@ pub fn load_with(presets: &Presets, path: &Path, options: &LoadOptions, target: 
         }
         vlm.notes.extend(origin.config.notes());
         vlm.notes.extend(files.notes());
+        vlm.opened.folder = path.display().to_string();
         Ok(vlm)
     };
     open().context(|| format!("loading `{}`", path.display()))
