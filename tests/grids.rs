@@ -185,7 +185,7 @@ fn a_study_does_not_mix_prompts() {
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replacen("\"prompt\":\"", "\"prompt\":\"Please: ", 1)).unwrap();
     let error = Folder::open(folder.dir()).map(|_| ()).unwrap_err();
-    assert!(error.message().contains("has another prompt or answer for"), "{error}");
+    assert!(error.message().contains("question `0` has another prompt for b--lm--s1 than for a--lm--s0"), "{error}");
 }
 
 #[test]

@@ -45,9 +45,11 @@ impl Effect {
 
     /// The smallest true difference that is found in 80 % of the cases; `None` where no question tells the two apart, or
     /// all by as much: without variance nothing can be said of power.
-    pub(super) fn detectable(&self) -> Option<f64> {
+    pub(super) fn detectable(&self, points: bool) -> Option<f64> {
         let error = self.contrast.paired.error;
-        (error.is_finite() && error > 0.0).then(|| detectable(error))
+        // No difference of fractions is above 1.
+        let least = |error| if points { detectable(error) } else { detectable(error).min(1.0) };
+        (error.is_finite() && error > 0.0).then(|| least(error))
     }
 }
 

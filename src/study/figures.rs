@@ -85,8 +85,16 @@ impl Folder {
         let record = self.record();
         let points = grid.scored.iter().any(|benchmark| self.in_points(*benchmark));
         let of = if points { " (of the most points there are)" } else { "" };
-        let seeds =
-            if record.seeds.len() > 1 { format!(", mean of {} seeds", record.seeds.len()) } else { String::new() };
+        let done = grid.pairs().into_iter().map(|pair| grid.whole(&pair.cells, &grid.scored).len());
+        let done: Vec<usize> = done.filter(|count| *count > 0).collect();
+        let (least, most, all) = (done.iter().min(), done.iter().max(), record.seeds.len());
+        let seeds = match (least, most) {
+            _ if all < 2 => String::new(),
+            (Some(least), Some(most)) if least == most && *least == all => format!(", mean of {all} seeds"),
+            (Some(least), Some(most)) if least == most => format!(", mean of {least} of {all} seeds"),
+            (Some(least), Some(most)) => format!(", mean of {least} to {most} of {all} seeds"),
+            _ => String::new(),
+        };
         format!("percent{of}{seeds}")
     }
 }

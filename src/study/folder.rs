@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::asked::Asked;
 use super::cells::below;
 use super::record::Record;
+use super::standing::{self, look_at_answers};
 use crate::error;
 use crate::error::{Context, Result};
 use crate::eval::{Metric, Results, Row, compare};
@@ -24,58 +26,43 @@ impl Folder {
     /// # Errors
     /// `Missing` when it is none; what its files give, naming them.
     pub fn open(dir: &Path) -> Result<Self> {
-        Folder::of(dir, Record::open(dir)?)
-    }
-
-    pub(super) fn of(dir: &Path, record: Record) -> Result<Self> {
-        let mut results: Vec<Vec<Option<Results>>> = Vec::with_capacity(record.cells.len());
+        let (mut record, asked) = (Record::open(dir)?, Asked::open(dir)?);
         for stage in record.cells.iter().flat_map(|cell| &cell.stages) {
             below(dir, stage)?;
         }
-        for cell in &record.cells {
+        look_at_answers(dir, &mut record, &asked)?;
+        Folder::of(dir, record, &asked)
+    }
+
+    /// The folder of a study that was looked at.
+    pub(super) fn of(dir: &Path, mut record: Record, asked: &Asked) -> Result<Self> {
+        // What another cell answers more of is to be asked again: a picture may have been missing then.
+        let left: Vec<Vec<usize>> = record.cells.iter().map(|cell| record.left(cell)).collect();
+        let mut results: Vec<Vec<Option<Results>>> = Vec::with_capacity(record.cells.len());
+        for (cell, left) in record.cells.iter_mut().zip(left) {
+            for place in left {
+                cell.results[place].answered = None;
+            }
             let of = |benchmark: &String| -> Result<Option<Results>> {
-                let Some(file) = cell.results.iter().find(|result| result.benchmark == *benchmark) else {
-                    return Ok(None);
-                };
-                let path = below(dir, &file.file)?;
-                match (file.answered, path.is_file()) {
-                    (Some(_), _) => Results::open(&path).map(Some),
-                    // A run may be in the middle of it.
-                    (None, true) => Ok(Results::open(&path).ok()),
-                    (None, false) => Ok(None),
-                }
+                let whole = cell.results.iter().find(|file| file.benchmark == *benchmark && file.answered.is_some());
+                let Some(file) = whole else { return Ok(None) };
+                standing::results(&below(dir, &file.file)?, asked.ids(benchmark).as_ref()).map(Some)
             };
             results.push(record.benchmarks.iter().map(of).collect::<Result<_>>()?);
         }
-        let mut folder = Folder { dir: dir.to_path_buf(), record, results };
-        folder.keep_whole();
+        let folder = Folder { dir: dir.to_path_buf(), record, results };
         folder.check_questions().context(|| format!("the study in `{}`", dir.display()))?;
         Ok(folder)
-    }
-
-    /// Takes away results that are still growing.
-    fn keep_whole(&mut self) {
-        for (benchmark, id) in self.record.benchmarks.clone().iter().enumerate() {
-            let answered = |cell: &super::Cell| cell.results.iter().find(|r| r.benchmark == *id)?.answered;
-            let rows = self.results.iter().filter_map(|of| of[benchmark].as_ref()).map(|results| results.rows.len());
-            let said = self.record.cells.iter().filter_map(answered).max();
-            let whole = said.or(self.record.questions.get(id).copied()).or(rows.max()).unwrap_or(0);
-            for (of, cell) in self.results.iter_mut().zip(&mut self.record.cells) {
-                of[benchmark] = of[benchmark].take().filter(|results| results.rows.len() >= whole);
-                if let Some(file) = cell.results.iter_mut().find(|result| result.benchmark == *id) {
-                    file.answered = of[benchmark].as_ref().map(|results| results.rows.len());
-                }
-            }
-        }
     }
 
     /// All cells have to have answered the same questions.
     fn check_questions(&self) -> Result<()> {
         for (benchmark, id) in self.record.benchmarks.iter().enumerate() {
-            let mut all = self.results.iter().filter_map(|of| of[benchmark].as_ref());
+            let named = |cell: usize| Some((self.record.cells[cell].id.as_str(), self.results(cell, benchmark)?));
+            let mut all = (0..self.results.len()).filter_map(named);
             if let Some(first) = all.next() {
-                let same = |other: &Results| {
-                    compare::check_same(first, other)?;
+                let same = |other: (&str, &Results)| {
+                    compare::check_same(first.1, other.1)?;
                     same_words(first, other)
                 };
                 all.try_for_each(same).context(|| format!("benchmark `{id}`"))?;
@@ -120,19 +107,25 @@ impl Folder {
     }
 }
 
-/// Refuses results whose questions have the same ids but other words or answers. Prompts may be what is compared
+/// Refuses results whose questions have the same ids but other words, answers or pictures. These may be what is compared
 /// elsewhere; in a study they are the same for all.
-fn same_words(first: &Results, second: &Results) -> Result<()> {
+fn same_words((cell, first): (&str, &Results), (other, second): (&str, &Results)) -> Result<()> {
     let known: HashMap<&str, &Row> = first.rows.iter().map(|row| (row.id.as_str(), row)).collect();
-    let is_other = |row: &&Row| {
-        known.get(row.id.as_str()).is_some_and(|known| (&known.prompt, &known.gold) != (&row.prompt, &row.gold))
+    let differs = |row: &Row| -> Option<&str> {
+        let known = known.get(row.id.as_str())?;
+        let said = !known.pictures.is_empty() && !row.pictures.is_empty();
+        match () {
+            () if known.prompt != row.prompt => Some("prompt"),
+            () if known.gold != row.gold => Some("answer"),
+            () if said && known.pictures != row.pictures => Some("picture"),
+            () => None,
+        }
     };
-    match second.rows.iter().find(is_other) {
-        Some(row) => Err(error!(
-            Data,
-            "question `{}` has another prompt or answer for `{}` than for `{}`", row.id, second.model, first.model
-        )
-        .help("choose another `out` for another study")),
+    match second.rows.iter().find_map(|row| Some((row, differs(row)?))) {
+        Some((row, what)) => Err(error!(Data, "question `{}` has another {what} for {other} than for {cell}", row.id)
+            .help(
+                "remove the answers of one of them (`cells/*/*.jsonl`) to have it asked again, or choose another `out`",
+            )),
         None => Ok(()),
     }
 }

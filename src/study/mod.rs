@@ -3,6 +3,8 @@
 //! `train` and `eval`, which it joins: it trains cells, has them answer, and pools their results. What it knows is in
 //! its folder; [`Folder`] reads that back without any model.
 
+mod agreement;
+mod asked;
 mod cells;
 mod effects;
 mod figures;
@@ -12,6 +14,8 @@ mod parts;
 mod plan;
 mod record;
 mod run;
+mod sharing;
+mod standing;
 mod table;
 mod titled;
 mod words;
@@ -21,6 +25,7 @@ use std::sync::Arc;
 
 use toml::{Table, Value};
 
+use asked::Asked;
 pub use cells::{Cell, ResultFile};
 pub use folder::Folder;
 pub use record::{FILE as RECORD, Record};
@@ -75,6 +80,7 @@ pub struct Study {
     /// Trainer options of each stage.
     stages: Vec<Table>,
     record: Record,
+    asked: Asked,
 }
 
 impl Study {
@@ -96,10 +102,16 @@ impl Study {
             .help("1 trains all of a cell anew for every seed, 2 shares stage 1 among the seeds"));
         }
         let file = options.out.join(record::FILE);
-        let known = if file.is_file() { Some(Record::open(&options.out)?) } else { None };
-        let record = Record::new(&options, &stages, known.as_ref())
-            .context(|| format!("the study in `{}`", options.out.display()))?;
-        let study = Study { options, setup, stages, record };
+        let known = match file.is_file() {
+            true => Some((Record::open(&options.out)?, Asked::open(&options.out)?)),
+            false => None,
+        };
+        let known = known.as_ref().map(|(record, asked)| (record, asked));
+        let mut record =
+            Record::new(&options, &stages, known).context(|| format!("the study in `{}`", options.out.display()))?;
+        let asked = Asked::of(&options.benchmarks);
+        standing::look(&options.out, &mut record, &asked)?;
+        let study = Study { options, setup, stages, record, asked };
         study.check_parts()?;
         Ok(study)
     }
@@ -116,28 +128,41 @@ impl Study {
 
     /// The folder as it is now, with its tables and figures.
     pub fn folder(&self) -> Result<Folder> {
-        Folder::of(&self.options.out, self.record.clone())
+        let mut record = self.record.clone();
+        standing::look(&self.options.out, &mut record, &self.asked)?;
+        Folder::of(&self.options.out, record, &self.asked)
     }
 
     /// A table with a line per cell: what became of it.
     pub fn summary(&self) -> ShownTable {
         let mut table =
             ShownTable::new(format!("study in `{}`", self.options.out.display())).column("cell").column("state");
+        let mut held = 0;
         for cell in &self.record.cells {
             let left = self.record.left(cell).len();
+            let holder = if left > 0 { self.holder(cell) } else { None };
             let state = match (&cell.error, left) {
+                (_, 0) => "done".to_string(),
+                _ if holder.is_some() => {
+                    held += 1;
+                    format!("being made by {}", holder.map_or(String::new(), |holder| holder.to_string()))
+                }
                 (Some(error), _) => format!("failed: {error}"),
-                (None, 0) => "done".to_string(),
                 (None, left) if left < cell.results.len() => format!("{left} benchmarks to do"),
                 (None, _) => "to do".to_string(),
             };
             table.push([cell.id.as_str().into(), state.into()]);
         }
-        let failed = self.record.cells.iter().filter(|cell| cell.error.is_some()).count();
-        match failed {
-            0 => table,
-            n => table.note(format!("{n} of {} cells failed; `run()` tries them again", self.record.cells.len())),
+        let is_failed = |cell: &&Cell| cell.error.is_some() && !self.record.left(cell).is_empty();
+        let (failed, cells) = (self.record.cells.iter().filter(is_failed).count(), self.record.cells.len());
+        let mut notes = Vec::new();
+        if failed > 0 {
+            notes.push(format!("{failed} of {cells} cells failed; `run()` tries them again"));
         }
+        if held > 0 {
+            notes.push(format!("{held} of {cells} cells are being made by other processes"));
+        }
+        if notes.is_empty() { table } else { table.note(notes.join("; ")) }
     }
 }
 

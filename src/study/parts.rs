@@ -81,11 +81,7 @@ impl Study {
     }
 
     fn trains_encoder(&self) -> bool {
-        let rate = |stage: &toml::Table| {
-            let rate = stage.get("train")?.get(Part::Encoder.name())?;
-            rate.as_float().or_else(|| rate.as_integer().map(|rate| rate as f64))
-        };
-        self.stages.iter().filter_map(rate).any(|rate| rate > 0.0)
+        self.stages.iter().any(|stage| rate(stage, Part::Encoder) > 0.0)
     }
 
     fn open_encoder(&self, id: &str, weights: Weights, seed: u64) -> Result<Encoder> {
@@ -168,4 +164,10 @@ impl Study {
         kept.datasets.insert(name.to_string(), dataset.clone());
         Ok(dataset)
     }
+}
+
+/// The learning rate of a part in the options of a stage.
+pub(super) fn rate(stage: &toml::Table, part: Part) -> f64 {
+    let rate = stage.get("train").and_then(|train| train.get(part.name()));
+    rate.and_then(|rate| rate.as_float().or_else(|| rate.as_integer().map(|rate| rate as f64))).unwrap_or(0.0)
 }

@@ -2,7 +2,6 @@
 //! with each LLM. What is done is not measured again, and what cells share is counted once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use super::Study;
 use super::cells::{Cell, below};
 use super::parts::Kept;
 use super::run::{Progress, progress};
+use super::standing::{answered, look};
 use crate::error::{Kind, Result};
 use crate::eval::{self, Benchmark};
 use crate::events::{Event, Listeners};
@@ -47,7 +47,13 @@ impl Study {
     ///
     /// # Errors
     /// `Interrupted`. A pair that cannot be measured is no error here: its cells say why.
-    pub fn plan(&self) -> Result<Table> {
+    pub fn plan(&mut self) -> Result<Table> {
+        look(&self.options.out, &mut self.record, &self.asked)?;
+        let this = &*self;
+        this.planned()
+    }
+
+    fn planned(&self) -> Result<Table> {
         let mut kept = Kept::default();
         let mut totals = Totals::default();
         let mut table = Table::new(format!("plan of a study: {}", self.record.about)).column("cell");
@@ -95,10 +101,12 @@ impl Study {
             seconds += time;
         }
         let mut questions = 0;
+        let holder = if self.is_left(cell) { self.holder(cell) } else { None };
         for place in self.record.left(cell) {
             let result = &cell.results[place];
             let all = self.record.questions.get(&result.benchmark).copied().unwrap_or(0);
-            let left = all.saturating_sub(lines(&below(&self.options.out, &result.file)?));
+            let ids = self.asked.ids(&result.benchmark);
+            let left = all.saturating_sub(answered(&below(&self.options.out, &result.file)?, ids.as_ref()));
             questions += left;
             let each = measured.and_then(|measured| measured.question.get(&result.benchmark)).copied().unwrap_or(0.0);
             seconds += left as f64 * each;
@@ -106,6 +114,9 @@ impl Study {
         totals.seconds += seconds;
         row.push(questions.into());
         row.push(match self.is_left(cell) {
+            true if holder.is_some() => {
+                format!("being made by {}", holder.map_or(String::new(), |holder| holder.to_string())).into()
+            }
             true => Shown::of(show::seconds(seconds), seconds),
             false => Shown::of("done", 0.0),
         });
@@ -121,7 +132,11 @@ impl Study {
         totals: &mut Totals,
     ) -> Result<(String, f64)> {
         let folder = &cell.stages[stage];
-        let state = progress(&below(&self.options.out, folder)?)?;
+        let state = match self.is_left(cell) && self.whole_at(cell)?.is_none_or(|last| stage > last) {
+            true => progress(&below(&self.options.out, folder)?)?,
+            // What came of it is there.
+            false => Progress::Done,
+        };
         let plan = measured.and_then(|measured| measured.stages.get(stage));
         if let Some(first) = totals.seen.get(folder) {
             totals.runs_shared += 1;
@@ -209,9 +224,4 @@ fn few_questions(benchmark: &Arc<Benchmark>) -> Benchmark {
     let start = (few.items.len() / 2).min(few.items.len().saturating_sub(TIMED));
     few.items = few.items.into_iter().skip(start).take(TIMED).collect();
     few
-}
-
-/// Whole lines of a file; none when it is not there.
-fn lines(path: &Path) -> usize {
-    std::fs::read(path).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count())
 }

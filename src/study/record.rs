@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::StudyOptions;
+use super::asked::Asked;
 use super::cells::{Cell, ResultFile};
 use crate::device::device_name;
 use crate::error;
 use crate::error::{Error, Result};
+use crate::eval::Benchmark;
 use crate::train::Lock;
 use crate::weights::write_atomically;
 
@@ -73,8 +75,8 @@ impl Record {
         write_atomically(&dir.join(FILE), |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
     }
 
-    /// The record of a study; `known` is what its folder says already.
-    pub(super) fn new(options: &StudyOptions, stages: &[Table], known: Option<&Record>) -> Result<Self> {
+    /// The record of a study; `known` is what its folder says already, with the questions it asked.
+    pub(super) fn new(options: &StudyOptions, stages: &[Table], known: Option<(&Record, &Asked)>) -> Result<Self> {
         let mut record = Record {
             about: String::new(),
             encoders: options.encoders.clone(),
@@ -86,17 +88,42 @@ impl Record {
             limit: options.limit,
             seeds_from: options.seeds_from,
             questions: options.benchmarks.iter().map(|b| (b.id.clone(), b.items.len())).collect(),
-            baselines: options.benchmarks.iter().map(|b| (b.id.clone(), b.baselines.clone())).collect(),
+            baselines: options.benchmarks.iter().map(|b| (b.id.clone(), baselines(b))).collect(),
             computed: Some(format!("{} on {}", options.target.dtype.as_str(), device_name(&options.target.device))),
             protocol: stages.to_vec(),
             cells: Vec::new(),
         };
         record.about = format!("{}, recipe {}, projector {}", record.grid(), record.recipe, record.projector);
-        if let Some(known) = known {
-            known.refuse_drift(&record)?;
+        if let Some((known, asked)) = known {
+            known.refuse_smaller(&record)?;
+            known.refuse_drift(&record, asked, &Asked::of(&options.benchmarks))?;
         }
-        record.cells = record.lay_out(known.map_or(&[], |known| &known.cells));
+        record.cells = record.lay_out(known.map_or(&[], |(known, _)| &known.cells));
         Ok(record)
+    }
+
+    /// This record with what the folder's knows more: cells that other processes have added or gone on with, values by which
+    /// they let an axis grow. Of `own` cells, by position, this one knows best.
+    pub(super) fn joined(&self, folder: &Record, own: &[usize]) -> Record {
+        let mut joined = self.clone();
+        for (_, cell) in joined.cells.iter_mut().enumerate().filter(|(place, _)| !own.contains(place)) {
+            if let Some(there) = folder.cells.iter().find(|there| there.id == cell.id) {
+                cell.clone_from(there);
+            }
+        }
+        let new = |there: &&Cell| !self.cells.iter().any(|cell| cell.id == there.id);
+        joined.cells.extend(folder.cells.iter().filter(new).cloned());
+        add(&mut joined.encoders, &folder.encoders);
+        add(&mut joined.llms, &folder.llms);
+        add(&mut joined.seeds, &folder.seeds);
+        add(&mut joined.benchmarks, &folder.benchmarks);
+        for (id, count) in &folder.questions {
+            joined.questions.entry(id.clone()).or_insert(*count);
+        }
+        for (id, baselines) in &folder.baselines {
+            joined.baselines.entry(id.clone()).or_insert_with(|| baselines.clone());
+        }
+        joined
     }
 
     /// `2 encoders x 1 LLM x 2 seeds`.
@@ -121,20 +148,24 @@ impl Record {
         (0..cell.results.len()).filter(|place| is_left(&cell.results[*place])).collect()
     }
 
-    /// A folder takes studies whose axes contain its own and that are the same in everything else.
-    fn refuse_drift(&self, new: &Record) -> Result<()> {
+    /// A folder takes studies whose axes contain its own.
+    fn refuse_smaller(&self, new: &Record) -> Result<()> {
         grown("encoders", &self.encoders, &new.encoders)?;
         grown("llms", &self.llms, &new.llms)?;
         grown("seeds", &self.seeds, &new.seeds)?;
-        grown("benchmarks", &self.benchmarks, &new.benchmarks)?;
+        grown("benchmarks", &self.benchmarks, &new.benchmarks)
+    }
+
+    /// And that are the same in everything else but the limits: `then` and `now` are questions that are not all of their
+    /// benchmark's.
+    pub(super) fn refuse_drift(&self, new: &Record, then: &Asked, now: &Asked) -> Result<()> {
         same("projector", &self.projector, &new.projector)?;
         same("recipe", &self.recipe, &new.recipe)?;
         same("seeds_from", &self.seeds_from, &new.seeds_from)?;
-        let limit = |record: &Record| record.limit.map_or("none".to_string(), |limit| limit.to_string());
-        same("limit", &limit(self), &limit(new))?;
-        for (id, then) in &self.questions {
+        let limited = |id: &str| self.limit.is_some() || then.ids(id).is_some() || now.ids(id).is_some();
+        for (id, count) in self.questions.iter().filter(|(id, _)| !limited(id)) {
             if let Some(now) = new.questions.get(id) {
-                same(&format!("questions of {id}"), then, now)?;
+                same(&format!("questions of {id}"), count, now)?;
             }
         }
         if self.computed.is_some() {
@@ -153,6 +184,20 @@ impl Record {
             }
         }
         Ok(())
+    }
+}
+
+/// What trivial answerers score on the questions that are asked.
+fn baselines(benchmark: &Benchmark) -> BTreeMap<String, f64> {
+    benchmark.baselines_of(&benchmark.items.iter().collect::<Vec<_>>())
+}
+
+/// Adds the values that are new to a list.
+fn add<T: PartialEq + Clone>(list: &mut Vec<T>, more: &[T]) {
+    for value in more {
+        if !list.contains(value) {
+            list.push(value.clone());
+        }
     }
 }
 

@@ -53,7 +53,8 @@ impl Folder {
             }
         }
         self.baseline_rows(&mut table, &columns);
-        Ok(table.note(self.notes(&scores).join("\n")))
+        let seeds = self.seeds(&grid, &columns, &pairs);
+        Ok(table.note(self.notes(&scores, &seeds).join("\n")))
     }
 
     fn columns(&self, grid: &Grid) -> Vec<Column> {
@@ -83,7 +84,10 @@ impl Folder {
         if columns.iter().all(|column| value(column).is_none()) {
             return;
         }
-        let mut cells = vec![Cell::from("published"), Cell::from(model.name.as_str())];
+        // They are about all questions.
+        let whole = self.record().limit.is_none();
+        let label = if whole { "published" } else { "published, all questions" };
+        let mut cells = vec![Cell::from(label), Cell::from(model.name.as_str())];
         cells.extend(columns.iter().map(|column| plain(value(column), column.points)));
         table.push(cells);
     }
@@ -102,22 +106,29 @@ impl Folder {
         }
     }
 
-    fn notes(&self, scores: &[Vec<Option<Score>>]) -> Vec<String> {
+    /// How many seeds are in the scores of each row: the fewest and the most of its columns.
+    fn seeds(&self, grid: &Grid, columns: &[Column], pairs: &[Pair]) -> Vec<(String, usize, usize)> {
+        let counts = |pair: &Pair| {
+            let of = columns.iter().map(|column| grid.whole(&pair.cells, &column.which).len());
+            let counts: Vec<usize> = of.filter(|count| *count > 0).collect();
+            let name = self.record().pair_name(&pair.encoder, &pair.llm);
+            Some((name, counts.iter().copied().min()?, counts.iter().copied().max()?))
+        };
+        pairs.iter().filter_map(counts).collect()
+    }
+
+    fn notes(&self, scores: &[Vec<Option<Score>>], seeds: &[(String, usize, usize)]) -> Vec<String> {
         let record = self.record();
         let mut notes = Vec::new();
-        let seeds = record.seeds.len();
-        let over = if seeds > 1 {
-            format!("mean over {seeds} seeds \u{b1} their standard deviation, ")
-        } else {
-            String::new()
-        };
+        let over = over_seeds(record.seeds.len(), seeds);
         let ties = scores.iter().flatten().flatten().any(|score| score.tie);
         let mark =
             if ties { format!("; {TIE} is not told apart from it (paired by image, Holm)") } else { String::new() };
         notes.push(format!("percent, {over}95 % interval over images; bold is the best of a column{mark}"));
         let (done, cells) = (record.finished(), record.cells.len());
         if done < cells {
-            let failed = record.cells.iter().filter(|cell| cell.error.is_some()).count();
+            let is_failed = |cell: &&super::Cell| cell.error.is_some() && !record.left(cell).is_empty();
+            let failed = record.cells.iter().filter(is_failed).count();
             let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
             notes.push(format!("{done} of {cells} cells are done{failed}"));
         }
@@ -176,10 +187,32 @@ impl Folder {
             Cell::of(signed(paired.difference, points), paired.difference),
             ends.into(),
             Cell::of(p_value(effect.p), effect.p),
-            effect.detectable().map_or(Cell::from("unknown"), number),
+            effect.detectable(points).map_or(Cell::from("unknown"), number),
             effect.contrast.seeds.map_or(Cell::from(""), |seeds| number(seeds.error)),
             Cell::from(verdict),
         ]
+    }
+}
+
+/// What the scores are a mean over: the seeds that are done, which need not be all.
+fn over_seeds(all: usize, seeds: &[(String, usize, usize)]) -> String {
+    let spread = "\u{b1} their standard deviation";
+    let counts = || seeds.iter().flat_map(|(_, least, most)| [*least, *most]);
+    let same = counts().min().filter(|least| counts().max() == Some(*least));
+    match same {
+        _ if all < 2 => String::new(),
+        Some(1) => format!("mean over 1 of {all} seeds, "),
+        Some(done) if done < all => format!("mean over {done} of {all} seeds {spread}, "),
+        Some(_) => format!("mean over {all} seeds {spread}, "),
+        None if seeds.is_empty() => String::new(),
+        None => {
+            let of = |(name, least, most): &(String, usize, usize)| match least == most {
+                true => format!("{least} of {all} for {name}"),
+                false => format!("{least} to {most} of {all} for {name}"),
+            };
+            let few: Vec<String> = seeds.iter().filter(|(_, least, _)| *least < all).map(of).collect();
+            format!("mean over the seeds that are done {spread} ({}), ", few.join("; "))
+        }
     }
 }
 

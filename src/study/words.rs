@@ -92,7 +92,7 @@ fn sentence(effect: &Effect, points: bool) -> String {
     let by = format!("{} points", shown(paired.difference.abs(), points));
     let questions = count(contrast.questions);
     if !effect.is_found() {
-        let power = match effect.detectable() {
+        let power = match effect.detectable(points) {
             Some(least) => format!("{} would be found in 80 % of cases", shown(least, points)),
             None => {
                 "how large a difference would be found is not known, as nothing varies between questions".to_string()

@@ -177,6 +177,28 @@ impl Trainer {
         }
     }
 
+    /// The same where the runs before this one are gone: every weight that its checkpoint holds, whoever trained it.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore).
+    pub fn restore_all(&mut self, folder: &Path) -> Result<()> {
+        let run = Run::open(folder)?;
+        let mut then = run.lock()?;
+        // What it started from, the runs that are gone had made.
+        then.weights_sha256.clone_from(&self.start_hash);
+        self.refuse_drift(&then)?;
+        let Some(path) = run.checkpoint()? else {
+            return Err(error!(Missing, "`{}` has no complete checkpoint", folder.display()));
+        };
+        let files = TensorFiles::open(&path)?;
+        for (name, _, param) in self.vlm().named_params() {
+            if files.has(&name) {
+                param.assign(&files.load(&name, param.tensor().device())?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The trained tensors of a checkpoint.
     fn load_weights(&self, path: &Path) -> Result<()> {
         let files = TensorFiles::open(path)?;

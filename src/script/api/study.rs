@@ -13,10 +13,11 @@ use super::eval::open as open_benchmark;
 use crate::error;
 use crate::error::Result;
 use crate::eval::Benchmark;
+use crate::events::Event;
 use crate::models::registry::Target;
 use crate::preset::PresetKind;
 use crate::script::convert::{Options, shown, table};
-use crate::script::handles::{BenchmarkHandle, FigureHandle, ProjectorHandle, StudyHandle, TableHandle};
+use crate::script::handles::{BenchmarkHandle, FigureHandle, ProjectorHandle, StudyHandle, TableHandle, describe};
 use crate::script::state::State;
 use crate::study::{Study, StudyOptions, StudySetup};
 use crate::vlm::{Llm, LlmOptions, ProjectorChoice, Weights};
@@ -52,6 +53,16 @@ fn make(state: &State, map: Map) -> Result<StudyHandle> {
         Some(map) => table(&map),
         None => Err(error!(Option, "option `stage` is not a map of trainer options")),
     })?;
+    for (key, instead) in [("seed", "`seeds: [..]` of the study"), ("out", "`out` of the study")] {
+        if stage.contains_key(key) {
+            return Err(error!(Option, "a study gives every run its own `{key}`, so `stage` cannot name one")
+                .help(format!("{instead} says it")));
+        }
+    }
+    if let Some(out) = state.overrides().train().get("out") {
+        let text = format!("`--set out={out}` is for trainers: a study keeps to its own folder (`out` in the script)");
+        state.listeners().tell(&Event::Warning { text });
+    }
     stage.extend(state.overrides().train());
     let llms = ids("llms", PresetKind::Llms, "tiny-llama")?;
     adapt(state, &mut stage, &llms)?;
@@ -121,6 +132,14 @@ fn projector(state: &State, options: &Options) -> Result<ProjectorChoice> {
 
 fn seeds(state: &State, options: &Options) -> Result<Vec<u64>> {
     let Some(value) = options.value("seeds") else { return Ok(vec![state.seed()]) };
+    if let Some(seed) = state.overrides().train().get("seed") {
+        return Err(error!(
+            Option,
+            "`--set seed={seed}` goes over the seeds of everything, and this study is given `seeds: {}`",
+            describe(&value)
+        )
+        .help("leave out `--set seed`, or take `seeds` out of the script: the study has the one of `--set` then"));
+    }
     let seed = |value: &Dynamic| {
         let seed = value.as_int().ok().and_then(|seed| u64::try_from(seed).ok());
         seed.ok_or_else(|| error!(Option, "option `seeds` holds {}, expected whole numbers from 0", shown(value)))
@@ -155,8 +174,10 @@ pub mod study {
     /// and `device`. `stage` is a map of trainer options that go over those of every stage, `data` the folder of the files that
     /// stages name, with their pictures in `images`. With `seeds_from: 2` all seeds of a pair share the run of stage 1.
     ///
-    /// Everything is in the folder `out`: a study of the same `out` goes on where it stopped, and its axes may grow. Of a
-    /// finished stage only the last weights stay.
+    /// Everything is in the folder `out`: a study of the same `out` goes on where it stopped. Its axes may grow, and `limit` may
+    /// grow and shrink: only what is missing is trained and asked. What is gone or cut off is made again; cells that another
+    /// process makes are left to it. An encoder, an LLM, data or pictures that are not what they were for the cells that are
+    /// there are refused. Of a finished stage only the last weights stay.
     ///
     /// ```rhai
     /// let s = study(#{

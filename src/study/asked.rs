@@ -1,0 +1,51 @@
+//! Which questions a study asks where a limit leaves some out: `questions.json`, beside study.toml. A limit may grow and shrink
+//! again: answers to other questions stay in their files and out of the scores.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error;
+use crate::error::{Error, Result};
+use crate::eval::Benchmark;
+use crate::weights::write_atomically;
+
+/// The file's name in the folder.
+const FILE: &str = "questions.json";
+
+/// Ids by benchmark; a benchmark that is asked whole is not there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Asked(BTreeMap<String, Vec<String>>);
+
+impl Asked {
+    /// What is asked of some benchmarks.
+    pub(super) fn of(benchmarks: &[Arc<Benchmark>]) -> Self {
+        let limited = benchmarks.iter().filter(|benchmark| benchmark.items.len() < benchmark.counts.found);
+        let ids = |benchmark: &Arc<Benchmark>| benchmark.items.iter().map(|item| item.id.clone()).collect();
+        Asked(limited.map(|benchmark| (benchmark.id.clone(), ids(benchmark))).collect())
+    }
+
+    /// What the folder of a study says; folders of older versions say nothing.
+    pub(super) fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE);
+        if !path.is_file() {
+            return Ok(Asked::default());
+        }
+        let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+        serde_json::from_slice(&bytes).map(Asked).map_err(|error| error!(Decode, "`{}`: {error}", path.display()))
+    }
+
+    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(FILE);
+        if self.0.is_empty() && !path.exists() || Asked::open(dir).is_ok_and(|there| there == *self && path.exists()) {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(&self.0).map_err(|error| error!(File, "{FILE}: {error}"))?;
+        write_atomically(&path, |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
+    }
+
+    /// The questions that are asked of a benchmark; `None` for all of them.
+    pub(super) fn ids(&self, benchmark: &str) -> Option<HashSet<&str>> {
+        Some(self.0.get(benchmark)?.iter().map(String::as_str).collect())
+    }
+}
