@@ -92,7 +92,7 @@ fn a_tower_that_is_another_one_is_not_pooled() {
 
     let config = folder.join("tower/config.json");
     let text = std::fs::read_to_string(&config).unwrap();
-    edit(&config, "\"layer_norm_eps\": 1e-", "\"layer_norm_eps\": 2e-");
+    edit(&config, "\"layer_norm_eps\": 0.00001", "\"layer_norm_eps\": 0.00002");
     let state = grown(&folder);
     assert!(state.contains("`encoder.") && state.contains("eps` was"), "{state}");
     std::fs::write(&config, text).unwrap();
@@ -117,7 +117,9 @@ fn other_pictures_another_llm_and_another_program_are_not_pooled() {
     assert!(state.contains("`llm.") && state.contains("eps` was"), "{state}");
     std::fs::write(&config, &text).unwrap();
 
-    let lock = folder.join("out/cells/tower--tiny-copy--s0/stage-1/run.lock");
+    let cells = std::fs::read_dir(folder.join("out/cells")).unwrap().flatten().map(|entry| entry.path());
+    let first = cells.into_iter().find(|cell| cell.display().to_string().ends_with("--s0")).unwrap();
+    let lock = first.join("stage-1/run.lock");
     let text = std::fs::read_to_string(&lock).unwrap();
     let line = text.lines().find(|line| line.starts_with("llmore = ")).unwrap().to_string();
     edit(&lock, &line, "llmore = \"0.0.1\"");

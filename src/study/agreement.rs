@@ -29,8 +29,10 @@ impl Study {
             let differences = self.differences((other, &then), (cell, &now), stage, trainer);
             if !differences.is_empty() {
                 let (id, what) = (&other.id, differences.join("; "));
-                let pictures = trainer.other_pictures(&run)?.map_or(String::new(), |pictures| format!("; {pictures}"));
-                return Err(error!(Data, "this is not what {id} was trained with: {what}{pictures}").help(OTHER));
+                let pictures = |lock: &Lock| lock.identity.get("data.pictures").cloned();
+                let which = if pictures(&then) == pictures(&now) { None } else { trainer.other_pictures(&run)? };
+                let which = which.map_or(String::new(), |which| format!("; {which}"));
+                return Err(error!(Data, "this is not what {id} was trained with: {what}{which}").help(OTHER));
             }
         }
         Ok(())

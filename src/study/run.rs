@@ -139,9 +139,14 @@ impl Study {
             Part::Llm => !name.starts_with(tower) && !name.starts_with(projector) && !Vlm::is_adapter(name),
             part => name.starts_with(part.prefix()),
         };
-        let trained = |part: &Part| self.stages[..last].iter().any(|stage| rate(stage, *part) > 0.0);
         let holds = |part: Part| names.iter().any(|name| is_of(part, name));
-        Ok(Part::ALL.into_iter().filter(trained).all(holds).then_some(last))
+        Ok(self.trained_before(last).into_iter().all(holds).then_some(last))
+    }
+
+    /// The parts that the stages before one train.
+    fn trained_before(&self, stage: usize) -> Vec<Part> {
+        let trained = |part: &Part| self.stages[..stage].iter().any(|stage| rate(stage, *part) > 0.0);
+        Part::ALL.into_iter().filter(trained).collect()
     }
 
     /// Gives the model the weights of [`whole_at`](Self::whole_at); gives back the stage to go on with.
@@ -149,7 +154,7 @@ impl Study {
         let Some(last) = self.whole_at(cell)? else { return Ok(0) };
         let folder = self.run_folder(cell, last)?;
         let mut trainer = self.trainer(vlm, (cell, last), kept, Listeners::default())?;
-        trainer.restore_all(&folder).context(|| self.stage_name(last))?;
+        trainer.restore_all(&folder, &self.trained_before(last)).context(|| self.stage_name(last))?;
         Run::open(&folder)?.keep_weights()?;
         Ok(last + 1)
     }

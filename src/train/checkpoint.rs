@@ -177,16 +177,22 @@ impl Trainer {
         }
     }
 
-    /// The same where the runs before this one are gone: every weight that its checkpoint holds, whoever trained it.
+    /// The same where the runs before this one are gone, which had trained some `parts`: every weight that its checkpoint
+    /// holds, whoever trained it.
     ///
     /// # Errors
     /// As [`restore`](Self::restore).
-    pub fn restore_all(&mut self, folder: &Path) -> Result<()> {
+    pub fn restore_all(&mut self, folder: &Path, parts: &[Part]) -> Result<()> {
         let run = Run::open(folder)?;
         let mut then = run.lock()?;
-        // What it started from, the runs that are gone had made.
+        // What it began with, the runs that are gone had made.
         then.weights_sha256.clone_from(&self.start_hash);
-        self.refuse_drift(&then)?;
+        for key in parts.iter().map(|part| format!("{}.weights", part.name())) {
+            if let (Some(then), Some(now)) = (then.identity.get_mut(&key), self.identity.get(&key)) {
+                then.clone_from(now);
+            }
+        }
+        self.refuse_drift(&then, Some(&run))?;
         let Some(path) = run.checkpoint()? else {
             return Err(error!(Missing, "`{}` has no complete checkpoint", folder.display()));
         };
@@ -210,7 +216,7 @@ impl Trainer {
     }
 
     /// What run.lock says about this trainer.
-    pub(super) fn lock(&self) -> Result<Lock> {
+    pub fn lock(&self) -> Result<Lock> {
         let mut lock = self.setup.lock.clone();
         lock.set_options(&self.options, self.steps(), self.setup.template.name())?;
         let resolved = [

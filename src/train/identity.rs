@@ -58,6 +58,14 @@ impl Trainer {
         Ok(facts)
     }
 
+    /// Which pictures are others than those of another run on the same data, in words.
+    ///
+    /// # Errors
+    /// `File` or `Decode` when the run's list of them cannot be read.
+    pub fn other_pictures(&self, run: &Run) -> Result<Option<String>> {
+        Ok(changed(&run.pictures()?, &*self.prints()?))
+    }
+
     /// A run goes on only under the options, data and code it was started with. The run, where it is at hand, tells which
     /// pictures changed.
     pub(super) fn refuse_drift(&self, then: &Lock, run: Option<&Run>) -> Result<()> {
