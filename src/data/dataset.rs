@@ -1,7 +1,7 @@
 //! Data sets: a source that gives samples by position, and a list of positions. Taking, skipping, shuffling,
 //! filtering and splitting only touch the list.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
@@ -141,6 +141,29 @@ impl Dataset {
             Format::Parquet => Arc::new(RowItems::open(path, given)?),
         };
         let dataset = Dataset::new(&path.display().to_string(), vec![items]);
+        dataset.look_for_pictures()?;
+        Ok(dataset)
+    }
+
+    /// Several files of one format as one set, called `name`; pictures are below each one's folder unless told otherwise.
+    ///
+    /// # Errors
+    /// As for [`Dataset::open`].
+    pub fn open_files(name: &str, files: &[PathBuf], format: Format, pictures: Option<Pictures>) -> Result<Self> {
+        let sources: Vec<Arc<dyn Items>> = match format {
+            Format::Parquet => vec![Arc::new(RowItems::open_files(files, pictures)?)],
+            Format::Llava | Format::Jsonl => {
+                let open = |file: &PathBuf| -> Result<Arc<dyn Items>> {
+                    let pictures = match &pictures {
+                        Some(pictures) => pictures.clone(),
+                        None => Pictures::at(file.parent().unwrap_or(Path::new(".")))?,
+                    };
+                    Ok(Arc::new(LlavaJson::open(file, pictures)?))
+                };
+                files.iter().map(open).collect::<Result<_>>()?
+            }
+        };
+        let dataset = Dataset::new(name, sources);
         dataset.look_for_pictures()?;
         Ok(dataset)
     }

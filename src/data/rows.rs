@@ -2,7 +2,7 @@
 //! or `messages`, with `system` beside them. Texts are held in memory, which suits sets of some hundred thousand rows;
 //! pictures stay in the file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -31,7 +31,16 @@ impl RowItems {
         if path.is_file() {
             lfs::refuse_file(path)?;
         }
-        let rows = Rows::open(path)?;
+        RowItems::of(Rows::open(path)?, pictures)
+    }
+
+    /// The same of several files.
+    pub(super) fn open_files(files: &[PathBuf], pictures: Option<Pictures>) -> Result<Self> {
+        files.iter().try_for_each(|path| lfs::refuse_file(path).map(drop))?;
+        RowItems::of(Rows::open_files(files)?, pictures)
+    }
+
+    fn of(rows: Arc<Rows>, pictures: Option<Pictures>) -> Result<Self> {
         if let Some(error) = rows.broken().first() {
             return Err(error.clone().context(format!("{} rows cannot be read", rows.broken().len())));
         }

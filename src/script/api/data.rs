@@ -6,7 +6,7 @@ use rhai::plugin::*;
 use rhai::{Array, FnPtr, Map, NativeCallContext};
 
 use super::Fallible;
-use crate::data::{Change, Dataset, Format, ImageSource, Pictures, Sample};
+use crate::data::{Change, Choice, Dataset, Format, ImageSource, Pictures, Sample, is_on_hub};
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
 use crate::preset::PresetKind;
@@ -16,7 +16,7 @@ use crate::script::state::State;
 use crate::{bail, error};
 
 fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
-    let options = Options::new(map, "dataset", &["images", "format"])?;
+    let options = Options::new(map, "dataset", &["images", "format", "split", "config"])?;
     let format = match options.string("format")? {
         None => Format::of(Path::new(id)),
         Some(name) => match Format::NAMES.into_iter().find(|(known, _)| *known == name) {
@@ -30,11 +30,24 @@ fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
         let data = Dataset::preset(state.presets(), &id)?;
         return Ok(DatasetHandle(if id == named { data } else { state.some(data) }));
     }
-    if !id.contains('.') && !id.contains('/') {
+    let choice = Choice { split: options.string("split")?, configuration: options.string("config")? };
+    let place = state.found(Path::new(&id));
+    if place == Path::new(&id) && is_on_hub(&id) {
+        let data = Dataset::of_hub(state.presets().hub(), &id, &choice, pictures(state, &options)?)?;
+        return Ok(DatasetHandle(data));
+    }
+    if !choice.is_any() {
+        if !place.is_dir() {
+            return Err(error!(Option, "options `split` and `config` choose of several files, `{id}` is no folder")
+                .help("leave them out, or give the folder or a data set of the hub"));
+        }
+        return Ok(DatasetHandle(Dataset::of_folder(&place, &choice, pictures(state, &options)?)?));
+    }
+    if !id.contains('.') && !id.contains('/') && !place.exists() {
         // Neither a file's name nor a preset: let the preset's error suggest one.
         return Ok(DatasetHandle(Dataset::preset(state.presets(), &id)?));
     }
-    Ok(DatasetHandle(Dataset::open(Path::new(&id), format, pictures(&options)?)?))
+    Ok(DatasetHandle(Dataset::open(&place, format, pictures(state, &options)?)?))
 }
 
 /// A picture; in a smoke run one that is missing is an embedded one.
@@ -50,16 +63,16 @@ fn open_image(state: &State, path: &str) -> Result<ImageHandle> {
 }
 
 /// The option `images`: a folder or archive, or a map from the beginning of names to one.
-fn pictures(options: &Options) -> Result<Option<Pictures>> {
+fn pictures(state: &State, options: &Options) -> Result<Option<Pictures>> {
     let Some(places) = options.value("images").and_then(|value| value.try_cast::<Map>()) else {
-        return options.string("images")?.map(|path| Pictures::at(Path::new(&path))).transpose();
+        return options.string("images")?.map(|path| Pictures::at(&state.found(Path::new(&path)))).transpose();
     };
     let mut pictures = Pictures::default();
     for (prefix, path) in places {
         let Ok(path) = path.into_string() else {
             bail!(Option, "option `images`: `{prefix}` is not a path");
         };
-        pictures = pictures.with(&prefix, Path::new(&path))?;
+        pictures = pictures.with(&prefix, &state.found(Path::new(&path)))?;
     }
     Ok(Some(pictures))
 }
@@ -148,7 +161,8 @@ pub(super) fn position(d: &DatasetHandle, which: &Dynamic) -> Result<usize> {
 
 #[export_module]
 pub mod data {
-    /// Opens a data set: a preset id, or a LLaVA JSON, JSON-lines or parquet file whose pictures lie beside it.
+    /// Opens a data set: a preset id, a LLaVA JSON, JSON-lines or parquet file whose pictures lie beside it, or a data set of
+    /// the hub, `owner/name` or `owner/name@revision`, of which the split `train` is fetched.
     ///
     /// A sample is `{ id, image, conversations: [{ from, value }] }`. `image` may be left out, empty or a list (also as
     /// `images`): of several pictures each `<image>` in the text stands for one. Turns may also be `messages` of `{ role, content
@@ -167,7 +181,8 @@ pub mod data {
 
     /// Opens a data set with options. `images`: the folder, `.zip` or `.tar` pictures are in, or a map from the beginning of
     /// their names to one. `format`: "llava" or "jsonl" (JSON, as a list or one sample a line, as the file begins), or
-    /// "parquet"; else the file's name tells.
+    /// "parquet"; else the file's name tells. `split` and `config` choose the split ("train") and the configuration of a data
+    /// set of the hub, or of a folder as one downloads it.
     ///
     /// ```rhai
     /// let f = "tests/fixtures/training";
