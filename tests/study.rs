@@ -99,6 +99,7 @@ pub fn study(folder: &Path, options: StudyOptions) -> llmore::error::Result<(Stu
         interrupt: ears.interrupt.clone(),
         lock: Lock { llmore: "0.1.0".to_string(), ..Lock::default() },
         cache: folder.join("cache"),
+        repeats: None,
     };
     Ok((Study::new(options, setup)?, ears))
 }

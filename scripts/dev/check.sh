@@ -89,6 +89,7 @@ for file in scripts/*.rhai; do
     step "smoke $file" script "$file" --set smoke=true
 done
 if [ -n "$full" ]; then
+    step "reruns of every script" scripts/dev/rerun_all.sh target/release/llmore
     step "whole scripts/quickstart.rhai" script scripts/quickstart.rhai
     tail -n 12 "$scratch/script.log"
 fi

@@ -54,11 +54,13 @@ pub(super) enum Command {
     },
     /// List what there is
     Ls { what: Listing },
-    /// Follow a run: progress now, its loss curve at the end
+    /// Follow a run, or the runs of a study: progress now, loss curves at the end
     Watch { run: PathBuf },
-    /// Run the script of a run again; refuses when the outcome could not be the same
+    /// Run the script of a run, a study or a study's cell again, in a folder of its own, and compare losses, weights and
+    /// answers (exit code 1 when they differ, or nothing could be compared); refuses when the outcome could not be the same
     Rerun { run: PathBuf },
-    /// What two runs differ in: options, data, script, losses (exit code 1 when losses differ)
+    /// What two runs, or two studies, differ in: options, data, script, losses, weights (exit code 1 when losses or weights
+    /// differ)
     Diff { a: PathBuf, b: PathBuf },
     /// A run, a study or a results file as one HTML page: curves, tables, answers with pictures
     Report {

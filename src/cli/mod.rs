@@ -3,6 +3,7 @@
 mod args;
 mod assist;
 mod commands;
+mod compared;
 mod complete;
 mod doctor;
 pub mod graphics;
@@ -12,29 +13,29 @@ pub mod progress;
 mod prompt;
 mod query;
 mod repl;
+mod rerun;
 mod runs;
 mod sixel;
 mod tokens;
 
 use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use sha2::{Digest, Sha256};
 
 use crate::device::{Settings, end_with_the_pipe, keep_freed_memory, set_threads};
 use crate::error::{Error, Kind, Result};
 use crate::events::{Interrupt, Listeners};
 use crate::hub::Hub;
 use crate::preset::Presets;
-use crate::script::{Outcome, Output, Overrides, Session, SessionOptions};
-use crate::train::{Lock, Run};
+use crate::script::{Outcome, Output, Overrides, Repeat, Session, SessionOptions};
 use args::{Args, Command};
+use compared::Compared;
 use listen::ProgressListener;
 use output::Terminal;
 use progress::Progress;
-use runs::Folders;
 
 /// Exit code of a wrong command line.
 const USAGE: i32 = 2;
@@ -95,18 +96,17 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
         Some(Command::Watch { ref run }) => {
             let opened = session(&args, settings, overrides, Vec::new())?;
             let progress = Arc::new(Progress::new(args.quiet, std::io::stderr().is_terminal()));
-            runs::watch(run, &ProgressListener::new(progress), &opened.interrupt)?;
-            let run = Run::open(run)?;
-            opened.output.figure(&runs::curve(&run)?, &format!("{}: {}", run.dir().display(), run.status()?));
+            let watched = runs::watch(run, &ProgressListener::new(progress), &opened.interrupt)?;
+            if watched.is_empty() {
+                println!("{}: nothing was trained yet", run.display());
+            }
+            for run in watched {
+                opened.output.figure(&runs::curve(&run)?, &format!("{}: {}", run.dir().display(), run.status()?));
+            }
             Ok(0)
         }
-        Some(Command::Rerun { ref run }) => rerun(&args, settings, &Run::open(run)?),
-        Some(Command::Diff { ref a, ref b }) => {
-            let (table, lines, diff) = runs::diff(&Run::open(a)?, &Run::open(b)?)?;
-            output::print_table(&table, args.json);
-            lines.iter().for_each(|line| println!("{line}"));
-            Ok(i32::from(!diff.same_losses()))
-        }
+        Some(Command::Rerun { ref run }) => rerun::rerun(&args, settings, run),
+        Some(Command::Diff { ref a, ref b }) => Ok(Compared::of(a, b)?.print(args.json)),
         Some(Command::Report { ref path, ref out, ref data, maps }) => {
             let presets = Presets::new(settings.preset_folders.clone());
             let written = runs::report(path, out.as_deref(), data.clone(), (&presets, maps))?;
@@ -157,7 +157,6 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
 struct Opened {
     session: Session,
     output: Arc<Terminal>,
-    folders: Arc<Folders>,
     /// Makes another session like it.
     fresh: Box<dyn Fn() -> Session>,
     interrupt: Interrupt,
@@ -179,26 +178,28 @@ fn session(args: &Args, settings: &Settings, overrides: Overrides, script_args: 
     session_repeating(args, settings, overrides, script_args, None)
 }
 
-/// A session whose script is to repeat a run; the folders of its own runs are remembered.
+/// A session whose script is to make a run again, in a folder for all that it writes.
 fn session_repeating(
     args: &Args,
     settings: &Settings,
     overrides: Overrides,
     script_args: Vec<String>,
-    repeats: Option<Lock>,
+    repeats: Option<(Repeat, PathBuf)>,
 ) -> Result<Opened> {
     let progress = Arc::new(Progress::new(args.quiet, std::io::stderr().is_terminal()));
     let interrupt = Interrupt::default();
     listen_for_signals(&interrupt)?;
-    let runs = std::path::PathBuf::from("runs");
+    // A rerun keeps its features and answers to itself, too.
+    let (repeats, runs, cache) = match repeats {
+        Some((repeat, root)) => (Some(repeat), root.clone(), root.join("cache")),
+        None => (None, PathBuf::from("runs"), settings.cache_folder.clone()),
+    };
     let output = Arc::new(Terminal::new(progress.clone(), args.json, runs.clone()));
-    let folders = Arc::new(Folders::default());
-    let listeners = Listeners::default().with(Arc::new(ProgressListener::new(progress))).with(folders.clone());
+    let listeners = Listeners::default().with(Arc::new(ProgressListener::new(progress)));
     let hub = Hub::new(settings.hub.clone(), listeners.clone());
     let presets = Presets::new(settings.preset_folders.clone()).with_hub(hub);
     let shown = output.clone();
     let stop = interrupt.clone();
-    let cache = settings.cache_folder.clone();
     let fresh = move || {
         Session::new(SessionOptions {
             presets: presets.clone(),
@@ -212,29 +213,7 @@ fn session_repeating(
             repeats: repeats.clone(),
         })
     };
-    Ok(Opened { session: fresh(), output: shown, folders, fresh: Box::new(fresh), interrupt })
-}
-
-/// Runs the script of a run again and compares the two.
-fn rerun(args: &Args, settings: &Settings, run: &Run) -> Result<i32> {
-    let lock = run.lock()?;
-    if format!("{:x}", Sha256::digest(&lock.script)) != lock.script_sha256 {
-        return Err(crate::error!(Decode, "the script in `{}/run.lock` was changed", run.dir().display()));
-    }
-    let (script, number) = (lock.script.clone(), lock.number);
-    let overrides = Overrides::of_table(&lock.set)?;
-    let mut opened = session_repeating(args, settings, overrides, lock.args.clone(), Some(lock))?;
-    let code = evaluate(&mut opened.session, "run.lock", &script);
-    let code = opened.code(code);
-    match opened.folders.of(number) {
-        Some(again) if code == 0 => {
-            let (table, lines, diff) = runs::diff(run, &again)?;
-            output::print_table(&table, args.json);
-            lines.iter().for_each(|line| println!("{line}"));
-            Ok(i32::from(!diff.same_losses()))
-        }
-        _ => Ok(code),
-    }
+    Ok(Opened { session: fresh(), output: shown, fresh: Box::new(fresh), interrupt })
 }
 
 /// Evaluates a text, shows its value unless that is `()`, prints an error with its place.

@@ -1,9 +1,8 @@
-//! `llmore watch`, `llmore rerun`, `llmore diff` and `llmore report`: looking at runs, and making one again.
+//! `llmore watch` and `llmore report`: looking at runs and studies.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::listen::ProgressListener;
@@ -11,15 +10,42 @@ use crate::error::{Error, Result};
 use crate::events::{Event, Interrupt, Listener};
 use crate::preset::Presets;
 use crate::report::{self, ReportOptions};
-use crate::show::{Cell, Figure, LinePlot, Table, number};
-use crate::train::{Run, RunDiff};
+use crate::show::{Figure, LinePlot};
+use crate::study::{Folder, RECORD};
+use crate::train::Run;
 
 /// Time between two looks at a file that has not grown.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Follows a run's events from its beginning until it ends, or until Ctrl-C.
-pub(super) fn watch(folder: &Path, listener: &ProgressListener, interrupt: &Interrupt) -> Result<()> {
-    let path = Run::open(folder)?.dir().join("events.jsonl");
+/// Follows a run, or the runs of a study one after the other, until it ends, or until Ctrl-C. Gives what is known of each
+/// that was followed.
+pub(super) fn watch(folder: &Path, listener: &ProgressListener, interrupt: &Interrupt) -> Result<Vec<Run>> {
+    if !folder.join(RECORD).is_file() {
+        let run = super::rerun::open(folder)?;
+        follow(&run, listener, interrupt)?;
+        return Ok(vec![run]);
+    }
+    let mut followed: Vec<Run> = Vec::new();
+    while !interrupt.is_set() {
+        let study = Folder::open(folder)?;
+        let stages = (0..study.record().cells.len()).map(|cell| study.stages(cell)).collect::<Result<Vec<_>>>()?;
+        let is_new = |run: &Run| followed.iter().all(|old| old.dir() != run.dir());
+        let next = stages.concat().iter().filter_map(|stage| Run::open(stage).ok()).find(is_new);
+        match next {
+            Some(run) => {
+                follow(&run, listener, interrupt)?;
+                followed.push(run);
+            }
+            None if study.is_at_rest()? => break,
+            None => std::thread::sleep(PAUSE),
+        }
+    }
+    Ok(followed)
+}
+
+/// Follows a run's events from its beginning until it ends.
+fn follow(run: &Run, listener: &ProgressListener, interrupt: &Interrupt) -> Result<()> {
+    let path = run.dir().join("events.jsonl");
     let file = File::open(&path).map_err(|error| Error::file(&path, error))?;
     let (mut reader, mut line) = (BufReader::new(file), String::new());
     while !interrupt.is_set() {
@@ -67,55 +93,4 @@ pub(super) fn report(
     let out = out.map_or(beside, Path::to_path_buf);
     report::write(&page, &out)?;
     Ok(out)
-}
-
-/// What two runs differ in, as tables and lines.
-pub(super) fn diff(a: &Run, b: &Run) -> Result<(Table, Vec<String>, RunDiff)> {
-    let diff = RunDiff::new(a, b)?;
-    let name = |run: &Run| run.dir().display().to_string();
-    let mut table = Table::new("differences").column("what").column(name(a)).column(name(b));
-    for fact in &diff.facts {
-        // The beginning of a hash tells as much as all of it.
-        let length = if fact.key.ends_with("sha256") { 12 } else { usize::MAX };
-        let [then, now] = fact.values.each_ref().map(|value| value.chars().take(length).collect::<String>());
-        table.push([Cell::from(fact.key.clone()), then.into(), now.into()]);
-    }
-    let losses = &diff.losses;
-    let last = |loss: Option<f64>| loss.map_or_else(|| "no step".to_string(), number);
-    table.push([Cell::from("steps"), losses.steps[0].into(), losses.steps[1].into()]);
-    table.push([Cell::from("last loss"), last(losses.last[0]).into(), last(losses.last[1]).into()]);
-    let verdict = match losses.first {
-        None if losses.common == 0 => "no step in common".to_string(),
-        None => format!("losses agree to the last bit over {} steps", losses.common),
-        Some((step, [x, y])) => format!(
-            "losses part at step {step}: {x:.9} and {y:.9}; the largest difference is {:.3e} over {} steps",
-            losses.largest, losses.common
-        ),
-    };
-    let mut lines = diff.script.clone();
-    lines.push(verdict);
-    Ok((table, lines, diff))
-}
-
-/// Remembers the folders of the runs it hears of.
-#[derive(Default)]
-pub(super) struct Folders(Mutex<Vec<PathBuf>>);
-
-impl Folders {
-    /// The run that was made as the trainer of this number.
-    pub(super) fn of(self: &Arc<Self>, number: u64) -> Option<Run> {
-        let folders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let runs = folders.iter().filter_map(|folder| Run::open(folder).ok());
-        runs.into_iter().find(|run| run.lock().is_ok_and(|lock| lock.number == number))
-    }
-}
-
-impl Listener for Folders {
-    fn hear(&self, event: &Event) {
-        if let Event::Checkpoint { path, .. } = event
-            && let Some(run) = path.parent()
-        {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(run.to_path_buf());
-        }
-    }
 }

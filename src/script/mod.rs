@@ -8,6 +8,7 @@ mod convert;
 pub mod docs;
 pub mod error;
 mod handles;
+mod imports;
 mod places;
 mod session;
 mod smoke;
@@ -16,5 +17,6 @@ pub mod stdlib;
 mod suggest;
 
 pub use handles::describe;
+pub use places::Repeat;
 pub use session::{Outcome, Session};
-pub use state::{Output, Overrides, SessionOptions};
+pub use state::{Output, Overrides, SessionOptions, folder_name};

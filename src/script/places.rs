@@ -1,6 +1,7 @@
-//! Where a script's files go. A path is a path; but what is there already is not touched by a smoke run: it writes runs,
-//! models and answers below a folder of its own then, and studies always, where readers of the same script find them under
-//! the name the script gave. Runs that a smoke run left behind give way to any other (`train/run.rs`).
+//! Where a script's files are. Whatever opens or writes a path asks here first, and what is answered depends on the kind of
+//! session. Plain: a path is a path. A smoke run leaves what is there alone: it writes below a folder of its own then, and
+//! studies always. A rerun writes nothing but below its own folder, and sees nothing that the run it repeats has written.
+//! Either reads what it has written itself under the name the script gave.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -8,9 +9,28 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use super::state::State;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::train::Run;
+use crate::study::{RECORD, Repeated};
+use crate::train::{Lock, Run};
 
-/// What a smoke run has written, and the folder for what had to go elsewhere.
+/// The run, or the study, that a script is to make again.
+#[derive(Clone, Debug)]
+pub struct Repeat {
+    /// Of that run: script, arguments and `--set`, and which trainer or study of the script it is.
+    pub lock: Lock,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What of a study, if it is one.
+    pub study: Option<Repeated>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Smoke,
+    Rerun,
+}
+
+/// What a session has written elsewhere than the script says, and the folder for it.
 #[derive(Default)]
 pub(super) struct Places {
     elsewhere: OnceLock<PathBuf>,
@@ -20,12 +40,16 @@ pub(super) struct Places {
 
 impl Places {
     fn note(&self, named: &Path, place: &Path) {
+        let pair = (plain(named), place.to_path_buf());
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.push((named.to_path_buf(), place.to_path_buf()));
+        if !written.contains(&pair) {
+            written.push(pair);
+        }
     }
 
     /// Where a path lies that is, or is in, something written.
     fn of(&self, path: &Path) -> Option<PathBuf> {
+        let path = plain(path);
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let inside = |(named, place): &(PathBuf, PathBuf)| match path.strip_prefix(named).ok()? {
             rest if rest.as_os_str().is_empty() => Some(place.clone()),
@@ -33,28 +57,50 @@ impl Places {
         };
         written.iter().rev().find_map(inside)
     }
+
+    /// What was written, by the names the script gave, each with its place.
+    pub(super) fn written(&self) -> Vec<(PathBuf, PathBuf)> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl State {
+    fn place_kind(&self) -> Kind {
+        match self.repeated() {
+            Some(_) => Kind::Rerun,
+            None if self.smoke() => Kind::Smoke,
+            None => Kind::Plain,
+        }
+    }
+
     /// Where a folder or a file of answers is written.
     pub(super) fn written(&self, path: &Path) -> PathBuf {
-        if !self.smoke() {
-            return path.to_path_buf();
+        match self.place_kind() {
+            Kind::Plain => path.to_path_buf(),
+            Kind::Rerun => self.moved(path),
+            Kind::Smoke => {
+                if let Some(place) = self.places().of(path) {
+                    return place;
+                }
+                let is_smoke_run = || Run::open(path).and_then(|run| run.lock()).is_ok_and(|lock| lock.is_smoke());
+                if path.exists() && !is_smoke_run() {
+                    return self.elsewhere(path);
+                }
+                self.places().note(path, path);
+                path.to_path_buf()
+            }
         }
-        if let Some(place) = self.places().of(path) {
-            return place;
-        }
-        let is_smoke_run = || Run::open(path).and_then(|run| run.lock()).is_ok_and(|lock| lock.is_smoke());
-        if path.exists() && !is_smoke_run() {
-            return self.elsewhere(path);
-        }
-        self.places().note(path, path);
-        path.to_path_buf()
+    }
+
+    /// The same for the folder of a run. One that `--set` names is taken as it is, but by a rerun.
+    pub(super) fn run_written(&self, path: &Path) -> PathBuf {
+        let is_set = self.overrides().train.contains_key("out");
+        if is_set && self.place_kind() != Kind::Rerun { path.to_path_buf() } else { self.written(path) }
     }
 
     /// The same for a study, whose folder takes no other one later: a smoke run's is always elsewhere.
     pub(super) fn studied(&self, path: &Path) -> PathBuf {
-        if self.smoke() { self.elsewhere(path) } else { path.to_path_buf() }
+        if self.place_kind() == Kind::Smoke { self.elsewhere(path) } else { self.written(path) }
     }
 
     /// The same for a file of answers. Benchmarks that share a stand-in may share a file, too: the later one takes it.
@@ -69,7 +115,7 @@ impl State {
         Ok(place)
     }
 
-    /// The place of a path below the folder for what cannot be where the script names it.
+    /// The place of a path below the folder for what a smoke run cannot write where the script names it.
     fn elsewhere(&self, path: &Path) -> PathBuf {
         let root = self.places().elsewhere.get_or_init(|| {
             let root = self.run_folder(&format!("smoke-run-{}", std::process::id()));
@@ -78,22 +124,45 @@ impl State {
             self.listeners().tell(&Event::Warning { text });
             root
         });
-        let names = path.components().filter(|component| matches!(component, Component::Normal(_)));
-        let place = root.join(names.collect::<PathBuf>());
+        let place = below(root, path);
         self.places().note(path, &place);
         place
     }
 
-    /// Where a figure, a report, a table of tensors or the like is written: beside the run it is about.
-    pub(super) fn beside(&self, path: &Path) -> PathBuf {
-        self.places().of(path).unwrap_or_else(|| path.to_path_buf())
+    /// The place of a path below the folder of a rerun.
+    fn moved(&self, path: &Path) -> PathBuf {
+        if self.is_in_rerun(path) {
+            return path.to_path_buf();
+        }
+        let place = below(self.runs(), path);
+        self.places().note(path, &place);
+        place
     }
 
-    /// What this smoke run has written at a path.
+    /// Whether a path is in the folder of this rerun, as `run.dir` is.
+    fn is_in_rerun(&self, path: &Path) -> bool {
+        plain(path).starts_with(plain(self.runs()))
+    }
+
+    /// Where a figure, a report, a table of tensors or the like is written: beside the run it is about.
+    pub(super) fn beside(&self, path: &Path) -> PathBuf {
+        match self.place_kind() {
+            Kind::Rerun => self.moved(path),
+            Kind::Plain | Kind::Smoke => self.places().of(path).unwrap_or_else(|| path.to_path_buf()),
+        }
+    }
+
+    /// What this smoke run, or this rerun, has written at a path.
     pub(super) fn made(&self, path: &Path) -> Option<PathBuf> {
+        if self.place_kind() == Kind::Rerun && self.is_in_rerun(path) {
+            return Some(path.to_path_buf()).filter(|path| path.exists());
+        }
         let place = self.places().of(path)?;
         if place.exists() {
             return Some(place);
+        }
+        if !self.smoke() {
+            return None;
         }
         // With fewer steps checkpoints have other numbers: the newest is meant.
         let is_checkpoint =
@@ -104,8 +173,120 @@ impl State {
         Some(if rest.as_os_str().is_empty() { newest } else { newest.join(rest) }).filter(|place| place.exists())
     }
 
-    /// Where something is read: what this smoke run has written, or what is there.
+    /// Where something is read: what this smoke run or rerun has written, or what is there. A rerun gets the place where it
+    /// would have written what the run it repeats wrote: nothing is there yet.
     pub(super) fn found(&self, path: &Path) -> PathBuf {
-        self.made(path).unwrap_or_else(|| path.to_path_buf())
+        match self.made(path) {
+            Some(place) => place,
+            None if self.is_hidden(path) => below(self.runs(), path),
+            None => path.to_path_buf(),
+        }
+    }
+
+    /// The same for a run, or a study, that is opened as one.
+    pub(super) fn run_found(&self, path: &Path) -> PathBuf {
+        match self.made(path) {
+            Some(place) => place,
+            None if self.is_hidden(path) || self.is_repeated(path) => below(self.runs(), path),
+            None => path.to_path_buf(),
+        }
+    }
+
+    /// The run that a trainer goes on with; in a rerun only one that the rerun itself began, any other starts at step 0.
+    pub(super) fn resumed(&self, path: &Path) -> Option<PathBuf> {
+        if self.place_kind() != Kind::Rerun {
+            return Some(self.found(path));
+        }
+        let made = self.made(path);
+        if made.is_none() {
+            let text = format!("this rerun starts at step 0, it does not go on with `{}`", path.display());
+            self.listeners().tell(&Event::Warning { text });
+        }
+        made
+    }
+
+    /// Whether a rerun must not read a path: it is a part of a run that the repeated script wrote. Other files in a run's
+    /// folder are what people put there.
+    fn is_hidden(&self, path: &Path) -> bool {
+        if self.place_kind() != Kind::Rerun || !path.exists() {
+            return false;
+        }
+        let path = plain(path);
+        let mut above = path.ancestors();
+        let mut inside = above.next();
+        for folder in above {
+            let part = inside.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+            if part.is_some_and(|part| is_part_of_run(&part)) && self.is_repeated(folder) {
+                return true;
+            }
+            inside = Some(folder);
+        }
+        false
+    }
+
+    /// Whether a folder is one of the repeated script's: the run or study itself, one that this rerun makes again, or one
+    /// that says so in its run.lock.
+    fn is_repeated(&self, folder: &Path) -> bool {
+        let Some(repeat) = self.repeated() else { return false };
+        let folder = plain(folder);
+        let is_run = folder.join("run.lock").is_file();
+        if !is_run && !folder.join(RECORD).is_file() {
+            return false;
+        }
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        if real(&folder).is_some_and(|folder| real(&repeat.folder).is_some_and(|asked| folder.starts_with(asked))) {
+            return true;
+        }
+        let made_again = self.places().written().iter().any(|(named, _)| *named == folder);
+        let says_so = |lock: Lock| {
+            let of = |lock: &Lock| (lock.script.clone(), lock.modules.clone(), lock.args.clone(), lock.set.clone());
+            of(&lock) == of(&repeat.lock)
+        };
+        made_again || (is_run && Run::open(&folder).and_then(|run| run.lock()).is_ok_and(says_so))
+    }
+}
+
+/// Names in a run's or a study's folder that training writes.
+fn is_part_of_run(name: &str) -> bool {
+    ["run.lock", "events.jsonl", "plots", RECORD, "cells"].contains(&name)
+        || ["checkpoint-", ".checkpoint-", "events.out.tfevents."].iter().any(|start| name.starts_with(start))
+}
+
+/// The place of a path in a folder that holds what is somewhere else.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    let (here, path) = (plain(Path::new(".")), plain(path));
+    let path = path.strip_prefix(&here).unwrap_or(&path);
+    let names = path.components().filter(|component| matches!(component, Component::Normal(_)));
+    root.join(names.collect::<PathBuf>())
+}
+
+/// A path as one name for a place: absolute, without `.` and `..`.
+fn plain(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_place_has_one_name() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(plain(Path::new(".")), here);
+        assert_eq!(plain(Path::new("./a/../b/./c")), here.join("b/c"));
+        assert_eq!(below(Path::new("root"), Path::new("./a/b")), Path::new("root/a/b"));
+        assert_eq!(below(Path::new("root"), &here.join("a")), Path::new("root/a"));
+        assert_eq!(below(Path::new("root"), Path::new("/x/y")), Path::new("root/x/y"));
     }
 }

@@ -73,7 +73,11 @@ impl State {
     /// The id to open: itself, or the stand-in of a smoke run. What the smoke run has written itself is opened.
     pub(super) fn stand_in(&self, kind: PresetKind, id: &str) -> String {
         let is_tiny = |name: &str| name.starts_with("tiny-") || name.ends_with("-tiny");
-        if !self.smoke() || is_tiny(id) || kind == PresetKind::Templates {
+        if !self.smoke() {
+            // A rerun opens what it has made again.
+            return self.made(Path::new(id)).map_or(id.to_string(), |place| place.display().to_string());
+        }
+        if is_tiny(id) || kind == PresetKind::Templates {
             return id.to_string();
         }
         if let Some(place) = self.made(Path::new(id)).filter(|_| kind != PresetKind::Benchmarks) {

@@ -6,18 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rhai::NativeCallContext;
-use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
-use super::places::Places;
+use super::imports::Imports;
+use super::places::{Places, Repeat};
 use super::smoke;
 use crate::error::{Error, Result};
 use crate::eval::AnswerCache;
 use crate::events::{Event, Interrupt, Listeners};
 use crate::notes::Notes;
-use crate::preset::Presets;
+use crate::preset::{Presets, set_option};
 use crate::show::{Figure, Painted, Table as ShownTable};
-use crate::train::{Lock, Place};
+use crate::study::Repeated;
+use crate::train::{Lock, Place, overrule};
 
 /// Where a session's output goes: a terminal, a file, a notebook cell.
 pub trait Output: Send + Sync {
@@ -59,8 +60,8 @@ pub struct SessionOptions {
     pub runs: PathBuf,
     /// Where features and answers are kept between runs.
     pub cache: PathBuf,
-    /// The run that the script is to repeat, where it is not run for its own sake.
-    pub repeats: Option<Lock>,
+    /// What the script is to make again, where it is not run for its own sake: everything is written below `runs` then.
+    pub repeats: Option<Repeat>,
 }
 
 /// What the API functions of one session share.
@@ -73,9 +74,11 @@ struct Shared {
     /// Trainers of this session so far.
     trainers: AtomicU64,
     script: Mutex<String>,
+    /// What it imports.
+    imports: Imports,
     /// Answers of this session's evaluations.
     answers: AnswerCache,
-    /// Where a smoke run writes.
+    /// Where a smoke run or a rerun writes.
     places: Places,
     /// Notes that were told already.
     told: Notes,
@@ -88,11 +91,14 @@ impl State {
         let seed = AtomicU64::new(seed as u64);
         let trainers = AtomicU64::default();
         let answers = AnswerCache::in_memory();
+        let given = options.repeats.as_ref().map(|repeat| repeat.lock.modules.clone());
+        let imports = Imports::new(given, &options.args);
         State(Arc::new(Shared {
             options,
             seed,
             trainers,
             script: Mutex::default(),
+            imports,
             answers,
             places: Places::default(),
             told: Notes::default(),
@@ -151,6 +157,11 @@ impl State {
         *self.0.script.lock().unwrap_or_else(PoisonError::into_inner) = text.to_string();
     }
 
+    /// What scripts import.
+    pub(super) fn imports(&self) -> &Imports {
+        &self.0.imports
+    }
+
     pub(super) fn cache(&self) -> &Path {
         &self.0.options.cache
     }
@@ -171,29 +182,55 @@ impl State {
 
     /// The run that the trainer of this number repeats.
     pub(super) fn repeats(&self, number: u64) -> Option<Lock> {
-        self.0.options.repeats.clone().filter(|lock| lock.number == number)
+        self.repeated()
+            .filter(|asked| asked.study.is_none() && asked.lock.number == number)
+            .map(|asked| asked.lock.clone())
+    }
+
+    /// What the study of this number repeats.
+    pub(super) fn repeated_study(&self, number: u64) -> Option<Repeated> {
+        self.repeated().filter(|asked| asked.lock.number == number).and_then(|asked| asked.study.clone())
+    }
+
+    /// What this session makes again.
+    pub(super) fn repeated(&self) -> Option<&Repeat> {
+        self.0.options.repeats.as_ref()
+    }
+
+    /// Where run folders go.
+    pub(super) fn runs(&self) -> &Path {
+        &self.0.options.runs
+    }
+
+    /// Puts what `--set` says over the options of a trainer.
+    pub(super) fn overrule(&self, options: &mut Table) {
+        for key in overrule(options, &self.overrides().train()) {
+            let text = format!("`--set {key}` changes nothing here: this trainer trains no LLM, so it has no adapters");
+            self.listeners().tell(&Event::Warning { text });
+        }
     }
 
     /// What run.lock says about program and script.
     pub(super) fn lock(&self, number: u64) -> Lock {
         let script = self.0.script.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Lock {
+        let mut lock = Lock {
             llmore: env!("CARGO_PKG_VERSION").to_string(),
             build: env!("LLMORE_BUILD").to_string(),
             threads: rayon::current_num_threads(),
-            script_sha256: format!("{:x}", Sha256::digest(&script)),
             script,
             args: self.args().to_vec(),
             number,
+            modules: self.imports().texts(),
             set: self.overrides().table(),
             ..Lock::default()
-        }
+        };
+        lock.script_sha256 = lock.script_hash();
+        lock
     }
 
     /// What a new run's folder is called: `runs/<time>-<name>`.
     pub(super) fn run_folder(&self, name: &str) -> PathBuf {
-        let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
-        self.0.options.runs.join(format!("{}-{}", timestamp(seconds), name.replace([' ', '/'], "-")))
+        self.runs().join(folder_name(name))
     }
 
     /// A new folder of that name that no other process has.
@@ -245,7 +282,7 @@ impl Overrides {
         Overrides::parse(&pairs)
     }
 
-    /// The options that go over those of every trainer.
+    /// The options that go over those of every trainer, by their names as they were given: `lora.r` is one in a map.
     pub(super) fn train(&self) -> Table {
         let mut table = self.train.clone();
         if self.smoke {
@@ -257,13 +294,19 @@ impl Overrides {
     }
 
     fn check(&self) -> Result<()> {
-        let mut table = self.train.clone();
-        table.entry("train").or_insert(Value::Table(Table::new()));
+        let mut table = Table::new();
+        table.insert("train".to_string(), Value::Table(Table::new()));
+        self.train.iter().for_each(|(key, value)| set_option(&mut table, key, value.clone()));
         let checked: Result<crate::train::TrainOptions> = crate::preset::from_table(table);
         checked.map(|_| ()).map_err(|error: Error| {
-            let keys = error.help_text().unwrap_or_default();
-            let help = format!("{keys}; and, for everything: `limit`, `smoke`");
-            error.help(help).with_kind(crate::error::Kind::Usage).context("--set")
+            let error = match error.help_text() {
+                Some(keys) if keys.contains("known keys") => {
+                    let help = format!("{keys}; and, for everything: `limit`, `smoke`");
+                    error.help(help)
+                }
+                _ => error,
+            };
+            error.with_kind(crate::error::Kind::Usage).context("--set")
         })
     }
 }
@@ -272,6 +315,12 @@ impl Overrides {
 fn parse_value(text: &str) -> Value {
     let line = format!("value = {text}");
     line.parse::<Table>().ok().and_then(|mut table| table.remove("value")).unwrap_or(Value::String(text.to_string()))
+}
+
+/// What a folder for something new is called: `<time>-<name>`.
+pub fn folder_name(name: &str) -> String {
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
+    format!("{}-{}", timestamp(seconds), name.replace([' ', '/'], "-"))
 }
 
 /// `20261123-041530`, UTC.

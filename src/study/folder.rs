@@ -11,6 +11,7 @@ use super::standing::{self, look_at_answers};
 use crate::error;
 use crate::error::{Context, Result};
 use crate::eval::{Metric, Results, Row, compare};
+use crate::train::Run;
 
 /// A study as its folder has it.
 pub struct Folder {
@@ -69,6 +70,28 @@ impl Folder {
             }
         }
         Ok(())
+    }
+
+    /// Whether there is nothing left to do, or the run that was last written says that it ended before its last step.
+    ///
+    /// # Errors
+    /// What reading the runs gives.
+    pub fn is_at_rest(&self) -> Result<bool> {
+        if self.record.cells.iter().all(|cell| cell.error.is_some() || self.record.left(cell).is_empty()) {
+            return Ok(true);
+        }
+        let mut newest = None;
+        for stage in self.record.cells.iter().flat_map(|cell| &cell.stages) {
+            let folder = below(&self.dir, stage)?;
+            let written = std::fs::metadata(folder.join("events.jsonl")).and_then(|file| file.modified());
+            if let Ok(written) = written {
+                newest = newest.max(Some((written, folder)));
+            }
+        }
+        match newest {
+            Some((_, folder)) => Ok(["paused", "failed", "stopped"].contains(&Run::open(&folder)?.status()?.as_str())),
+            None => Ok(false),
+        }
     }
 
     /// Where it is.

@@ -13,6 +13,7 @@ mod grid;
 mod parts;
 mod plan;
 mod record;
+mod repeat;
 mod run;
 mod sharing;
 mod standing;
@@ -29,6 +30,7 @@ use asked::Asked;
 pub use cells::{Cell, ResultFile};
 pub use folder::Folder;
 pub use record::{FILE as RECORD, Record};
+pub use repeat::{Repeated, StudyDiff};
 
 use crate::error;
 use crate::error::{Context, Result};
@@ -71,6 +73,8 @@ pub struct StudySetup {
     pub lock: Lock,
     /// Where features are kept between runs.
     pub cache: PathBuf,
+    /// The study that this one makes again.
+    pub repeats: Option<Repeated>,
 }
 
 /// A study that can be planned and run.
@@ -102,9 +106,10 @@ impl Study {
             .help("1 trains all of a cell anew for every seed, 2 shares stage 1 among the seeds"));
         }
         let file = options.out.join(record::FILE);
-        let known = match file.is_file() {
-            true => Some((Record::open(&options.out)?, Asked::open(&options.out)?)),
-            false => None,
+        let known = match &setup.repeats {
+            _ if file.is_file() => Some((Record::open(&options.out)?, Asked::open(&options.out)?)),
+            Some(repeated) => Some(repeated.untried()?),
+            None => None,
         };
         let known = known.as_ref().map(|(record, asked)| (record, asked));
         let mut record =

@@ -128,7 +128,7 @@ impl Study {
             folder: Place::Given(folder),
             cache: self.setup.cache.clone(),
             features: kept.features.get(&stage).cloned(),
-            repeats: None,
+            repeats: self.repeated_run(cell, stage)?,
         };
         let trainer = Trainer::new(vlm.clone(), self.dataset(&data, kept)?, options, setup)?;
         if let Some(features) = trainer.features().filter(|_| kept.encoder.is_some()) {

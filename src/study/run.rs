@@ -40,7 +40,8 @@ impl Study {
         loop {
             let (mut busy, mut worked) = (false, false);
             for number in 0..self.record.cells.len() {
-                if tried.contains(&number) || !self.is_left_now(number)? {
+                let is_wanted = self.is_wanted(&self.record.cells[number]);
+                if tried.contains(&number) || !is_wanted || !self.is_left_now(number)? {
                     continue;
                 }
                 let Some(_writers) = self.take(number)? else {

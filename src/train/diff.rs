@@ -1,10 +1,13 @@
-//! What two runs differ in: everything their locks hold, and the first step at which their losses part.
+//! What two runs differ in: everything their locks hold, the first step at which their losses part, and the weights of the
+//! last checkpoint that both have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::{Table, Value};
 
 use super::run::{Lock, Run};
+use super::same_weights::{self, WeightDifference};
+use crate::error;
 use crate::error::Result;
 
 /// A fact of run.lock that two runs do not share: its name and both values.
@@ -21,6 +24,8 @@ pub struct LossDifference {
     pub common: usize,
     /// Steps each has.
     pub steps: [usize; 2],
+    /// Steps each was to have.
+    pub planned: [u64; 2],
     /// The first step (from 1) whose losses are not the same to the last bit, with both.
     pub first: Option<(u64, [f64; 2])>,
     /// The largest difference over the common steps.
@@ -35,25 +40,38 @@ pub struct RunDiff {
     /// Lines of the script from the first that differs to the last, `-` of the first run and `+` of the second.
     pub script: Vec<String>,
     pub losses: LossDifference,
+    /// At the last step of which both have a checkpoint.
+    pub weights: Option<WeightDifference>,
 }
 
 impl RunDiff {
     /// Compares two runs.
+    ///
+    /// # Errors
+    /// `Usage` when they are one; what reading them gives.
     pub fn new(a: &Run, b: &Run) -> Result<Self> {
+        let real = |run: &Run| std::fs::canonicalize(run.dir()).ok();
+        if real(a).is_some() && real(a) == real(b) {
+            return Err(error!(Usage, "`{}` and `{}` are one run", a.dir().display(), b.dir().display())
+                .help("a run agrees with itself; name another one, or make it again: `llmore rerun RUN`"));
+        }
         let (then, now) = (a.lock()?, b.lock()?);
+        let planned = |lock: &Lock| lock.options.get("steps").and_then(Value::as_integer).unwrap_or(0) as u64;
         let losses = |run: &Run| -> Result<Vec<(u64, f64)>> {
             Ok(run.steps()?.iter().map(|step| (step.step, step.loss)).collect())
         };
         Ok(RunDiff {
             facts: facts(&then, &now),
             script: lines(&then.script, &now.script),
-            losses: compare(&losses(a)?, &losses(b)?),
+            losses: compare(&losses(a)?, &losses(b)?, [planned(&then), planned(&now)]),
+            weights: same_weights::compare(a, b)?,
         })
     }
 
-    /// Whether the runs computed the same: their losses agree to the last bit as far as both go.
-    pub fn same_losses(&self) -> bool {
-        self.losses.common > 0 && self.losses.first.is_none()
+    /// Whether the runs computed the same: losses and weights agree to the last bit as far as both go.
+    pub fn same(&self) -> bool {
+        let weights = self.weights.as_ref().is_none_or(|weights| weights.first.is_none());
+        self.losses.common > 0 && self.losses.first.is_none() && weights
     }
 }
 
@@ -100,14 +118,16 @@ fn lines(a: &str, b: &str) -> Vec<String> {
     removed.chain(b[start..b.len() - end].iter().map(|line| format!("+ {line}"))).collect()
 }
 
-fn compare(a: &[(u64, f64)], b: &[(u64, f64)]) -> LossDifference {
-    let common: Vec<_> = a.iter().zip(b).take_while(|((i, _), (j, _))| i == j).collect();
-    let differs = |(x, y): (f64, f64)| x.to_bits() != y.to_bits();
+fn compare(a: &[(u64, f64)], b: &[(u64, f64)], planned: [u64; 2]) -> LossDifference {
+    let others: BTreeMap<u64, f64> = b.iter().copied().collect();
+    let common: Vec<(u64, [f64; 2])> =
+        a.iter().filter_map(|(step, loss)| Some((*step, [*loss, *others.get(step)?]))).collect();
     LossDifference {
         common: common.len(),
         steps: [a.len(), b.len()],
-        first: common.iter().find(|(x, y)| differs((x.1, y.1))).map(|(x, y)| (x.0, [x.1, y.1])),
-        largest: common.iter().map(|(x, y)| (x.1 - y.1).abs()).fold(0.0, f64::max),
+        planned,
+        first: common.iter().find(|(_, [x, y])| x.to_bits() != y.to_bits()).copied(),
+        largest: common.iter().map(|(_, [x, y])| (x - y).abs()).fold(0.0, f64::max),
         last: [a.last().map(|step| step.1), b.last().map(|step| step.1)],
     }
 }
@@ -132,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_first_step_that_parts_is_found() {
-        let difference = compare(&[(1, 2.0), (2, 1.5), (3, 1.0)], &[(1, 2.0), (2, 1.25)]);
+        let difference = compare(&[(1, 2.0), (2, 1.5), (3, 1.0)], &[(1, 2.0), (2, 1.25)], [3, 3]);
         assert_eq!(difference.first, Some((2, [1.5, 1.25])));
         assert_eq!((difference.common, difference.largest), (2, 0.25));
     }

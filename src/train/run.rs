@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use super::checkpoint::checkpoints;
@@ -36,6 +37,9 @@ pub struct Lock {
     /// Which trainer of the script this is, from 0.
     #[serde(default)]
     pub number: u64,
+    /// What the script imports, by path from the script's folder.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
     /// `--set` of the command line.
     #[serde(default)]
     pub set: Table,
@@ -56,6 +60,15 @@ impl Lock {
         table.insert("template".to_string(), Value::String(template.to_string()));
         self.options = table;
         Ok(())
+    }
+
+    /// A hash of the script and what it imports.
+    pub fn script_hash(&self) -> String {
+        let mut hash = Sha256::new_with_prefix(&self.script);
+        for (name, text) in &self.modules {
+            hash.update(format!("\n{name}\n{}\n{text}", text.len()));
+        }
+        format!("{:x}", hash.finalize())
     }
 
     /// Whether it is that of a smoke run, of which nothing is worth keeping.

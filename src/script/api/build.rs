@@ -137,7 +137,11 @@ fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
     // A folder that is there is what the script made or was given, in a smoke run as well.
     let place = state.found(Path::new(path));
     let is_there = state.smoke() && place.is_dir();
-    let id = if is_there { place.display().to_string() } else { state.stand_in(PresetKind::Models, path) };
+    let id = if is_there || place != Path::new(path) {
+        place.display().to_string()
+    } else {
+        state.stand_in(PresetKind::Models, path)
+    };
     let base = options.string("base")?;
     if presets.contains(PresetKind::Models, &id) {
         if base.is_some() && !state.smoke() {

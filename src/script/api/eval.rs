@@ -27,7 +27,7 @@ pub(super) fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle>
     let stand_in = state.stand_in(PresetKind::Benchmarks, id);
     // A stand-in brings its own data.
     let path = |key: &str| -> Result<Option<PathBuf>> {
-        Ok(options.string(key)?.filter(|_| stand_in == id).map(PathBuf::from))
+        Ok(options.string(key)?.filter(|_| stand_in == id).map(|path| state.found(Path::new(&path))))
     };
     let options = BenchmarkOptions {
         data: path("data")?,
@@ -72,6 +72,8 @@ fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Resu
 /// Where answers are kept.
 fn cache(state: &State, place: Option<&str>) -> Result<Option<AnswerCache>> {
     match place {
+        // A rerun asks everything anew.
+        _ if state.repeated().is_some() => Ok(Some(state.answers().clone())),
         None | Some("memory") => Ok(Some(state.answers().clone())),
         Some("disk") => Ok(Some(AnswerCache::Folder(state.cache().join("answers")))),
         Some("off") => Ok(None),

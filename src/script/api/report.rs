@@ -26,7 +26,7 @@ const SIDE: usize = 336;
 /// The report of a run's or a study's folder.
 fn report_folder(state: &State, folder: &Path, path: &str, map: Map) -> Result<()> {
     let options = Options::new(map, "report", &["data", "maps"])?;
-    let data = options.string("data")?.map(PathBuf::from);
+    let data = options.string("data")?.map(|path| state.found(Path::new(&path)));
     let options = ReportOptions { presets: state.presets(), data, maps: options.count("maps")?.unwrap_or(MAPS) };
     report::write(&report::page_of(folder, &options)?, &state.beside(Path::new(path)))
 }

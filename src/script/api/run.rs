@@ -32,7 +32,7 @@ pub mod runs {
     /// ```
     #[rhai_fn(name = "run", return_raw)]
     pub fn run(context: NativeCallContext, folder: &str) -> Fallible<RunHandle> {
-        Ok(RunHandle(Run::open(&State::of(&context)?.found(Path::new(folder)))?))
+        Ok(RunHandle(Run::open(&State::of(&context)?.run_found(Path::new(folder)))?))
     }
 
     /// Where it is.
@@ -68,9 +68,9 @@ pub mod runs {
 
     /// The loss curve; it is also written to the run's `plots/`.
     #[rhai_fn(name = "plot", return_raw)]
-    pub fn plot(r: RunHandle) -> Fallible<FigureHandle> {
+    pub fn plot(context: NativeCallContext, r: RunHandle) -> Fallible<FigureHandle> {
         let figure = plot_of(&r.0)?;
-        let folder = r.0.dir().join("plots");
+        let folder = State::of(&context)?.beside(&r.0.dir().join("plots"));
         figure.save(folder.join("loss.png"))?;
         figure.save(folder.join("loss.svg"))?;
         Ok(FigureHandle(figure))

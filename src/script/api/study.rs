@@ -1,6 +1,6 @@
 //! Studies: a grid of encoders and LLMs, planned, run, and compared.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rhai::plugin::*;
@@ -77,16 +77,18 @@ fn make(state: &State, map: Map) -> Result<StudyHandle> {
         limit: state.limit(options.count("limit")?),
         seeds: seeds(state, &options)?,
         seeds_from: options.count("seeds_from")?.unwrap_or(1),
-        data: options.string("data")?.map(PathBuf::from),
+        data: options.string("data")?.map(|path| state.found(Path::new(&path))),
         batch: options.count("batch")?.unwrap_or(BATCH),
         target: target(state, &options)?,
         out: out.map_or_else(|| state.own_folder(&name), Ok)?,
     };
+    let number = state.next_trainer();
     let setup = StudySetup {
         presets: state.presets().clone(),
         listeners: state.listeners().clone(),
         interrupt: state.interrupt().clone(),
-        lock: state.lock(state.next_trainer()),
+        lock: state.lock(number),
+        repeats: state.repeated_study(number),
         cache: state.cache().to_path_buf(),
     };
     Ok(StudyHandle(Arc::new(Mutex::new(Study::new(options, setup)?))))

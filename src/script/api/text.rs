@@ -31,8 +31,9 @@ fn open(state: &State, id: &str) -> Result<TokenizerHandle> {
             None => Ok(TokenizerHandle(crate::vlm::Llm::tokenizer_of(state.presets(), &id)?)),
         };
     }
-    if Path::new(id).exists() {
-        let tokenizer = Tokenizer::open(Path::new(id))?;
+    let place = state.found(Path::new(id));
+    if place.exists() {
+        let tokenizer = Tokenizer::open(&place)?;
         state.tell_notes(tokenizer.notes());
         return Ok(TokenizerHandle(tokenizer));
     }

@@ -26,19 +26,14 @@ use crate::train::{Audit, Place, Recipe, TrainOptions, Trainer, TrainerSetup};
 fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<TrainerHandle> {
     let mut options = options;
     options.entry("seed").or_insert(toml::Value::Integer(state.seed() as i64));
-    options.extend(state.overrides().train());
+    state.overrule(&mut options);
     state.adapt_training(&mut options, &[&m.0.llm])?;
     state.adapt_template(&mut options, &m.0);
     let number = state.next_trainer();
     let repeats = state.repeats(number);
-    if repeats.is_some() {
-        // The folder of the run that is repeated is taken.
-        options.remove("out");
-    }
     let mut options: TrainOptions = typed(options, "trainer")?;
-    // A folder that `--set` names is taken as it is.
-    if let Some(out) = options.out.as_mut().filter(|_| !state.overrides().train.contains_key("out")) {
-        *out = state.written(out);
+    if let Some(out) = options.out.as_mut() {
+        *out = state.run_written(out);
     }
     let template = match &options.template {
         Some(name) => Template::load(state.presets(), name)?,
@@ -354,7 +349,9 @@ pub mod train {
     /// `RUN/aside`. A run without any checkpoint begins at step 0, and what another process trains is refused.
     #[rhai_fn(name = "resume", return_raw)]
     pub fn resume(context: NativeCallContext, t: TrainerHandle, folder: &str) -> Fallible<()> {
-        let folder = State::of(&context)?.found(Path::new(folder));
-        Ok(lock(&t)?.resume(&folder)?)
+        match State::of(&context)?.resumed(Path::new(folder)) {
+            Some(folder) => Ok(lock(&t)?.resume(&folder)?),
+            None => Ok(()),
+        }
     }
 }

@@ -1,0 +1,149 @@
+//! `llmore rerun`: the script of a run, a study or a study's cell once more, in a folder of its own, and what came out held
+//! against what there was. Nothing of the run it is asked about is written, or gone on with.
+
+use std::path::{Path, PathBuf};
+
+use super::args::Args;
+use super::compared::Compared;
+use super::{Opened, evaluate, session_repeating};
+use crate::device::Settings;
+use crate::error;
+use crate::error::{Error, Result};
+use crate::script::{Overrides, Repeat, folder_name};
+use crate::study::Repeated;
+use crate::train::Run;
+
+/// Levels of folders in which runs are looked for.
+const DEPTH: usize = 6;
+
+/// Makes a run again and compares the two.
+pub(super) fn rerun(args: &Args, settings: &Settings, path: &Path) -> Result<i32> {
+    let asked = asked(path)?;
+    let lock = asked.lock.clone();
+    if lock.script_hash() != lock.script_sha256 {
+        return Err(error!(Decode, "the script in run.lock of `{}` was changed", path.display())
+            .help("what it computed can only be made again by the script that made it"));
+    }
+    let root = new_folder(Path::new("runs"), path)?;
+    if !args.quiet {
+        eprintln!("making `{}` again in `{}`", path.display(), root.display());
+    }
+    let overrides = Overrides::of_table(&lock.set)?;
+    let mut opened =
+        session_repeating(args, settings, overrides, lock.args.clone(), Some((asked.clone(), root.clone())))?;
+    let code = evaluate(&mut opened.session, "run.lock", &lock.script);
+    let code = opened.code(code);
+    let compared = compared(&asked, path, &root, &opened)?;
+    // Nothing is there when the script failed early.
+    let _ = std::fs::remove_dir(&root);
+    match compared {
+        Some(compared) => Ok(match (code, compared.print(args.json)) {
+            (0, verdict) => verdict,
+            (failed, _) => failed,
+        }),
+        None if code != 0 => Ok(code),
+        None => Err(error!(
+            Data,
+            "nothing was compared: the script, run again, did not train what `{}` holds",
+            path.display()
+        )
+        .help("it may have read what it found instead of training; or look at what it wrote yourself")),
+    }
+}
+
+/// What a path names: a run, a study, or a cell of one.
+fn asked(path: &Path) -> Result<Repeat> {
+    if let Some(study) = Repeated::of(path)? {
+        let lock = study.lock()?;
+        return Ok(Repeat { lock, folder: study.folder.clone(), study: Some(study) });
+    }
+    let run = open(path)?;
+    Ok(Repeat { lock: run.lock()?, folder: path.to_path_buf(), study: None })
+}
+
+/// Opens a run folder; of one that only holds runs, the error names them.
+pub(super) fn open(path: &Path) -> Result<Run> {
+    Run::open(path).map_err(|error| {
+        let names: Vec<String> = below(path).iter().take(3).map(|run| format!("`{}`", run.display())).collect();
+        if names.is_empty() { error } else { error.help(format!("runs in it: {}", names.join(", "))) }
+    })
+}
+
+/// A new folder for what a rerun writes.
+fn new_folder(runs: &Path, asked: &Path) -> Result<PathBuf> {
+    let real = std::fs::canonicalize(asked).unwrap_or_else(|_| asked.to_path_buf());
+    let name = real.file_name().map_or("run".to_string(), |name| name.to_string_lossy().into_owned());
+    let stem = runs.join(folder_name(&format!("rerun-{name}")));
+    std::fs::create_dir_all(runs).map_err(|error| Error::file(runs, error))?;
+    let numbered = (2..1000).map(|number| PathBuf::from(format!("{}-{number}", stem.display())));
+    for folder in std::iter::once(stem.clone()).chain(numbered) {
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::file(&folder, error)),
+        }
+    }
+    Err(error!(File, "`{}` and all its numbers are taken", stem.display()))
+}
+
+/// What came out against what there was; `None` when the rerun did not make what it was asked for.
+fn compared(asked: &Repeat, path: &Path, root: &Path, opened: &Opened) -> Result<Option<Compared>> {
+    let written = opened.session.rewritten();
+    let mut compared = match &asked.study {
+        Some(study) => {
+            let is_again = |place: &&PathBuf| Repeated::of(place).is_ok_and(|found| found.is_some());
+            let made = written.iter().map(|(_, place)| place.clone()).chain(studies_below(root));
+            let number = |place: &PathBuf| {
+                let found = Repeated { folder: place.clone(), cell: study.cell.clone() };
+                found.lock().is_ok_and(|lock| lock.number == asked.lock.number)
+            };
+            match made.into_iter().find(|place| is_again(&place) && number(place)) {
+                Some(again) => Compared::studies(&study.folder, &again, study.cell.as_deref())?,
+                None => return Ok(None),
+            }
+        }
+        None => {
+            let runs = below(root).into_iter().filter_map(|folder| Run::open(&folder).ok());
+            let is_again = |run: &Run| {
+                let of_study = Repeated::of(run.dir()).is_ok_and(|study| study.is_some());
+                !of_study && run.lock().is_ok_and(|lock| lock.number == asked.lock.number)
+            };
+            match runs.into_iter().find(is_again) {
+                Some(again) => Compared::runs(&Run::open(path)?, &again, &["out"])?,
+                None => return Ok(None),
+            }
+        }
+    };
+    // A smoke run wrote its answers elsewhere: what lies there by the script's name is another's.
+    if !asked.lock.is_smoke() && asked.study.is_none() {
+        let is_answers = |path: &Path| path.extension().is_some_and(|e| e == "jsonl") && path.is_file();
+        for (named, place) in written.iter().filter(|(named, place)| is_answers(named) && is_answers(place)) {
+            compared.answers(named, place)?;
+        }
+    }
+    if compared.count == 0 {
+        compared.print(false);
+        return Ok(None);
+    }
+    Ok(Some(compared))
+}
+
+/// The run folders in a folder, itself included.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    search(folder, "run.lock", DEPTH)
+}
+
+fn studies_below(folder: &Path) -> Vec<PathBuf> {
+    search(folder, crate::study::RECORD, DEPTH)
+}
+
+/// Folders that hold a file of this name, in order.
+fn search(folder: &Path, file: &str, depth: usize) -> Vec<PathBuf> {
+    let mut found = if folder.join(file).is_file() { vec![folder.to_path_buf()] } else { Vec::new() };
+    let Some(deeper) = depth.checked_sub(1) else { return found };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    found.extend(folders.iter().flat_map(|folder| search(folder, file, deeper)));
+    found
+}
