@@ -178,15 +178,81 @@ impl Presets {
     }
 }
 
-/// Reads a typed value out of a table, turning serde's complaint about an unknown key into a suggestion.
+/// Reads a typed value out of a table. Errors name the option by its whole path, as in `lora.r`, what it is and what it
+/// could be.
 pub fn from_table<T: DeserializeOwned>(table: Table) -> Result<T> {
-    Value::Table(table).try_into().map_err(|error: toml::de::Error| {
-        let message = error.message().to_string();
-        match unknown_field(&message) {
-            Some((field, known)) => unknown_key(&field, &known),
-            None => Error::new(Kind::Option, message),
-        }
+    let value = Value::Table(table);
+    value.clone().try_into().map_err(|error: toml::de::Error| {
+        // toml tells the path in its text alone.
+        let text = error.to_string();
+        let path = text.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`')).unwrap_or_default();
+        wrong_option(&value, path, error.message())
     })
+}
+
+/// Puts the value of an option into a table; a name like `lora.r` is the `r` in the table `lora`, which is made where there is
+/// none.
+pub fn set_option(table: &mut Table, name: &str, value: Value) {
+    match name.split_once('.') {
+        None => {
+            table.insert(name.to_string(), value);
+        }
+        Some((outer, inner)) => match table.entry(outer).or_insert_with(|| Value::Table(Table::new())) {
+            Value::Table(deeper) => set_option(deeper, inner, value),
+            // What is no table is told where the options are read.
+            other => *other = value,
+        },
+    }
+}
+
+/// What serde says of an option, in our words.
+fn wrong_option(options: &Value, path: &str, message: &str) -> Error {
+    if let Some((field, known)) = unknown_field(message) {
+        let error = unknown_key(&field, &known);
+        return if path.is_empty() { error } else { error.context(format!("option `{path}`")) };
+    }
+    if let Some(field) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        let whole = if path.is_empty() { field.to_string() } else { format!("{path}.{field}") };
+        return error!(Option, "option `{whole}` is missing");
+    }
+    let keys = path.split('.').filter(|key| !key.is_empty());
+    let found = keys.clone().try_fold(options, |value, key| value.get(key));
+    let (Some(found), Some(_)) = (found, keys.last()) else { return Error::new(Kind::Option, message) };
+    let is = match found {
+        Value::Table(_) => "a map".to_string(),
+        other => other.to_string(),
+    };
+    if let Some(rest) = message.strip_prefix("unknown variant `") {
+        let known: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
+        let names: Vec<String> = known.iter().map(|name| format!("\"{name}\"")).collect();
+        let error = error!(Option, "option `{path}` is {is}, expected {}", names.join(" or "));
+        return match found.as_str().and_then(|given| did_you_mean(given, known.iter().copied())) {
+            Some(near) => error.help(format!("did you mean \"{near}\"?")),
+            None => error,
+        };
+    }
+    match message.split_once(", expected ") {
+        Some((_, expected)) if expected == "a map" || expected.starts_with("struct ") => {
+            error!(Option, "option `{path}` is {is}, expected a map")
+                .help(format!("write `{path}: #{{ key: value }}`, or leave it out"))
+        }
+        Some((_, expected)) => error!(Option, "option `{path}` is {is}, expected {}", words(expected)),
+        None => error!(Option, "option `{path}` is {is}: {message}"),
+    }
+}
+
+/// What serde calls the types of options, as scripts know them.
+fn words(expected: &str) -> String {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0".to_string(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_string(),
+        "f32" | "f64" => "a number".to_string(),
+        "a boolean" => "true or false".to_string(),
+        "a sequence" => "an array".to_string(),
+        "path string" => "a path".to_string(),
+        _ if expected.starts_with("an array of length ") => expected.replace("an array of length", "an array of"),
+        other => other.to_string(),
+    }
 }
 
 /// The error for an option key that does not exist.

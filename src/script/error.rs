@@ -6,7 +6,8 @@ use std::fmt;
 use rhai::{Dynamic, EvalAltResult, Position};
 
 use super::docs::Function;
-use super::suggest;
+use super::imports::Imports;
+use super::{stdlib, suggest};
 use crate::error::{Error, Kind};
 
 /// What `catch (e)` holds for an error of llmore.
@@ -23,10 +24,15 @@ impl fmt::Display for ScriptError {
     }
 }
 
+impl From<Error> for ScriptError {
+    fn from(error: Error) -> Self {
+        ScriptError { kind: error.kind(), message: error.message(), help: error.help_text().map(str::to_string) }
+    }
+}
+
 impl From<Error> for Box<EvalAltResult> {
     fn from(error: Error) -> Self {
-        let help = error.help_text().map(str::to_string);
-        let thrown = ScriptError { kind: error.kind(), message: error.message(), help };
+        let thrown = ScriptError::from(error);
         // `ErrorRuntime` is the variant whose position Rhai fills in, in every frame.
         Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(thrown), Position::NONE))
     }
@@ -41,7 +47,9 @@ impl Exit {
     pub(super) fn of(error: &EvalAltResult) -> Option<Exit> {
         match error {
             EvalAltResult::ErrorTerminated(value, _) => value.clone().try_cast::<Exit>(),
-            EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => Exit::of(inner),
+            EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => {
+                Exit::of(inner)
+            }
             _ => None,
         }
     }
@@ -53,28 +61,76 @@ pub struct Report {
     pub kind: Kind,
     pub message: String,
     pub help: Option<String>,
-    /// Innermost first: a position, and the function it is in.
-    frames: Vec<(Position, Option<String>)>,
-    name: String,
-    source: String,
+    /// Innermost first.
+    frames: Vec<Frame>,
+}
+
+/// A place an error came through.
+#[derive(Clone, Debug)]
+struct Frame {
+    line: usize,
+    column: usize,
+    /// The function it is in.
+    function: Option<String>,
+    file: String,
+    /// What stands in that line.
+    text: Option<String>,
+    /// Whether the file is not the user's.
+    embedded: bool,
+}
+
+/// The texts that positions are in.
+pub(super) struct Sources<'a> {
+    pub name: &'a str,
+    pub text: &'a str,
+    pub imports: &'a Imports,
+}
+
+impl Sources<'_> {
+    /// The frame of a position in a file, if it has one.
+    fn frame(&self, position: Position, function: Option<String>, file: &str) -> Option<Frame> {
+        if position.is_none() {
+            return None;
+        }
+        let (line, column) = (position.line().unwrap_or(1), position.position().unwrap_or(1));
+        let embedded = stdlib::text(file);
+        let line_of = |text: &str| text.lines().nth(line - 1).map(str::to_string);
+        let text = match embedded {
+            Some(text) => line_of(text),
+            None if file == self.name => line_of(self.text),
+            None => self.imports.text(file).as_deref().and_then(line_of),
+        };
+        Some(Frame { line, column, function, file: file.to_string(), text, embedded: embedded.is_some() })
+    }
 }
 
 /// Takes an error apart: its message, its help, the position of every frame.
-pub(super) fn report(error: &EvalAltResult, docs: &[Function], name: &str, source: &str) -> Report {
+pub(super) fn report(error: &EvalAltResult, docs: &[Function], sources: &Sources) -> Report {
     let mut frames = Vec::new();
     let mut innermost = error;
-    let mut functions = Vec::new();
-    while let EvalAltResult::ErrorInFunctionCall(function, _, inner, position) = innermost {
-        frames.push(*position);
-        functions.push(function.clone());
-        innermost = inner;
+    let (mut file, mut function) = (sources.name.to_string(), None);
+    loop {
+        match innermost {
+            EvalAltResult::ErrorInFunctionCall(name, source, inner, position) => {
+                frames.push(sources.frame(*position, function.replace(name.clone()), &file));
+                if !source.is_empty() {
+                    file.clone_from(source);
+                }
+                innermost = inner;
+            }
+            EvalAltResult::ErrorInModule(source, inner, position) => {
+                frames.push(sources.frame(*position, function.take(), &file));
+                file.clone_from(source);
+                innermost = inner;
+            }
+            other => {
+                frames.push(sources.frame(other.position(), function, &file));
+                break;
+            }
+        }
     }
-    frames.push(innermost.position());
-    let mut names = vec![None];
-    names.extend(functions.into_iter().map(Some));
-    let frames = frames.into_iter().zip(names).rev().collect();
     let (kind, message, help) = explain(innermost, docs);
-    Report { kind, message, help, frames, name: name.to_string(), source: source.to_string() }
+    Report { kind, message, help, frames: frames.into_iter().flatten().rev().collect() }
 }
 
 fn explain(error: &EvalAltResult, docs: &[Function]) -> (Kind, String, Option<String>) {
@@ -117,14 +173,16 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.message)?;
         let mut margin = 1;
-        let mut outer = self.frames.iter().filter(|(position, _)| !position.is_none());
-        if let Some((position, function)) = outer.next() {
-            let (line, column) = (position.line().unwrap_or(1), position.position().unwrap_or(1));
+        // The user's own line comes first, what is embedded below it.
+        let embedded = self.frames.iter().take_while(|frame| frame.embedded).count();
+        let embedded = if embedded < self.frames.len() { embedded } else { 0 };
+        let (inside, outer) = self.frames.split_at(embedded);
+        if let Some(Frame { line, column, function, file, text, .. }) = outer.first() {
             margin = line.to_string().len();
             let pad = " ".repeat(margin + 1);
             let place = function.as_ref().map_or(String::new(), |function| format!(" in `{function}`"));
-            write!(f, "\n{pad}--> {}:{line}:{column}{place}", self.name)?;
-            if let Some(text) = self.source.lines().nth(line - 1) {
+            write!(f, "\n{pad}--> {file}:{line}:{column}{place}")?;
+            if let Some(text) = text {
                 let (indent, width) = (column.saturating_sub(1), caret_width(text, column.saturating_sub(1)));
                 // Tabs stay tabs, so that the caret stands under what it points at.
                 let lead: String = text.chars().take(indent).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
@@ -132,10 +190,13 @@ impl fmt::Display for Report {
             }
         }
         let pad = " ".repeat(margin + 1);
-        for (position, function) in outer {
-            let (line, column) = (position.line().unwrap_or(1), position.position().unwrap_or(1));
+        for Frame { line, column, function, file, .. } in inside.iter().rev() {
+            let place = function.as_ref().map_or(String::new(), |function| format!(" `{function}`"));
+            write!(f, "\n{pad} = note: inside{place} at {file}:{line}:{column}")?;
+        }
+        for Frame { line, column, function, file, .. } in outer.iter().skip(1) {
             let place = function.as_ref().map_or("the script".to_string(), |function| format!("`{function}`"));
-            write!(f, "\n{pad} = note: called from {place} at {}:{line}:{column}", self.name)?;
+            write!(f, "\n{pad} = note: called from {place} at {file}:{line}:{column}")?;
         }
         if let Some(help) = &self.help {
             write!(f, "\n{pad} = help: {help}")?;

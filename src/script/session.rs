@@ -1,10 +1,12 @@
 //! A session: one engine, one scope, one state. What is evaluated stays (variables and functions), so a script, a
 //! REPL line and a notebook cell are the same thing.
 
-use rhai::module_resolvers::StaticModuleResolver;
+use std::path::PathBuf;
+
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Module, OptimizationLevel, Scope};
 
-use super::error::{Exit, Report, report};
+use super::error::{Exit, Report, Sources, report};
+use super::imports::{Imports, plain_text};
 use super::state::{SessionOptions, State};
 use super::{api, docs, handles, stdlib};
 
@@ -61,32 +63,55 @@ impl Session {
         engine.register_global_module(globals.into());
         let mut scope = Scope::new();
         scope.push_constant("args", args);
-        engine.set_module_resolver(StaticModuleResolver::new());
+        engine.set_module_resolver(state.imports().clone());
         stdlib::register(&mut engine);
         Session { engine, scope, functions: AST::empty(), state }
     }
 
     /// Evaluates a text; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// What went wrong, with its place; imports are read beside the file that `name` says.
     pub fn run(&mut self, name: &str, text: &str) -> Result<Outcome, Report> {
+        let text = plain_text(text);
         self.state.set_script(text);
-        match self.evaluate(text) {
+        self.imports().begin(name);
+        match self.evaluate(name, text) {
             Ok(value) => Ok(Outcome::Value(value)),
             Err(error) => match Exit::of(&error) {
                 Some(Exit(code)) => Ok(Outcome::Exit(code)),
-                None => Err(report(&error, &self.functions(), name, text)),
+                None => Err(self.report(&error, name, text)),
             },
         }
     }
 
-    /// Parses a text without running it.
+    fn imports(&self) -> &Imports {
+        self.state.imports()
+    }
+
+    fn report(&self, error: &EvalAltResult, name: &str, text: &str) -> Report {
+        report(error, &self.functions(), &Sources { name, text, imports: self.imports() })
+    }
+
+    /// Parses a text, and what it imports, without running it.
+    ///
+    /// # Errors
+    /// What does not parse, or is not there.
     pub fn check(&self, name: &str, text: &str) -> Result<(), Report> {
-        let compiled = self.engine.compile_with_scope(&self.scope, text).map(|_| ());
-        compiled.map_err(|error| report(&EvalAltResult::from(error), &self.functions(), name, text))
+        let text = plain_text(text);
+        self.imports().begin(name);
+        let checked = self.compile(name, text).and_then(|ast| self.imports().read(&self.engine, &ast));
+        checked.map_err(|error| self.report(&error, name, text))
     }
 
     /// Whether a text is the beginning of something: a REPL keeps reading only then.
     pub fn is_unfinished(&self, text: &str) -> bool {
         super::suggest::is_unfinished(&self.engine, &self.scope, text)
+    }
+
+    /// What was written elsewhere than the script says, by a smoke run or a rerun: the name it gave, and the place.
+    pub fn rewritten(&self) -> Vec<(PathBuf, PathBuf)> {
+        self.state.places().written()
     }
 
     /// What `show(value)` does.
@@ -114,14 +139,26 @@ impl Session {
         self.scope.set_or_push(name, value);
     }
 
-    fn evaluate(&mut self, text: &str) -> Result<Dynamic, Box<EvalAltResult>> {
-        let ast = self.engine.compile_with_scope(&self.scope, text).map_err(EvalAltResult::from)?;
+    fn compile(&self, name: &str, text: &str) -> Result<AST, Box<EvalAltResult>> {
+        let mut ast = self.engine.compile_with_scope(&self.scope, text).map_err(EvalAltResult::from)?;
+        ast.set_source(name);
+        Ok(ast)
+    }
+
+    fn evaluate(&mut self, name: &str, text: &str) -> Result<Dynamic, Box<EvalAltResult>> {
+        let ast = self.compile(name, text)?;
+        // For run.lock. What cannot be read is an error where it is reached.
+        let _ = self.imports().read(&self.engine, &ast);
         let merged = self.functions.merge(&ast);
         let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut self.scope, &merged);
         // Functions stay even when a statement failed.
         let mut functions = merged;
         functions.clear_statements();
         self.functions = functions;
+        // What was imported stays as well.
+        for (alias, module) in self.imports().named(&ast) {
+            self.engine.register_static_module(alias, module);
+        }
         result
     }
 }

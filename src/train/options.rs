@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use toml::Table;
 
 use super::moments::MomentKind;
 use super::schedule::Schedule;
 use crate::data::order::{Order, Sampling};
 use crate::error::{Context, Error, Result};
+use crate::preset::set_option;
 use crate::vlm::{LoraOptions, Part};
 use crate::{bail, error};
 
@@ -176,6 +178,24 @@ fn yes() -> bool {
 
 fn keep() -> usize {
     2
+}
+
+/// Puts options over those of a trainer, by their names: `lora.r` is the `r` in the map `lora`. Gives the names of those that
+/// are for adapters, where there are none and no LLM that could have some.
+pub fn overrule(options: &mut Table, over: &Table) -> Vec<String> {
+    let (of_adapters, others): (Vec<_>, Vec<_>) = over.iter().partition(|(name, _)| name.starts_with("lora."));
+    for (name, value) in others {
+        set_option(options, name, value.clone());
+    }
+    let rate = options.get("train").and_then(|train| train.get(Part::Llm.name()));
+    let rate = rate.and_then(|rate| rate.as_float().or_else(|| rate.as_integer().map(|rate| rate as f64)));
+    if !options.contains_key("lora") && rate.unwrap_or(0.0) <= 0.0 {
+        return of_adapters.into_iter().map(|(name, _)| name.clone()).collect();
+    }
+    for (name, value) in of_adapters {
+        set_option(options, name, value.clone());
+    }
+    Vec::new()
 }
 
 impl TrainOptions {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::options::TrainOptions;
+use super::options::{TrainOptions, overrule};
 use crate::error;
 use crate::error::{Context, Result};
 use crate::preset::{PresetKind, Presets, from_table};
@@ -28,12 +28,12 @@ struct RecipePreset {
 }
 
 impl Recipe {
-    /// A recipe by id; `overrides` go over every stage.
+    /// A recipe by id; `overrides` go over every stage, `lora.r` over the `r` of its `lora`.
     pub fn open(presets: &Presets, id: &str, overrides: &Table) -> Result<Self> {
         let preset: RecipePreset = presets.get(PresetKind::Recipes, id)?;
         let mut stages = Vec::with_capacity(preset.stages.len());
         for (i, mut table) in preset.stages.into_iter().enumerate() {
-            table.extend(overrides.clone());
+            overrule(&mut table, overrides);
             let options: TrainOptions =
                 from_table(table.clone()).context(|| format!("recipe `{id}`, stage {}", i + 1))?;
             options.check().context(|| format!("recipe `{id}`, stage {}", i + 1))?;

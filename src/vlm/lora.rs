@@ -52,7 +52,7 @@ pub struct LoraOptions {
 
 /// One name or several.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a layer's name or an array of names")]
 pub enum Targets {
     One(String),
     Several(Vec<String>),

@@ -306,7 +306,16 @@ pub fn save_shards(tensors: &[(String, Tensor)], folder: &Path, limit: usize) ->
 pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let name = path.file_name().ok_or_else(|| error!(File, "`{}` is not a file name", path.display()))?;
     let temporary = path.with_file_name(format!(".{}.part", name.to_string_lossy()));
-    let done = write(&temporary)
+    // As files of this process are, whatever `write` may make of it: safetensors writes files that only the owner can read.
+    let mode = std::fs::File::create(&temporary)
+        .and_then(|file| file.metadata())
+        .map(|file| file.permissions())
+        .map_err(|error| Error::file(&temporary, error));
+    let done = mode
+        .and_then(|mode| {
+            write(&temporary)?;
+            std::fs::set_permissions(&temporary, mode).map_err(|error| Error::file(&temporary, error))
+        })
         .and_then(|()| {
             let sync = std::fs::File::open(&temporary).and_then(|file| file.sync_all());
             sync.map_err(|error| Error::file(&temporary, error))
