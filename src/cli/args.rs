@@ -59,6 +59,9 @@ pub(super) enum Command {
     /// Run the script of a run, a study or a study's cell again, in a folder of its own, and compare losses, weights and
     /// answers (exit code 1 when they differ, or nothing could be compared); refuses when the outcome could not be the same
     Rerun { run: PathBuf },
+    /// Look whether what a run was made from and what it wrote is still as it was: files of the run, data, pictures, base
+    /// weights (exit code 1 when something moved)
+    Verify { run: PathBuf },
     /// What two runs, or two studies, differ in: options, data, script, losses, weights (exit code 1 when losses or weights
     /// differ)
     Diff { a: PathBuf, b: PathBuf },
@@ -91,8 +94,11 @@ pub(super) enum Command {
 impl Command {
     /// Whether nothing is lost when its output is read no further.
     pub(super) fn only_prints(&self) -> bool {
-        use Command::{Check, Completions, Diff, Docs, Doctor, Ls};
-        matches!(self, Check { .. } | Completions { .. } | Diff { .. } | Docs { .. } | Doctor | Ls { .. })
+        use Command::{Check, Completions, Diff, Docs, Doctor, Ls, Verify};
+        matches!(
+            self,
+            Check { .. } | Completions { .. } | Diff { .. } | Docs { .. } | Doctor | Ls { .. } | Verify { .. }
+        )
     }
 }
 

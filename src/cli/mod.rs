@@ -17,6 +17,7 @@ mod rerun;
 mod runs;
 mod sixel;
 mod tokens;
+mod verify;
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
@@ -106,6 +107,7 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
             Ok(0)
         }
         Some(Command::Rerun { ref run }) => rerun::rerun(&args, settings, run),
+        Some(Command::Verify { ref run }) => verify::verify(run, args.json),
         Some(Command::Diff { ref a, ref b }) => Ok(Compared::of(a, b)?.print(args.json)),
         Some(Command::Report { ref path, ref out, ref data, maps }) => {
             let presets = Presets::new(settings.preset_folders.clone());

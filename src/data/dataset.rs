@@ -1,6 +1,7 @@
 //! Data sets: a source that gives samples by position, and a list of positions. Taking, skipping, shuffling,
 //! filtering and splitting only touch the list.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -44,6 +45,10 @@ pub trait Items: Send + Sync {
     }
     /// A hash over what the samples are made from, for run.lock.
     fn sha256(&self) -> String;
+    /// The files that hold the samples, their pictures aside.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 /// The formats of files of samples.
@@ -335,6 +340,12 @@ impl Dataset {
             hasher.update(position.to_le_bytes());
         }
         format!("{:x}", hasher.finalize())
+    }
+
+    /// The files that hold the samples, their pictures aside.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let all: BTreeSet<PathBuf> = self.sources.iter().flat_map(|source| source.files()).collect();
+        all.into_iter().collect()
     }
 
     /// The fingerprints of its pictures, where they are known.

@@ -69,4 +69,8 @@ impl Items for LlavaJson {
     fn sha256(&self) -> String {
         self.index.sha256.clone()
     }
+
+    fn files(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
 }

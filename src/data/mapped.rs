@@ -1,5 +1,7 @@
 //! Samples that a function has changed. The function has run; only what it changed is held.
 
+use std::path::PathBuf;
+
 use sha2::{Digest, Sha256};
 
 use super::brief::Brief;
@@ -53,6 +55,10 @@ impl Items for Mapped {
             Some(Change::Nothing) => self.base.unread(index),
             _ => Ok(Vec::new()),
         }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.base.files()
     }
 
     fn sha256(&self) -> String {

@@ -31,6 +31,6 @@ pub use dataset::{Dataset, Format, Items};
 pub use mapped::Change;
 pub use pack::Pack;
 pub use pictures::Pictures;
-pub use prints::{Print, print_now};
+pub use prints::{Print, hex, print_now};
 pub use published::{Choice, is_on_hub};
 pub use sample::{ImageSource, Sample};

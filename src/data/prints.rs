@@ -103,6 +103,11 @@ impl Dataset {
     }
 }
 
+/// A hash in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The fingerprint of a place of [`Print`] as it is now.
 pub fn print_now(place: &str) -> [u8; 8] {
     if let Some((archive, name)) = place.rsplit_once('#')

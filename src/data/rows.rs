@@ -152,4 +152,8 @@ impl Items for RowItems {
     fn sha256(&self) -> String {
         self.rows.sha256()
     }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.rows.files_of_rows()
+    }
 }

@@ -17,6 +17,7 @@ mod repeat;
 mod run;
 mod sharing;
 mod standing;
+mod summary;
 mod table;
 mod titled;
 mod words;

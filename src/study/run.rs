@@ -62,6 +62,7 @@ impl Study {
             }
         }
         self.end()?;
+        super::summary::write(&self.options.out, &self.record, (&self.setup.lock.llmore, &self.setup.lock.build))?;
         Ok(self.summary())
     }
 

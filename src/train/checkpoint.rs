@@ -285,7 +285,7 @@ impl Run {
         for path in [MOMENTS, MASTERS].map(|name| last.join(name)).iter().filter(|path| path.exists()) {
             std::fs::remove_file(path).map_err(|error| Error::file(path, error))?;
         }
-        Ok(())
+        self.forget_removed()
     }
 
     /// The steps of the run in order.

@@ -144,6 +144,10 @@ impl Trainer {
             self.tell(&fit, &Event::Stopped { step: self.step, by: by.clone() });
         }
         self.end(&fit, status.name())?;
+        // The events are whole now.
+        if let Some(run) = &self.run {
+            self.write_summary(run, status)?;
+        }
         Ok(status)
     }
 

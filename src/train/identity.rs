@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::run::{Lock, Run};
 use super::trainer::Trainer;
-use crate::data::Print;
+use crate::data::{Print, hex};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::events::Event;
@@ -105,7 +105,7 @@ impl Run {
             let failed = |error| Error::file(path, error);
             let mut file = GzEncoder::new(std::fs::File::create(path).map_err(failed)?, Compression::fast());
             for Print { place, hash } in prints {
-                let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                let hash = hex(hash);
                 let place = std::path::absolute(place).unwrap_or_else(|_| PathBuf::from(place));
                 writeln!(file, "{hash}\t{}", place.display()).map_err(failed)?;
             }

@@ -83,8 +83,8 @@ impl Vlm {
             ("numbers", numbers),
             ("adapter", self.llm.lora().map_or(String::new(), |_| "with an adapter".to_string())),
             ("features", format!("layer {}, {}{scales}", encoder.select_layer, encoder.select.name())),
-            ("template", self.template.name().to_string()),
-            ("image", self.aspect.name().to_string()),
+            ("template", self.template().name().to_string()),
+            ("image", self.aspect().name().to_string()),
             ("version", env!("CARGO_PKG_VERSION").to_string()),
         ];
         let known = facts.into_iter().filter(|(_, value)| !value.is_empty());

@@ -160,7 +160,14 @@ impl Vlm {
         let notes = Notes::default();
         notes.extend(encoder.origin.config.notes());
         notes.extend(llm.origin.config.notes());
-        Ok(Vlm { encoder, projector, llm, held: conventions::Held::new(template, aspect), notes, opened: Opened::default() })
+        Ok(Vlm {
+            encoder,
+            projector,
+            llm,
+            held: conventions::Held::new(template, aspect),
+            notes,
+            opened: Opened::default(),
+        })
     }
 
     /// One line that says what this is, e.g. `clip-vit-l-336 -> mlp2x_gelu -> llama-3.1-8b-instruct`.

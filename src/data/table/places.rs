@@ -1,6 +1,6 @@
 //! Where the pictures of rows are: in the file, or at a path that the row has in their place.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -42,6 +42,11 @@ impl Rows {
     pub fn has_picture(&self, row: usize, field: &str, number: usize) -> Result<bool> {
         let path = self.picture_path(row, field, number);
         Ok(self.has_bytes(row, field, number)? || path.is_some_and(|path| self.folder(row).join(path).is_file()))
+    }
+
+    /// All files.
+    pub fn files_of_rows(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| file.path.clone()).collect()
     }
 
     /// The file a row is in.

@@ -1,0 +1,108 @@
+//! `summary.json` of a study: of each cell its runs, which have summaries of their own, and the hashes of its answers. Written
+//! whenever `run` ends; `verify` looks whether all of it still lies there as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::cells::below;
+use super::folder::Folder;
+use super::record::Record;
+use crate::error;
+use crate::error::{Context, Error, Result};
+use crate::train::{Moved, Run, SUMMARY, Verified, sha256_of};
+use crate::weights::write_atomically;
+
+/// What a study came to.
+#[derive(Serialize, Deserialize)]
+struct Summary {
+    llmore: String,
+    build: String,
+    cells: BTreeMap<String, CellSummary>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CellSummary {
+    encoder: String,
+    llm: String,
+    seed: u64,
+    done: bool,
+    /// Run folders below the study's.
+    stages: Vec<String>,
+    /// Files of answers below the study's folder, with their SHA-256.
+    answers: BTreeMap<String, String>,
+}
+
+/// Writes what the study in a folder came to.
+pub(super) fn write(dir: &Path, record: &Record, llmore: (&str, &str)) -> Result<()> {
+    let mut cells = BTreeMap::new();
+    for cell in &record.cells {
+        let mut answers = BTreeMap::new();
+        for result in &cell.results {
+            let path = below(dir, &result.file)?;
+            if path.is_file() {
+                let hash = sha256_of(&path).map_err(|error| Error::file(&path, error))?;
+                answers.insert(result.file.clone(), hash);
+            }
+        }
+        let summary = CellSummary {
+            encoder: cell.encoder.clone(),
+            llm: cell.llm.clone(),
+            seed: cell.seed,
+            done: record.left(cell).is_empty(),
+            stages: cell.stages.clone(),
+            answers,
+        };
+        cells.insert(cell.id.clone(), summary);
+    }
+    let summary = Summary { llmore: llmore.0.to_string(), build: llmore.1.to_string(), cells };
+    let text = serde_json::to_vec_pretty(&summary).map_err(|error| error!(File, "{SUMMARY}: {error}"))?;
+    write_atomically(&dir.join(SUMMARY), |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
+}
+
+impl Folder {
+    /// Looks at everything that the summaries of the study and of its runs have a hash of.
+    ///
+    /// # Errors
+    /// `Missing` for a study whose `run` has not ended yet, `Decode` for files that are none.
+    pub fn verify(dir: &Path) -> Result<Verified> {
+        let path = dir.join(SUMMARY);
+        if !path.is_file() {
+            return Err(error!(Missing, "`{}` has no {SUMMARY}: the study's `run` has not ended", dir.display())
+                .help("`run()` of the study writes one whenever it ends"));
+        }
+        let text = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+        let summary: Summary =
+            serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}`: {error}", path.display()))?;
+        let mut found = Verified::default();
+        found.other_build = Some(summary.build.clone()).filter(|build| build != env!("LLMORE_BUILD"));
+        let mut seen = BTreeSet::new();
+        for cell in summary.cells.values() {
+            for (file, then) in &cell.answers {
+                let now = sha256_of(&below(dir, file)?).unwrap_or_else(|_| "not there".to_string());
+                found.add(file.clone(), then.clone(), now);
+            }
+            // Cells share runs.
+            for stage in cell.stages.iter().filter(|stage| seen.insert(stage.to_string())) {
+                let folder = below(dir, stage)?;
+                if !folder.exists() && !cell.done {
+                    continue;
+                }
+                match Run::open(&folder).and_then(|run| run.verify()) {
+                    Ok(run) => found.take(stage, run),
+                    Err(_) if folder.join("run.lock").is_file() && !cell.done => {}
+                    Err(error) if !folder.join("run.lock").is_file() => {
+                        found.moved.push(Moved {
+                            what: stage.clone(),
+                            then: "a run".to_string(),
+                            now: error.message(),
+                        });
+                    }
+                    Err(error) => return Err(error).context(|| format!("`{stage}`")),
+                }
+            }
+        }
+        Ok(found)
+    }
+}

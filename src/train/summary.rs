@@ -1,0 +1,315 @@
+//! `summary.json` of a run: what was trained, from what, by which build, and hashes of the files that came of it. Written
+//! whenever a `fit` ends; `verify` looks whether all of it still lies there as it was.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::checkpoint::checkpoints;
+use super::fit::Status;
+use super::run::{Lock, Run};
+use super::trainer::Trainer;
+use crate::data::{hex, print_now};
+use crate::error;
+use crate::error::{Context, Error, Result};
+use crate::vlm::{Part, Vlm};
+use crate::weights::write_atomically;
+
+/// The file's name in a run folder.
+pub const SUMMARY: &str = "summary.json";
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub llmore: String,
+    pub build: String,
+    pub status: String,
+    pub steps: u64,
+    pub of: u64,
+    pub last_loss: Option<f64>,
+    pub model: String,
+    pub trained: Asked,
+    /// How the model is asked and saved from now on.
+    pub asked: Asked,
+    pub data: Data,
+    /// Files that the model was opened from, by part; of what lies in the program itself there are none.
+    pub parts: BTreeMap<String, BTreeMap<String, String>>,
+    /// Files of the run folder: a SHA-256, or bytes where a paused run had no time for it.
+    pub files: BTreeMap<String, Hash>,
+}
+
+/// Template and handling of pictures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    pub template: String,
+    pub image: String,
+}
+
+/// What was trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Data {
+    pub name: String,
+    pub samples: usize,
+    pub sha256: String,
+    /// The files that the samples are in, with their fingerprints.
+    pub files: BTreeMap<String, String>,
+    pub pictures: usize,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pictures_sha256: String,
+}
+
+/// What is known of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Hash {
+    Sha256(String),
+    Bytes(u64),
+}
+
+/// Something that is not what it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moved {
+    /// A file of the run, of the data, a picture, or a file of a part.
+    pub what: String,
+    pub then: String,
+    pub now: String,
+}
+
+/// What `verify` looked at and found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verified {
+    pub looked_at: usize,
+    pub moved: Vec<Moved>,
+    /// The build that made the run, where it is not this one.
+    pub other_build: Option<String>,
+}
+
+impl Trainer {
+    /// Writes what this run came to.
+    pub(super) fn write_summary(&self, run: &Run, status: Status) -> Result<()> {
+        let (lock, prints) = (run.lock()?, self.prints()?);
+        let text = |key: &str| lock.options.get(key).and_then(toml::Value::as_str).unwrap_or_default().to_string();
+        let summary = Summary {
+            status: status.name().to_string(),
+            steps: self.done(),
+            of: self.steps(),
+            last_loss: self.history().last().map(|step| step.loss),
+            trained: Asked { template: text("template"), image: text("image") },
+            asked: asked(self.vlm()),
+            data: Data {
+                name: lock.dataset.clone(),
+                samples: self.dataset().len(),
+                sha256: lock.dataset_sha256.clone(),
+                files: self.dataset().files().into_iter().map(|path| fingerprint(&path)).collect(),
+                pictures: prints.len(),
+                pictures_sha256: lock.identity.get("data.pictures").cloned().unwrap_or_default(),
+            },
+            parts: parts(self.vlm()),
+            files: files(run, status != Status::Paused)?,
+            llmore: lock.llmore,
+            build: lock.build,
+            model: lock.model,
+        };
+        summary.write(run.dir())
+    }
+}
+
+/// How a model is asked.
+fn asked(vlm: &Vlm) -> Asked {
+    Asked { template: vlm.template().name().to_string(), image: vlm.aspect().name().to_string() }
+}
+
+fn fingerprint(path: &Path) -> (String, String) {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string();
+    let print = hex(&print_now(&path));
+    (path, print)
+}
+
+/// The files that the parts of a model were opened from, where they lie on disk.
+fn parts(vlm: &Vlm) -> BTreeMap<String, BTreeMap<String, String>> {
+    let places = [(Part::Encoder, vlm.encoder.origin.place()), (Part::Llm, vlm.llm.origin.place())];
+    let of = |place: &str| -> BTreeMap<String, String> {
+        let path = Path::new(place);
+        let entries = || std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let files: Vec<PathBuf> = match path.is_dir() {
+            true => entries().filter(|path| is_of_a_model(path)).collect(),
+            false => path.is_file().then(|| path.to_path_buf()).into_iter().collect(),
+        };
+        files.iter().map(|path| fingerprint(path)).collect()
+    };
+    places
+        .into_iter()
+        .filter_map(|(part, place)| Some((part.name().to_string(), of(place?))))
+        .filter(|(_, files)| !files.is_empty())
+        .collect()
+}
+
+fn is_of_a_model(path: &Path) -> bool {
+    let ends = ["json", "safetensors", "bin", "gguf", "model", "jinja"];
+    let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    let end = path.extension().map(|end| end.to_string_lossy().into_owned()).unwrap_or_default();
+    path.is_file() && !hidden && ends.contains(&end.as_str()) && !path.ends_with("trainer.json")
+}
+
+/// The files of a run by their names below it: of checkpoints the newest.
+fn files(run: &Run, hashed: bool) -> Result<BTreeMap<String, Hash>> {
+    let mut names: Vec<PathBuf> = ["run.lock", "events.jsonl", "pictures.tsv.gz"].map(PathBuf::from).to_vec();
+    if let Some((_, newest)) = checkpoints(run.dir())?.pop() {
+        names.extend(
+            below(&newest)?.into_iter().filter_map(|path| Some(path.strip_prefix(run.dir()).ok()?.to_path_buf())),
+        );
+    }
+    names.retain(|name| run.dir().join(name).is_file());
+    names
+        .into_par_iter()
+        .map(|name| {
+            let path = run.dir().join(&name);
+            let hash = if hashed || !name.starts_with("checkpoint-") { Hash::of(&path) } else { Hash::size(&path) };
+            Ok((name.display().to_string(), hash.map_err(|error| Error::file(&path, error))?))
+        })
+        .collect()
+}
+
+fn below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| Error::file(folder, error))?.flatten() {
+        let path = entry.path();
+        if path.is_dir() { files.extend(below(&path)?) } else { files.push(path) }
+    }
+    Ok(files)
+}
+
+impl Hash {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        sha256_of(path).map(Hash::Sha256)
+    }
+
+    fn size(path: &Path) -> std::io::Result<Self> {
+        Ok(Hash::Bytes(std::fs::metadata(path)?.len()))
+    }
+
+    /// The same of a file as it is now.
+    fn again(&self, path: &Path) -> std::io::Result<Self> {
+        match self {
+            Hash::Sha256(_) => Hash::of(path),
+            Hash::Bytes(_) => Hash::size(path),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Hash::Sha256(hash) => hash.clone(),
+            Hash::Bytes(bytes) => format!("{bytes} bytes"),
+        }
+    }
+}
+
+impl Run {
+    /// What it came to when it last ended.
+    ///
+    /// # Errors
+    /// `Missing` for a run that has not ended or is of an older version, `Decode` for another file of that name.
+    pub fn summary(&self) -> Result<Summary> {
+        let path = self.dir().join(SUMMARY);
+        if !path.is_file() {
+            return Err(error!(
+                Missing,
+                "`{}` has no {SUMMARY}: it has not ended, or an older version made it",
+                self.dir().display()
+            )
+            .help("going on with it to its end writes one"));
+        }
+        let text = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+        serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}`: {error}", path.display()))
+    }
+
+    /// Looks at everything that its summary has a hash of.
+    ///
+    /// # Errors
+    /// As [`summary`](Self::summary), and what reading the list of its pictures gives.
+    pub fn verify(&self) -> Result<Verified> {
+        let (summary, lock) = (self.summary()?, self.lock().context(|| "run.lock")?);
+        let mut found = Verified::default();
+        found.other_build = Some(summary.build.clone()).filter(|build| *build != env!("LLMORE_BUILD"));
+        let files: Vec<(String, String, String)> = summary
+            .files
+            .par_iter()
+            .map(|(name, then)| {
+                let now = then.again(&self.dir().join(name)).map_or_else(|_| GONE.to_string(), |now| now.text());
+                (name.clone(), then.text(), now)
+            })
+            .collect();
+        let named = summary.parts.values().flatten().chain(&summary.data.files);
+        let outside: Vec<(String, String)> = named
+            .map(|(path, print)| (path.clone(), print.clone()))
+            .chain(self.pictures()?.into_iter().map(|print| (print.place, hex(&print.hash))))
+            .collect();
+        let outside = outside.into_par_iter().map(|(path, then)| {
+            let now = hex(&print_now(&path));
+            let now = if now == hex(&[0; 8]) { GONE.to_string() } else { now };
+            (path, then, now)
+        });
+        let outside: Vec<(String, String, String)> = outside.collect();
+        files
+            .into_iter()
+            .chain(outside)
+            .chain([script(&lock)])
+            .for_each(|(what, then, now)| found.add(what, then, now));
+        Ok(found)
+    }
+
+    /// Takes files out of the summary that are there no more on purpose.
+    pub(super) fn forget_removed(&self) -> Result<()> {
+        let Ok(mut summary) = self.summary() else { return Ok(()) };
+        summary.files.retain(|name, _| self.dir().join(name).is_file());
+        summary.write(self.dir())
+    }
+}
+
+impl Summary {
+    fn write(&self, dir: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).map_err(|error| error!(File, "{SUMMARY}: {error}"))?;
+        write_atomically(&dir.join(SUMMARY), |file| {
+            std::fs::write(file, &text).map_err(|error| Error::file(file, error))
+        })
+    }
+}
+
+impl Verified {
+    /// Notes a look at something.
+    pub fn add(&mut self, what: String, then: String, now: String) {
+        self.looked_at += 1;
+        if then != now {
+            self.moved.push(Moved { what, then, now });
+        }
+    }
+
+    /// Takes over what was found in a folder below.
+    pub fn take(&mut self, folder: &str, found: Verified) {
+        self.looked_at += found.looked_at;
+        let named = |what: String| if Path::new(&what).is_absolute() { what } else { format!("{folder}/{what}") };
+        self.moved.extend(found.moved.into_iter().map(|moved| Moved { what: named(moved.what), ..moved }));
+        self.other_build = self.other_build.take().or(found.other_build);
+    }
+}
+
+/// The SHA-256 of a file.
+///
+/// # Errors
+/// What reading it gives.
+pub fn sha256_of(path: &Path) -> std::io::Result<String> {
+    let mut hasher = Sha256::new();
+    std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+    Ok(format!("{:x}", hasher.finalize()))
+}
+
+const GONE: &str = "not there";
+
+/// The script that run.lock holds, against the hash that stands beside it.
+fn script(lock: &Lock) -> (String, String, String) {
+    let now = format!("{:x}", Sha256::digest(&lock.script));
+    ("the script in run.lock".to_string(), lock.script_sha256.clone(), now)
+}
