@@ -253,8 +253,11 @@ say("only made", m, [low(m, "FOLDER/only-made").checkpoint]);
         assert!(line.ends_with(&format!(": true {name}")), "{told}");
     }
     let own = |name: &str| folder.join(name).join("checkpoint-2/adapter-base/model.safetensors").exists();
-    assert!(own("trained") && own("further") && own("seed") && own("random") && own("after-merge"));
-    assert!(!own("only-made") && !own("tower") && !own("quantized-1"), "a base that its name opens is not copied");
+    assert!(own("trained") && own("seed") && own("random") && own("after-merge"));
+    assert!(
+        !own("further") && !own("only-made") && !own("tower") && !own("quantized-1"),
+        "a base that its name opens is not copied"
+    );
     let said = |name: &str| {
         let events = std::fs::read_to_string(folder.join(name).join("events.jsonl")).unwrap();
         events.contains("checkpoints of this run hold its weights beside the adapter")
@@ -329,7 +332,7 @@ print(loss(m) - loss(load(r.checkpoint)));
         "{checkpoints}{}",
         r#"
 let m = base();
-train(m, #{}).step();
+train(m, #{}).fit();
 m.save("FOLDER/wrong");
 for f in folders {
     try { load(f) } catch (e) { print(`${e.message} / ${e.help}`); }

@@ -34,17 +34,17 @@ pub struct Origin {
     /// What opens the same part from anywhere: a preset, a hub id with its commit, an absolute path.
     place: Option<String>,
     /// The files on disk that it was opened from.
-    stamp: Option<Stamp>,
+    stamp: Option<Arc<Stamp>>,
     /// What lies beside an LLM and is written again with it, as it was then.
-    beside: BTreeMap<&'static str, Vec<u8>>,
+    beside: Arc<BTreeMap<&'static str, Vec<u8>>>,
 }
 
 impl Origin {
     /// A folder whose weights lie in it, with a configuration.
     pub fn new(folder: Folder, config: Config) -> Self {
-        let (place, stamp) = (folder.path().map(lasting), folder.path().map(Stamp::of));
+        let (place, stamp) = (folder.path().map(lasting), folder.path().map(|path| Arc::new(Stamp::of(path))));
         let read = |name: &'static str| Some((name, folder.read(name).ok()?.into_owned()));
-        let beside = BESIDE.into_iter().filter_map(read).collect();
+        let beside = Arc::new(BESIDE.into_iter().filter_map(read).collect());
         Origin { folder, config, files: None, place, stamp, beside }
     }
 
@@ -86,8 +86,8 @@ impl Origin {
             config,
             files,
             place: Some(lasting(path)),
-            stamp: Some(Stamp::of(path)),
-            beside: BTreeMap::new(),
+            stamp: Some(Arc::new(Stamp::of(path))),
+            beside: Arc::default(),
         })
     }
 
