@@ -237,6 +237,7 @@ fn wrong_option(options: &Value, path: &str, message: &str) -> Error {
                 .help(format!("write `{path}: #{{ key: value }}`, or leave it out"))
         }
         Some((_, expected)) => error!(Option, "option `{path}` is {is}, expected {}", words(expected)),
+        None if message.starts_with("expected ") => error!(Option, "option `{path}` is {is}, {message}"),
         None => error!(Option, "option `{path}` is {is}: {message}"),
     }
 }

@@ -51,10 +51,10 @@ fn set(name: &str, pairs: &[&str]) -> (Option<i32>, String) {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     let script = r#"
-        let m = vlm(encoder("tiny-clip"), projector("linear", #{ pool: "average", tokens: 4 }), llm("tiny-llama"));
+        fn model() { vlm(encoder("tiny-clip"), projector("linear", #{ pool: "average", tokens: 4 }), llm("tiny-llama")) }
         let d = dataset("tiny-instruct").take(4);
-        trainer(m, d, #{ train: #{ projector: 1e-3 }, batch: 2, steps: 1, out: "one" }).fit();
-        trainer(m, d, #{ train: #{ projector: 1e-3, llm: 1e-3 }, lora: #{ r: 8, alpha: 16 }, batch: 2, steps: 1, out: "two" }).fit();
+        trainer(model(), d, #{ train: #{ projector: 1e-3 }, batch: 2, steps: 1, out: "one" }).fit();
+        trainer(model(), d, #{ train: #{ projector: 1e-3, llm: 1e-3 }, lora: #{ r: 8, alpha: 16 }, batch: 2, steps: 1, out: "two" }).fit();
         print(read("one/run.lock")); print(read("two/run.lock"));
     "#;
     std::fs::write(folder.join("x.rhai"), script).unwrap();

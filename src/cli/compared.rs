@@ -107,13 +107,18 @@ impl Compared {
     }
 }
 
+fn steps(number: usize) -> String {
+    if number == 1 { "1 step".to_string() } else { format!("{number} steps") }
+}
+
 fn about_losses(losses: &LossDifference) -> String {
     match losses.first {
         None if losses.common == 0 => "no step in common".to_string(),
-        None => format!("losses agree to the last bit over {} steps", losses.common),
+        None => format!("losses agree to the last bit over {}", steps(losses.common)),
         Some((step, [x, y])) => format!(
-            "losses part at step {step}: {x:.9} and {y:.9}; the largest difference is {:.3e} over {} steps",
-            losses.largest, losses.common
+            "losses part at step {step}: {x:.9} and {y:.9}; the largest difference is {:.3e} over {}",
+            losses.largest,
+            steps(losses.common)
         ),
     }
 }

@@ -8,10 +8,10 @@ use super::compared::Compared;
 use super::{Opened, evaluate, session_repeating};
 use crate::device::Settings;
 use crate::error;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::script::{Overrides, Repeat, folder_name};
 use crate::study::Repeated;
-use crate::train::Run;
+use crate::train::{Place, Run};
 
 /// Levels of folders in which runs are looked for.
 const DEPTH: usize = 6;
@@ -61,10 +61,14 @@ fn asked(path: &Path) -> Result<Repeat> {
     Ok(Repeat { lock: run.lock()?, folder: path.to_path_buf(), study: None })
 }
 
-/// Opens a run folder; of one that only holds runs, the error names them.
+/// Opens a run folder; of one that only holds runs or studies, the error names them.
 pub(super) fn open(path: &Path) -> Result<Run> {
     Run::open(path).map_err(|error| {
-        let names: Vec<String> = below(path).iter().take(3).map(|run| format!("`{}`", run.display())).collect();
+        let studies = studies_below(path);
+        let mut found = below(path);
+        found.retain(|run| !studies.iter().any(|study| run.starts_with(study)));
+        let names = studies.iter().chain(&found).take(3).map(|run| format!("`{}`", run.display()));
+        let names: Vec<String> = names.collect();
         if names.is_empty() { error } else { error.help(format!("runs in it: {}", names.join(", "))) }
     })
 }
@@ -73,17 +77,7 @@ pub(super) fn open(path: &Path) -> Result<Run> {
 fn new_folder(runs: &Path, asked: &Path) -> Result<PathBuf> {
     let real = std::fs::canonicalize(asked).unwrap_or_else(|_| asked.to_path_buf());
     let name = real.file_name().map_or("run".to_string(), |name| name.to_string_lossy().into_owned());
-    let stem = runs.join(folder_name(&format!("rerun-{name}")));
-    std::fs::create_dir_all(runs).map_err(|error| Error::file(runs, error))?;
-    let numbered = (2..1000).map(|number| PathBuf::from(format!("{}-{number}", stem.display())));
-    for folder in std::iter::once(stem.clone()).chain(numbered) {
-        match std::fs::create_dir(&folder) {
-            Ok(()) => return Ok(folder),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::file(&folder, error)),
-        }
-    }
-    Err(error!(File, "`{}` and all its numbers are taken", stem.display()))
+    Place::Numbered(runs.join(folder_name(&format!("rerun-{name}")))).make()
 }
 
 /// What came out against what there was; `None` when the rerun did not make what it was asked for.
@@ -118,7 +112,9 @@ fn compared(asked: &Repeat, path: &Path, root: &Path, opened: &Opened) -> Result
     if !asked.lock.is_smoke() && asked.study.is_none() {
         let is_answers = |path: &Path| path.extension().is_some_and(|e| e == "jsonl") && path.is_file();
         for (named, place) in written.iter().filter(|(named, place)| is_answers(named) && is_answers(place)) {
-            compared.answers(named, place)?;
+            // As people write it.
+            let here = std::env::current_dir().unwrap_or_default();
+            compared.answers(named.strip_prefix(&here).unwrap_or(named), place)?;
         }
     }
     if compared.count == 0 {

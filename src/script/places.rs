@@ -10,7 +10,7 @@ use super::state::State;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::study::{RECORD, Repeated};
-use crate::train::{Lock, Run};
+use crate::train::{Lock, Run, is_part_of_run};
 
 /// The run, or the study, that a script is to make again.
 #[derive(Clone, Debug)]
@@ -216,7 +216,8 @@ impl State {
         let mut inside = above.next();
         for folder in above {
             let part = inside.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-            if part.is_some_and(|part| is_part_of_run(&part)) && self.is_repeated(folder) {
+            let is_written = |part: String| is_part_of_run(&part) || [RECORD, "cells"].contains(&part.as_str());
+            if part.is_some_and(is_written) && self.is_repeated(folder) {
                 return true;
             }
             inside = Some(folder);
@@ -244,12 +245,6 @@ impl State {
         };
         made_again || (is_run && Run::open(&folder).and_then(|run| run.lock()).is_ok_and(says_so))
     }
-}
-
-/// Names in a run's or a study's folder that training writes.
-fn is_part_of_run(name: &str) -> bool {
-    ["run.lock", "events.jsonl", "plots", RECORD, "cells"].contains(&name)
-        || ["checkpoint-", ".checkpoint-", "events.out.tfevents."].iter().any(|start| name.starts_with(start))
 }
 
 /// The place of a path in a folder that holds what is somewhere else.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::checkpoints;
+use super::identity::PICTURES;
 use super::run::{Lock, Run};
 use crate::error;
 use crate::error::{Context, Error, Result};
@@ -143,15 +144,17 @@ fn free(folder: &Path, name: &str) -> PathBuf {
     names.find(|path| !path.exists()).unwrap_or(plain)
 }
 
+/// Names in a run's folder that training writes; what else is there people have put there.
+pub fn is_part_of_run(name: &str) -> bool {
+    ["run.lock", "events.jsonl", "plots", "aside", PICTURES].contains(&name)
+        || ["checkpoint-", ".checkpoint-", "events.out.tfevents."].iter().any(|start| name.starts_with(start))
+}
+
 /// Removes what a run wrote; the folder may hold other things.
 fn remove(dir: &Path) -> Result<()> {
-    let is_its = |name: &str| {
-        ["run.lock", "events.jsonl", "plots"].contains(&name)
-            || ["checkpoint-", ".checkpoint-", "events.out.tfevents."].iter().any(|start| name.starts_with(start))
-    };
     for entry in std::fs::read_dir(dir).map_err(|error| Error::file(dir, error))?.flatten() {
         let path = entry.path();
-        if is_its(&entry.file_name().to_string_lossy()) {
+        if is_part_of_run(&entry.file_name().to_string_lossy()) {
             let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             removed.map_err(|error| Error::file(&path, error))?;
         }

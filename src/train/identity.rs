@@ -19,7 +19,7 @@ use crate::events::Event;
 use crate::weights::write_atomically;
 
 /// The fingerprints of a run's pictures: a line `hash, tab, place` each.
-const PICTURES: &str = "pictures.tsv.gz";
+pub(super) const PICTURES: &str = "pictures.tsv.gz";
 /// From so many samples on it is said how far the look at the pictures is.
 const MANY: usize = 20_000;
 /// Pictures that an error names.

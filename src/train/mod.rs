@@ -30,7 +30,7 @@ pub use checkpoint::checkpoints;
 pub use diff::{Difference, LossDifference, RunDiff};
 pub use fit::{Fit, Status};
 pub use fits::{Alternatives, Saving};
-pub use folder::Place;
+pub use folder::{Place, is_part_of_run};
 pub use moments::MomentKind;
 pub use options::{Features, LossKind, TrainOptions, Turns, overrule};
 pub use plan::{DiskPlan, FeaturePlan, Limits, MemoryPlan, Plan, TimePlan};

@@ -40,7 +40,7 @@ fn what_could_not_be_read_is_counted() {
 #[test]
 fn a_perfect_score_lies_in_its_interval() {
     let gold = |item: &Item| item.gold.answer.first().to_string();
-    for task in super::prompts::TASKS {
+    for task in crate::prompts::TASKS {
         let b = open(task, &fixtures(&format!("scorers/data/{task}.jsonl")));
         for outputs in [b.items.iter().map(gold).collect::<Vec<_>>(), vec![String::new(); b.items.len()]] {
             let results = Results::score_outputs(&b, "x", &outputs, 0.0).unwrap();
@@ -114,9 +114,9 @@ fn golds_that_are_lists_in_text_can_be_earned() {
 
 #[test]
 fn every_scorer_knows_the_rules_of_lmms_eval() {
-    for task in super::prompts::TASKS {
+    for task in crate::prompts::TASKS {
         let b = open(task, &fixtures(&format!("scorers/data/{task}.jsonl")));
-        let texts = super::prompts::lines(&fixtures(&format!("scorers/{task}.jsonl")));
+        let texts = crate::prompts::lines(&fixtures(&format!("scorers/{task}.jsonl")));
         let outputs: Vec<String> = texts.iter().map(|row| row["output"].as_str().unwrap().to_string()).collect();
         let results = Results::score_outputs(&b, "x", &outputs, 0.0).unwrap();
         let today = results.rescore(Rules::LmmsEval).unwrap();
