@@ -60,7 +60,7 @@ fn set(name: &str, pairs: &[&str]) -> (Option<i32>, String) {
     std::fs::write(folder.join("x.rhai"), script).unwrap();
     let set = pairs.iter().flat_map(|pair| ["--set", pair]);
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_llmore"))
-        .args(["run", "x.rhai", "--quiet"])
+        .args(["run", "x.rhai"])
         .args(set)
         .current_dir(&folder)
         .output()
