@@ -140,7 +140,7 @@ fn seeds(state: &State, options: &Options) -> Result<Vec<u64>> {
             "`--set seed={seed}` goes over the seeds of everything, and this study is given `seeds: {}`",
             describe(&value)
         )
-        .help("leave out `--set seed`, or take `seeds` out of the script: the study has the one of `--set` then"));
+        .help("leave out `--set seed`, or take `seeds` out of the script: the study then has the seed of `--set`"));
     }
     let seed = |value: &Dynamic| {
         let seed = value.as_int().ok().and_then(|seed| u64::try_from(seed).ok());
