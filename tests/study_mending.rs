@@ -114,6 +114,31 @@ fn only_weights_that_are_needed_are_trained_again() {
     assert_eq!(plan(&mut again)[1][..3], ["2 steps", "2 steps", "10"]);
     assert_eq!(run(&mut again, &ears), 4);
     assert!(outcome(&out) == whole, "it is not what it was");
+    // Weights that are cut off.
+    std::fs::remove_file(cell(&out, 1).join("tiny-vqa.jsonl")).unwrap();
+    let weights = cell(&out, 1).join("stage-2/checkpoint-2/model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    assert_eq!(plan(&mut again)[1][..3], ["done", "2 steps", "10"]);
+    assert_eq!(run(&mut again, &ears), 2);
+    assert!(outcome(&out) == whole, "it is not what it was");
+}
+
+#[test]
+fn weights_of_a_later_stage_are_asked_as_they_were_trained() {
+    let folder = scratch("mending-asked");
+    let out = folder.join("out");
+    let stage = "steps = 2\nbatch = 2\ntemplate = \"v1\"\nimage = \"square\"";
+    let asked = || StudyOptions { stage: stage.parse().unwrap(), seeds: vec![0], ..small(&out, 6) };
+    study(&folder, asked()).unwrap().0.run().unwrap();
+    let file = cell(&out, 0).join("tiny-vqa.jsonl");
+    let whole = std::fs::read(&file).unwrap();
+    assert!(String::from_utf8_lossy(&whole).contains(r#""template":"v1","image":"square""#));
+    std::fs::remove_dir_all(cell(&out, 0).join("stage-1")).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let (mut again, ears) = study(&folder, asked()).unwrap();
+    assert_eq!(run(&mut again, &ears), 0);
+    assert!(std::fs::read(&file).unwrap() == whole, "{}", std::fs::read_to_string(&file).unwrap());
 }
 
 /// The score of each row of the table and the number of questions in the first cell's file.

@@ -235,6 +235,8 @@ fn check_facts(path: &Path, file: &Facts, now: &Facts) -> Result<()> {
         )
     } else if !file.image.is_empty() && file.image != now.image {
         error!(Data, "`{path}` holds answers to pictures under `image` \"{}\", not \"{}\"", file.image, now.image)
+    } else if let (true, Some(what)) = (file.answers_sha256 != now.answers_sha256, other_facts(file, now)) {
+        error!(Data, "`{path}` holds answers of another state of this model: {what}")
     } else if file.answers_sha256 != now.answers_sha256 {
         let short = |hash: &str| hash.chars().take(12).collect::<String>();
         let (file, now) = (short(&file.answers_sha256), short(&now.answers_sha256));
@@ -243,4 +245,14 @@ fn check_facts(path: &Path, file: &Facts, now: &Facts) -> Result<()> {
         return Ok(());
     };
     Err(error.help("choose another `out`, or remove the file"))
+}
+
+/// What the files say of two models of one name that is not the same, beside where they were opened.
+fn other_facts(file: &Facts, now: &Facts) -> Option<String> {
+    let differ = file.made.iter().filter_map(|(key, then)| {
+        let now = now.made.get(key).filter(|now| *now != then && !["folder", "made of"].contains(&key.as_str()))?;
+        Some(format!("{key} {then}, now {now}"))
+    });
+    let differ: Vec<String> = differ.collect();
+    (!differ.is_empty()).then(|| differ.join("; "))
 }

@@ -14,6 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::eval::{self, AnswerCache, Choices, Control, Results, RunOptions};
 use crate::events::{Event, Listeners};
 use crate::show::Table;
+use crate::text::Template;
 use crate::train::{Run, Status, checkpoints};
 use crate::vlm::{Part, Vlm};
 use crate::weights::TensorFiles;
@@ -78,7 +79,7 @@ impl Study {
         }
         self.record.cells[number].error = ran.as_ref().err().map(Error::message);
         if let Err(error) = ran {
-            let text = format!("{title} failed, the others go on: {}", error.message());
+            let text = format!("{title} failed, the others go on: {error}");
             self.setup.listeners.tell(&Event::Warning { text });
         }
         self.note(number)
@@ -156,6 +157,10 @@ impl Study {
         let Some(last) = self.whole_at(cell)? else { return Ok(0) };
         let folder = self.run_folder(cell, last)?;
         let mut trainer = self.trainer(vlm, (cell, last), kept, Listeners::default())?;
+        // What earlier stages made of how it is asked, their weights do not tell.
+        for name in self.stages[..last].iter().filter_map(|options| options.get("template")?.as_str()) {
+            vlm.adopt(&Template::load(&self.setup.presets, name)?, vlm.aspect());
+        }
         trainer.restore_all(&folder, &self.trained_before(last)).context(|| self.stage_name(last))?;
         Run::open(&folder)?.keep_weights()?;
         Ok(last + 1)
@@ -232,10 +237,13 @@ pub(super) fn progress(folder: &Path) -> Result<Progress> {
     if !folder.exists() {
         return Ok(Progress::New);
     }
-    let Some((step, _)) = checkpoints(folder)?.pop() else { return Ok(Progress::New) };
-    // Without its lock nobody knows what it is a checkpoint of.
-    let Ok(run) = Run::open(folder) else { return Ok(Progress::New) };
-    // Nor without its events whether it is the last.
-    let is_done = run.status().is_ok_and(|status| status == Status::Done.name());
-    Ok(if is_done { Progress::Done } else { Progress::At(step) })
+    let Some((step, path)) = checkpoints(folder)?.pop() else { return Ok(Progress::New) };
+    // Without its lock nobody knows what it is a checkpoint of, and without its events whether it is the last.
+    let Some(status) = Run::open(folder).ok().and_then(|run| run.status().ok()) else { return Ok(Progress::New) };
+    Ok(match status == Status::Done.name() {
+        // Weights that are gone or cut off are no weights.
+        true if TensorFiles::open(&path).is_err() => Progress::New,
+        true => Progress::Done,
+        false => Progress::At(step),
+    })
 }

@@ -202,6 +202,7 @@ impl Trainer {
                 param.assign(&files.load(&name, param.tensor().device())?)?;
             }
         }
+        self.adopt();
         Ok(())
     }
 
