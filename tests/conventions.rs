@@ -284,12 +284,23 @@ fn cells_of_a_study_are_asked_as_they_were_trained_also_when_only_read_from_disk
     let (told, warned) = prints(&folder, &STUDY.replace("BENCHMARKS", "\"tiny-vqa\", \"tiny-seed\""));
     assert_eq!(told, "true\ntrue");
     assert_eq!(warned.about("from now on").len(), 1);
-    for name in ["tiny-vqa.jsonl", "tiny-seed.jsonl"] {
-        let path = walk(&folder.join("study")).into_iter().find(|path| path.ends_with(name)).unwrap();
-        let facts: Value =
-            serde_json::from_str(std::fs::read_to_string(path).unwrap().lines().next().unwrap()).unwrap();
-        assert_eq!((&facts["facts"]["template"], &facts["facts"]["image"]), (&"v1".into(), &"square".into()));
-    }
+    let files = ["tiny-vqa.jsonl", "tiny-seed.jsonl"];
+    let place = |name: &str| walk(&folder.join("study")).into_iter().find(|path| path.ends_with(name)).unwrap();
+    let look = || {
+        for name in files {
+            let text = std::fs::read_to_string(place(name)).unwrap();
+            let facts: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+            assert_eq!((&facts["facts"]["template"], &facts["facts"]["image"]), (&"v1".into(), &"square".into()));
+        }
+    };
+    look();
+    // Of the stages the last one alone, which holds everything.
+    files.iter().for_each(|name| std::fs::remove_file(place(name)).unwrap());
+    let cell = std::fs::read_dir(folder.join("study/cells")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_dir_all(cell.join("stage-1")).unwrap();
+    let (told, _) = prints(&folder, &STUDY.replace("BENCHMARKS", "\"tiny-vqa\", \"tiny-seed\""));
+    assert_eq!(told, "true\ntrue");
+    look();
 }
 
 pub fn walk(folder: &Path) -> Vec<std::path::PathBuf> {

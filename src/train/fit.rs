@@ -199,7 +199,7 @@ impl Trainer {
                     self.refuse_drift(repeated, None).context(|| "this would not be the same run".to_string())?;
                 }
                 let opened = Run::create(&self.place(), &self.lock()?)?;
-                opened.run.write_pictures(&*self.prints()?)?;
+                opened.run.write_pictures(&self.prints()?)?;
                 opened
             }
         };
