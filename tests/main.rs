@@ -56,4 +56,5 @@ mod todays_data;
 mod tokenizer_files;
 mod training;
 mod trouble;
+mod verify;
 mod weights;
