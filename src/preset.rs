@@ -215,9 +215,9 @@ fn wrong_option(options: &Value, path: &str, message: &str) -> Error {
         let whole = if path.is_empty() { field.to_string() } else { format!("{path}.{field}") };
         return error!(Option, "option `{whole}` is missing");
     }
-    let keys = path.split('.').filter(|key| !key.is_empty());
+    let mut keys = path.split('.').filter(|key| !key.is_empty());
     let found = keys.clone().try_fold(options, |value, key| value.get(key));
-    let (Some(found), Some(_)) = (found, keys.last()) else { return Error::new(Kind::Option, message) };
+    let (Some(found), Some(_)) = (found, keys.next_back()) else { return Error::new(Kind::Option, message) };
     let is = match found {
         Value::Table(_) => "a map".to_string(),
         other => other.to_string(),

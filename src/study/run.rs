@@ -88,7 +88,7 @@ impl Study {
     fn run_cell(&mut self, number: usize, kept: &mut Kept, listeners: &Listeners) -> Result<()> {
         let cell = self.record.cells[number].clone();
         let vlm = self.compose(&cell, kept)?;
-        let (first, mut trained) = (self.from_later(&vlm, &cell, kept)?, false);
+        let (first, mut trained) = (self.later_stage(&vlm, &cell, kept)?, false);
         for stage in first..self.stages.len() {
             let ran = self.run_stage(&vlm, (&cell, stage), kept, listeners);
             trained |= ran.context(|| self.stage_name(stage))?;
@@ -153,7 +153,7 @@ impl Study {
     }
 
     /// Gives the model the weights of [`whole_at`](Self::whole_at); gives back the stage to go on with.
-    fn from_later(&self, vlm: &Arc<Vlm>, cell: &Cell, kept: &mut Kept) -> Result<usize> {
+    fn later_stage(&self, vlm: &Arc<Vlm>, cell: &Cell, kept: &mut Kept) -> Result<usize> {
         let Some(last) = self.whole_at(cell)? else { return Ok(0) };
         let folder = self.run_folder(cell, last)?;
         let mut trainer = self.trainer(vlm, (cell, last), kept, Listeners::default())?;

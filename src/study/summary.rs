@@ -75,8 +75,7 @@ impl Folder {
         let text = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
         let summary: Summary =
             serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}`: {error}", path.display()))?;
-        let mut found = Verified::default();
-        found.other_build = Some(summary.build.clone()).filter(|build| build != env!("LLMORE_BUILD"));
+        let mut found = Verified::of(&summary.build);
         let mut seen = BTreeSet::new();
         for cell in summary.cells.values() {
             for (file, then) in &cell.answers {

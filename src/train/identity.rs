@@ -63,7 +63,7 @@ impl Trainer {
     /// # Errors
     /// `File` or `Decode` when the run's list of them cannot be read.
     pub fn other_pictures(&self, run: &Run) -> Result<Option<String>> {
-        Ok(changed(&run.pictures()?, &*self.prints()?))
+        Ok(changed(&run.pictures()?, &self.prints()?))
     }
 
     /// A run goes on only under the options, data and code it was started with. The run, where it is at hand, tells which

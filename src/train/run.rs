@@ -199,8 +199,10 @@ impl Run {
 
     /// The function given to `fit` that ended the run for good, as a hash, and after which step.
     pub(super) fn stopped(&self) -> Result<Option<(u64, String)>> {
-        let mut stopped = None;
-        for event in read_events(&self.dir.join("events.jsonl"))? {
+        let (path, mut stopped) = (self.dir.join("events.jsonl"), None);
+        // Events that are lost cannot say; the checkpoint is what a run goes on from.
+        let events = if path.is_file() { read_events(&path)? } else { Vec::new() };
+        for event in events {
             match event {
                 Event::Start { .. } => stopped = None,
                 Event::Stopped { step, by } => stopped = Some((step, by)),

@@ -232,8 +232,7 @@ impl Run {
     /// As [`summary`](Self::summary), and what reading the list of its pictures gives.
     pub fn verify(&self) -> Result<Verified> {
         let (summary, lock) = (self.summary()?, self.lock().context(|| "run.lock")?);
-        let mut found = Verified::default();
-        found.other_build = Some(summary.build.clone()).filter(|build| *build != env!("LLMORE_BUILD"));
+        let mut found = Verified::of(&summary.build);
         let files: Vec<(String, String, String)> = summary
             .files
             .par_iter()
@@ -279,6 +278,12 @@ impl Summary {
 }
 
 impl Verified {
+    /// Nothing was looked at yet of what this build made.
+    pub fn of(build: &str) -> Self {
+        let other_build = Some(build.to_string()).filter(|build| build != env!("LLMORE_BUILD"));
+        Verified { other_build, ..Verified::default() }
+    }
+
     /// Notes a look at something.
     pub fn add(&mut self, what: String, then: String, now: String) {
         self.looked_at += 1;

@@ -195,6 +195,10 @@ impl Builder {
         if let Source::Files { files, prefix } = &self.source
             && let Some(blocks) = files.load_blocks(&format!("{prefix}{full}"), quantize, shape)?
         {
+            match blocks.not_finite() {
+                0 => {}
+                count => self.seen().not_finite.push((format!("{prefix}{full}"), count, shape[0] * shape[1])),
+            }
             return Ok(self.keep(Param::quantized(full, blocks, self.dtype)));
         }
         let dtype = match quantize {

@@ -141,6 +141,16 @@ impl Quantized {
         bytes(self.blocks.as_ref())
     }
 
+    /// How many values lie in blocks whose scale or offset is NaN or infinite.
+    pub(super) fn not_finite(&self) -> usize {
+        let (places, size) = (scales(self.dtype()), self.dtype().type_size());
+        let odd = |block: &&[u8]| {
+            let number = |&at: &usize| u16::from_le_bytes([block[at], block[at + 1]]);
+            places.iter().map(number).any(|bits| bits & 0x7c00 == 0x7c00)
+        };
+        self.as_bytes().par_chunks_exact(size).filter(odd).count() * self.dtype().block_size()
+    }
+
     /// The values of some rows, by number, one row after the other.
     pub fn rows(&self, rows: &[u32]) -> candle_core::Result<Vec<f32>> {
         match self.blocks.embedding(rows, self.rows, self.inputs)? {
@@ -168,6 +178,18 @@ impl Quantized {
     /// `x W^T` by candle's integer kernels, which round x to blocks of 8 bits: x (m, inputs), out (m, rows).
     pub fn multiply(&self, x: &[f32], out: &mut [f32]) -> candle_core::Result<()> {
         self.blocks.matmul_t((x.len() / self.inputs, self.inputs, self.rows), x, out)
+    }
+}
+
+/// Where a block has its f16 scale and its f16 offset, in bytes from its beginning. Source: ggml, `ggml-common.h`.
+fn scales(dtype: GgmlDType) -> &'static [usize] {
+    match dtype {
+        GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 => &[0],
+        GgmlDType::Q4_1 | GgmlDType::Q5_1 | GgmlDType::Q4K | GgmlDType::Q5K => &[0, 2],
+        GgmlDType::Q2K => &[80, 82],
+        GgmlDType::Q3K => &[108],
+        GgmlDType::Q6K => &[208],
+        _ => &[],
     }
 }
 
@@ -216,5 +238,25 @@ mod tests {
         assert!(Quantized::new(&matrix(2, 40), GgmlDType::Q8_0).is_err());
         assert!(Quantized::from_bytes(&[0; 33], GgmlDType::Q8_0, 1, 32).is_err());
         assert!(Quantize::parse("q8").unwrap_err().to_string().contains("q8_0"));
+    }
+
+    #[test]
+    fn a_scale_that_is_no_number_is_found_in_every_type() {
+        let matrix = Tensor::randn(0f32, 1.0, (3, 512), &Device::Cpu).unwrap();
+        for (name, dtype) in NAMES {
+            let whole = Quantized::new(&matrix, dtype).unwrap();
+            assert_eq!(whole.not_finite(), 0, "{name}");
+            for &place in scales(dtype) {
+                let mut bytes = whole.as_bytes().to_vec();
+                // The second block of all.
+                let at = dtype.type_size() + place;
+                bytes[at..at + 2].copy_from_slice(&0x7e00u16.to_le_bytes());
+                let broken = Quantized::from_bytes(&bytes, dtype, 3, 512).unwrap();
+                assert_eq!(broken.not_finite(), dtype.block_size(), "{name}");
+                let values = broken.tensor().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let odd = values.iter().filter(|value| !value.is_finite()).count();
+                assert_eq!(odd, dtype.block_size(), "{name}, byte {place}");
+            }
+        }
     }
 }
