@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Every script of scripts/ in its smoke form, then `llmore rerun` of each run that it made: the run has to come out the same,
+# Every script of scripts/ in its smoke form, then `llmore rerun` of each run and study that it made: it has to come out the same,
 # and no byte of what was there may change.
-#   scripts/dev/rerun_all.sh [llmore]          4 minutes on 2 cores; without an argument target/release/llmore
+#   scripts/dev/rerun_all.sh [llmore]          3 minutes on 2 cores; without an argument target/release/llmore
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,6 +15,15 @@ bytes() {
     find runs -type f -not -path '*-rerun-*' -print0 | sort -z | xargs -0 sha256sum
 }
 
+# Studies as a whole, and the runs that are in none.
+runs_made() {
+    find runs -name study.toml -not -path '*-rerun-*' -printf '%h\n' | sort >studies
+    cat studies
+    find runs -name run.lock -not -path '*-rerun-*' -printf '%h\n' | sort | while read -r run; do
+        grep -qxF "${run%/cells/*}" studies || echo "$run"
+    done
+}
+
 failed=0
 for file in scripts/*.rhai; do
     script=$PWD/$file
@@ -22,16 +31,16 @@ for file in scripts/*.rhai; do
     rm -rf runs
     "$program" run "$script" --set smoke=true --quiet >log 2>&1 || { cat log; failed=1; }
     bytes >before
-    while read -r lock; do
-        run=$(dirname "$lock")
+    runs_made >made
+    while read -r run; do
         if ! "$program" rerun "$run" --quiet >log 2>&1; then
             echo "FAILED: $file, $run"
             cat log
             failed=1
         fi
-    done < <(find runs -name run.lock -not -path '*-rerun-*' | sort)
+    done <made
     bytes | diff before - >log || { echo "CHANGED by a rerun: $file"; cat log; failed=1; }
-    echo "$file: $(find runs -name run.lock -not -path '*-rerun-*' | wc -l) runs"
+    echo "$file: $(wc -l <made) runs and studies"
     cd - >/dev/null
 done
 exit "$failed"

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::checkpoint::checkpoints;
 use super::identity::PICTURES;
-use super::run::{Lock, Run};
+use super::run::{Lock, Run, SUMMARY};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::weights::write_atomically;
@@ -146,7 +146,7 @@ fn free(folder: &Path, name: &str) -> PathBuf {
 
 /// Names in a run's folder that training writes; what else is there people have put there.
 pub fn is_part_of_run(name: &str) -> bool {
-    ["run.lock", "events.jsonl", "plots", "aside", PICTURES].contains(&name)
+    ["run.lock", "events.jsonl", "plots", "aside", PICTURES, SUMMARY].contains(&name)
         || ["checkpoint-", ".checkpoint-", "events.out.tfevents."].iter().any(|start| name.starts_with(start))
 }
 

@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 use crate::events::{Event, EventFile, read_events};
 use crate::writer::Writer;
 
+/// What a run folder, or a study's, holds of what came of it.
+pub const SUMMARY: &str = "summary.json";
+
 /// Everything a run depends on; `run.lock` in TOML.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lock {

@@ -10,16 +10,14 @@ use sha2::{Digest, Sha256};
 
 use super::checkpoint::checkpoints;
 use super::fit::Status;
-use super::run::{Lock, Run};
+use super::run::{Lock, Run, SUMMARY};
 use super::trainer::Trainer;
 use crate::data::{hex, print_now};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::vlm::{Part, Vlm};
 use crate::weights::write_atomically;
-
-/// The file's name in a run folder.
-pub const SUMMARY: &str = "summary.json";
+use crate::writer::Writer;
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -215,6 +213,10 @@ impl Run {
     pub fn summary(&self) -> Result<Summary> {
         let path = self.dir().join(SUMMARY);
         if !path.is_file() {
+            if let Some(holder) = Writer::holder(self.dir()) {
+                return Err(error!(Busy, "`{}` is being trained by {holder}", self.dir().display())
+                    .help(format!("its {SUMMARY} is written when that ends")));
+            }
             return Err(error!(
                 Missing,
                 "`{}` has no {SUMMARY}: it has not ended, or an older version made it",
