@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::scripting::scratch;
+use super::scripting::{copy, scratch};
 
 const BASE: &str = "tests/fixtures/today/peft-adapters/base";
 const GGUF: &str = "tests/fixtures/today/gguf-mlp-bias/model.gguf";
@@ -83,18 +83,6 @@ fn losses(text: &str) -> Vec<(String, f64)> {
         Some((folder.to_string(), loss.parse().ok()?))
     };
     text.lines().filter_map(line).collect()
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        match path.is_dir() {
-            true => copy(&path, &target),
-            false => assert!(std::fs::copy(&path, &target).is_ok()),
-        }
-    }
 }
 
 #[test]

@@ -10,6 +10,8 @@ use llmore::vlm::{Llm, LlmOptions, Vlm, Weights, checkpoint};
 use llmore::weights::TensorFiles;
 use serde_json::{Value, json};
 
+use super::scripting::copy;
+
 const TODAY: &str = "tests/fixtures/today/peft-adapters";
 const SIBLINGS: &str = "tests/fixtures/today/peft-siblings";
 
@@ -32,16 +34,6 @@ fn worst(llm: &Llm, expected: &Path, name: &str) -> f32 {
     let expected = load(name);
     let logits = logits(llm, &ids).reshape(expected.shape()).unwrap();
     (logits - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-        }
-    }
 }
 
 /// The adapter `control` alone beside its base, with its config changed.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::scripting::{run, scratch};
+use super::scripting::{copy, run, scratch};
 
 /// Trains to a step in `run`, or goes on; the data, the model and the step are given.
 fn script(folder: &Path, data: &str, model: &str, stop: u64) -> String {
@@ -17,18 +17,6 @@ fn script(folder: &Path, data: &str, model: &str, stop: u64) -> String {
         print(t.losses.len());"#,
         folder.display()
     )
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (entry, to) = (entry.as_ref().unwrap().path(), to.join(entry.as_ref().unwrap().file_name()));
-        if entry.is_dir() {
-            copy(&entry, &to)
-        } else {
-            let _ = std::fs::copy(&entry, &to).unwrap();
-        }
-    }
 }
 
 fn edit(path: &Path, change: impl Fn(&mut Value)) {

@@ -47,6 +47,20 @@ pub fn scratch(name: &str) -> PathBuf {
     folder
 }
 
+/// Copies a folder with all that is below it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
 /// A session whose runs go to a scratch folder.
 pub fn session(name: &str) -> (Session, Arc<Captured>) {
     hearing(name, Listeners::default(), Interrupt::default())

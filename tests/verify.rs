@@ -6,24 +6,12 @@ use std::process::Command;
 use llmore::train::Run;
 use serde_json::Value;
 
-use super::scripting::{run, scratch};
+use super::scripting::{copy, run, scratch};
 
 /// The exit code and what is said.
 fn verify(folder: &Path) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_llmore")).arg("verify").arg(folder).output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (entry, to) = (entry.as_ref().unwrap().path(), to.join(entry.as_ref().unwrap().file_name()));
-        if entry.is_dir() {
-            copy(&entry, &to);
-        } else {
-            std::fs::copy(&entry, &to).unwrap();
-        }
-    }
 }
 
 #[test]

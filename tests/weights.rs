@@ -21,6 +21,8 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value as Json, json};
 
+use super::scripting::copy;
+
 const CASES: &str = "tests/fixtures/today";
 /// A whole LLaVA of 288 tokens; its LLM alone is used here.
 const CHECKPOINT: &str = "tests/fixtures/training/checkpoint";
@@ -294,19 +296,6 @@ fn a_stage_1_folder_names_what_belongs_to_no_part() {
     tensors.push(("model.norm.weight".to_string(), Tensor::ones(40, DType::F32, &Device::Cpu).unwrap()));
     let told = told(&tensors);
     assert!(told.len() == 1 && told[0].ends_with("nothing reads `model.norm.weight`"), "{told:?}");
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-        }
-    }
 }
 
 #[test]
