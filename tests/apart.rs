@@ -31,7 +31,7 @@ fn loss_and_gradients(vlm: &Vlm, sequences: &[Sequence], features: &Tensor, limi
     let loss = batch.loss_sum(vlm).unwrap();
     let store = loss.backward().unwrap();
     let params = vlm.projector.params.iter().chain(vlm.llm.params.iter());
-    let gradients = params.map(|param| store.get(&param.tensor()).unwrap().clone()).collect();
+    let gradients = params.map(|param| store.get(&param.tensor().unwrap()).unwrap().clone()).collect();
     vlm.freeze().unwrap();
     (f64::from(loss.to_scalar::<f32>().unwrap()), gradients, batch.positions())
 }

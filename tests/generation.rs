@@ -202,7 +202,7 @@ fn a_chat_forgets_what_other_weights_computed() {
     chat.say("Say yes.", &greedy(3), &mut |_| true).unwrap();
     for (name, _, param) in vlm.named_params() {
         if name == "model.norm.weight" || name.ends_with("layers.0.input_layernorm.weight") {
-            param.assign(&(param.tensor() * -1.5).unwrap()).unwrap();
+            param.assign(&(param.tensor().unwrap() * -1.5).unwrap()).unwrap();
         }
     }
     let answer = chat.say("Again.", &greedy(6), &mut |_| true).unwrap();

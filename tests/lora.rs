@@ -31,7 +31,7 @@ fn stored_llm() -> Llm {
 fn values(vlm: &Vlm, name: &str) -> Vec<f32> {
     let params = vlm.named_params();
     let (_, _, param) = params.iter().find(|(known, _, _)| known == name).unwrap();
-    param.tensor().flatten_all().unwrap().to_vec1().unwrap()
+    param.tensor().unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn logits(vlm: &Vlm) -> Tensor {
@@ -117,7 +117,7 @@ fn adapters_learn_on_quantized_weights() {
         // Six layers of four blocks, and the embedding; rows of 344, down_proj's, fit no blocks of 32.
         assert_eq!(blocks, 6 * 4 + 1);
         let widened = || -> Vec<Vec<f32>> {
-            let values = |param: &Arc<Param>| param.tensor().flatten_all().unwrap().to_vec1().unwrap();
+            let values = |param: &Arc<Param>| param.tensor().unwrap().flatten_all().unwrap().to_vec1().unwrap();
             vlm.llm.params.iter().map(values).collect()
         };
         let before = widened();

@@ -34,7 +34,7 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
 /// All values of all weights in f32.
 fn values(vlm: &Vlm) -> Vec<f32> {
     let flat = |tensor: Tensor| tensor.detach().to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-    vlm.named_params().into_iter().flat_map(|(_, _, param)| flat(param.tensor())).collect::<Vec<f32>>()
+    vlm.named_params().into_iter().flat_map(|(_, _, param)| flat(param.tensor().unwrap())).collect::<Vec<f32>>()
 }
 
 #[test]

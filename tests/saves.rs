@@ -29,7 +29,7 @@ fn model(seed: u64) -> Vlm {
     let lora: LoraOptions = toml::from_str("r = 2").unwrap();
     let lora = vlm.llm.adapt(&lora, Source::Random { seed }).unwrap();
     for param in lora.params.iter().filter(|param| param.name().contains("lora_B")) {
-        let shape = param.tensor().shape().clone();
+        let shape = param.tensor().unwrap().shape().clone();
         let values: Vec<f32> =
             (0..shape.elem_count()).map(|i| ((i as u64 * 7 + seed * 13) % 11) as f32 * 0.01).collect();
         param.assign(&Tensor::from_vec(values, shape, &candle_core::Device::Cpu).unwrap()).unwrap();

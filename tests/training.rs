@@ -89,7 +89,8 @@ fn reproduces(stage: &str, template: &str, aspect: Aspect, table: &str) -> Resul
     }
     for (name, _, param) in vlm.named_params() {
         if reference.0.has(&format!("{stage}.final.{name}")) {
-            let difference = max_difference(&param.tensor(), &reference.tensor(&format!("{stage}.final.{name}")));
+            let difference =
+                max_difference(&param.tensor().unwrap(), &reference.tensor(&format!("{stage}.final.{name}")));
             assert!(difference < 1e-4, "{stage}: final {name} differs by {difference}");
         }
     }

@@ -140,7 +140,7 @@ fn fingerprint(vlm: &Vlm) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
     vlm.aspect().name().hash(&mut hasher);
     for (_, _, param) in vlm.named_params() {
-        let tensor = param.tensor();
+        let tensor = param.tensor()?;
         if tensor.rank() == 1 && tensor.elem_count() > 0 {
             let value = tensor.narrow(0, 0, 1)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
             value.into_iter().map(f32::to_bits).for_each(|bits| bits.hash(&mut hasher));

@@ -159,7 +159,7 @@ fn drop_tied_head(params: &ParamSet, unused: &mut Vec<(String, Tensor)>) -> Resu
     let head = unused.iter().position(|(name, _)| name == HEAD).map(|index| unused.remove(index).1);
     let embedding = params.iter().find(|param| param.name() == EMBEDDING);
     let (Some(head), Some(embedding)) = (head, embedding) else { return Ok(()) };
-    let embedding = embedding.tensor();
+    let embedding = embedding.tensor()?;
     let head = head.to_device(embedding.device())?.to_dtype(embedding.dtype())?;
     if head.dims() == embedding.dims() && head.ne(&embedding)?.max_all()?.to_scalar::<u8>()? == 0 {
         return Ok(());

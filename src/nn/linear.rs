@@ -23,11 +23,11 @@ impl Linear {
 
     /// (.., input) -> (.., output)
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let bias = self.bias.as_ref().map(|bias| bias.tensor());
+        let bias = self.bias.as_ref().map(|bias| bias.tensor()).transpose()?;
         let Some(adapter) = self.weight.adapter() else { return project(x, &self.weight, bias.as_ref()) };
         let beside = Beside { scale: adapter.scale, dropping: adapter.dropping() };
         let base = (self.weight.weight(), bias);
-        ops::adapted_linear(x, base, &adapter.down.tensor(), &adapter.up.tensor(), beside)
+        ops::adapted_linear(x, base, &adapter.down.tensor()?, &adapter.up.tensor()?, beside)
     }
 }
 

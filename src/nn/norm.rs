@@ -36,7 +36,7 @@ impl RmsNorm {
 
     /// (.., width) -> (.., width)
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::rms_norm(x, &self.weight.tensor(), self.eps, self.offset)
+        ops::rms_norm(x, &self.weight.tensor()?, self.eps, self.offset)
     }
 }
 
@@ -56,6 +56,6 @@ impl LayerNorm {
 
     /// (.., width) -> (.., width)
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::layer_norm(x, &self.weight.tensor(), &self.bias.tensor(), self.eps)
+        ops::layer_norm(x, &self.weight.tensor()?, &self.bias.tensor()?, self.eps)
     }
 }

@@ -95,7 +95,7 @@ impl Trainer {
             let Some(loss) = self.micro_loss(&micro?)? else { continue };
             loss.backward(self.vlm(), 1.0, &mut |gradients| {
                 for (state, trained) in state.iter_mut().zip(trained) {
-                    if let Some(gradient) = gradients.get(&trained.param.tensor()) {
+                    if let Some(gradient) = gradients.get(&trained.param.tensor()?) {
                         let norm = crate::nn::ops::squared_norm(gradient)?;
                         *state = Some(state.unwrap_or(0.0) + norm);
                     }

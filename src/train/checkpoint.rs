@@ -199,7 +199,7 @@ impl Trainer {
         let files = TensorFiles::open(&path)?;
         for (name, _, param) in self.vlm().named_params() {
             if files.has(&name) {
-                param.assign(&files.load(&name, param.tensor().device())?)?;
+                param.assign(&files.load(&name, &param.device())?)?;
             }
         }
         self.adopt();
@@ -210,7 +210,7 @@ impl Trainer {
     fn load_weights(&self, path: &Path) -> Result<()> {
         let files = TensorFiles::open(path)?;
         for trained in self.trained() {
-            let tensor = files.load(&trained.name, trained.param.tensor().device())?;
+            let tensor = files.load(&trained.name, &trained.param.device())?;
             trained.param.assign(&tensor)?;
         }
         Ok(())

@@ -21,7 +21,7 @@ impl Gradients {
     /// Adds the gradients of one micro-batch.
     pub fn add(&mut self, store: &mut GradStore, trained: &[Trained]) -> Result<()> {
         for trained in trained {
-            let Some(gradient) = store.remove(&trained.param.tensor()) else { continue };
+            let Some(gradient) = store.remove(&trained.param.tensor()?) else { continue };
             match self.sums.get(&trained.name) {
                 Some(sum) => ops::accumulate(sum, &gradient.to_dtype(sum.dtype())?)?,
                 None => {

@@ -137,7 +137,7 @@ pub(super) struct Master(pub Tensor);
 impl Master {
     /// A copy of the parameter in f32.
     pub(super) fn of(param: &Param) -> Result<Self> {
-        Ok(Master(param.tensor().detach().to_dtype(DType::F32)?))
+        Ok(Master(param.tensor()?.detach().to_dtype(DType::F32)?))
     }
 
     /// Rounds the master to the parameter's dtype.

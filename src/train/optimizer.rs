@@ -43,7 +43,7 @@ impl Optimizer {
         for (name, part, param) in vlm.named_params() {
             let chosen = part != Part::Llm || Vlm::is_adapter(&name) == adapters;
             if chosen && options.rate(part) > 0.0 && vlm.is_used(part, param.name()) {
-                let decays = param.tensor().rank() > 1;
+                let decays = param.dims().len() > 1;
                 trained.push(Trained { name, part, param, decays, moments: None, master: None });
             }
         }
@@ -54,7 +54,7 @@ impl Optimizer {
     /// Updates every parameter. `step` counts from 1; `rate` gives the rate of a part; `scale` goes on gradients.
     pub fn update(&mut self, gradients: &Gradients, step: u64, rate: impl Fn(Part) -> f64, scale: f64) -> Result<()> {
         for trained in &mut self.trained {
-            let values = trained.param.tensor();
+            let values = trained.param.tensor()?;
             trained.param.touch();
             // A part that this step did not reach (text-only samples) has gradient zero, and its moments decay.
             let gradient = match gradients.get(&trained.name) {
@@ -95,7 +95,7 @@ impl Optimizer {
 
     /// Bytes of the masters, made yet or not.
     pub fn master_bytes(&self) -> u64 {
-        let narrow = |trained: &&Trained| self.masters && trained.param.tensor().dtype() != DType::F32;
+        let narrow = |trained: &&Trained| self.masters && trained.param.dtype() != DType::F32;
         self.trained.iter().filter(narrow).map(|trained| 4 * trained.param.count() as u64).sum()
     }
 
@@ -124,7 +124,7 @@ impl Optimizer {
     /// Takes the moments of a checkpoint, and its masters where there are any.
     pub fn restore(&mut self, moments: &TensorFiles, masters: Option<&TensorFiles>) -> Result<()> {
         for trained in &mut self.trained {
-            let values = trained.param.tensor().detach();
+            let values = trained.param.tensor()?.detach();
             trained.moments = Some(Moments::load(self.kind, moments, &trained.name, &values)?);
             trained.master = match masters {
                 Some(files) if values.dtype() != DType::F32 => Some(Master(full(files, &trained.name, &values)?)),

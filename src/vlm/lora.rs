@@ -195,7 +195,7 @@ impl Lora {
     pub fn probed<T>(&self, look: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut zero = Vec::new();
         for (number, adapter) in self.sites.iter().filter_map(|site| site.adapter()).enumerate() {
-            let up = adapter.up.tensor().detach();
+            let up = adapter.up.tensor()?.detach();
             if up.abs()?.max_all()?.to_scalar::<f32>()? == 0.0 {
                 let rng = Rng::new(0, "probe").split(number as u64);
                 let values: Vec<f32> = (0..up.elem_count()).map(|i| 0.02 * rng.normal(i as u64) as f32).collect();
@@ -205,7 +205,7 @@ impl Lora {
         }
         let seen = look();
         for adapter in zero {
-            adapter.up.assign(&adapter.up.tensor().zeros_like()?)?;
+            adapter.up.assign(&adapter.up.tensor()?.zeros_like()?)?;
         }
         seen
     }
@@ -222,8 +222,8 @@ impl Lora {
 
     /// Writes adapter_model.safetensors and adapter_config.json; `base` is a path or a hub id with its revision.
     pub fn save(&self, folder: &Path, base: &str) -> Result<()> {
-        let tensors: Vec<(String, Tensor)> =
-            self.params.iter().map(|p| (format!("{PREFIX}{}", p.name()), p.tensor().detach())).collect();
+        let named = |p: &Arc<Param>| Ok((format!("{PREFIX}{}", p.name()), p.tensor()?.detach()));
+        let tensors = self.params.iter().map(named).collect::<Result<Vec<_>>>()?;
         crate::weights::save_tensors(&tensors, &folder.join(ADAPTER))?;
         let (base, revision) = match base.split_once('@').filter(|_| crate::hub::is_id(base)) {
             Some((base, revision)) => (base, json!(revision)),

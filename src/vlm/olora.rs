@@ -23,9 +23,9 @@ pub(super) fn plain(adapters: &mut [(Arc<Param>, Adapter)], mut plan: Plan) -> R
             return Err(error!(Option, "`init_lora_weights` is \"olora\": its base cannot be quantized at opening")
                 .help("open it without `quantize`, save it with `m.save(dir)` and quantize that"));
         }
-        let (start, project) = initial(&weight.tensor().detach().to_dtype(DType::F32)?, site.r)?;
+        let (start, project) = initial(&weight.tensor()?.detach().to_dtype(DType::F32)?, site.r)?;
         let double = |param: &Param, other: &Tensor, dim: usize| -> Result<Arc<Param>> {
-            let both = Tensor::cat(&[&param.tensor().detach(), other], dim)?;
+            let both = Tensor::cat(&[&param.tensor()?.detach(), other], dim)?;
             Ok(Arc::new(Param::new(param.name().to_string(), both)))
         };
         adapter.down = double(&adapter.down, &project, 0)?;
@@ -33,9 +33,9 @@ pub(super) fn plain(adapters: &mut [(Arc<Param>, Adapter)], mut plan: Plan) -> R
         params.push(adapter.down.clone());
         params.push(adapter.up.clone());
         // The factor stays what it was.
-        let growth = adapter.down.tensor().dim(0)? as f64 / site.r as f64;
+        let growth = adapter.down.dims()[0] as f64 / site.r as f64;
         site.alpha *= if plan.rslora { growth.sqrt() } else { growth };
-        site.r = adapter.down.tensor().dim(0)?;
+        site.r = adapter.down.dims()[0];
     }
     plan.olora = false;
     Ok((params, plan))

@@ -67,7 +67,7 @@ impl ProjectorPart {
     pub fn project(&self, features: &Tensor) -> Result<Tensor> {
         // The tower may compute in another dtype than the LLM.
         let features = match self.params.iter().next() {
-            Some(param) => &features.to_dtype(param.tensor().dtype())?,
+            Some(param) => &features.to_dtype(param.dtype())?,
             None => features,
         };
         let pooled = match &self.pool {

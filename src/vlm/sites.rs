@@ -41,7 +41,7 @@ pub(super) struct Layer {
 pub(super) fn linears(params: &ParamSet) -> Vec<Layer> {
     let layer = |weight: &Arc<Param>| {
         let path = weight.name().strip_suffix(".weight").filter(|path| path.starts_with("model.layers."))?;
-        let dims = weight.blocks().map_or_else(|| weight.tensor().dims().to_vec(), |blocks| blocks.dims().to_vec());
+        let dims = weight.dims();
         let [out, inputs] = *dims else { return None };
         let name = path.rsplit('.').next().unwrap_or(path).to_string();
         Some(Layer { path: path.to_string(), name, weight: weight.clone(), out, inputs })

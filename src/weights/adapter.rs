@@ -24,7 +24,7 @@ pub struct Adapter {
 impl Adapter {
     /// What it adds to the weight, (out, in) in f32.
     pub fn delta(&self) -> Result<Tensor> {
-        self.up.tensor().detach().matmul(&self.down.tensor().detach())? * self.scale
+        self.up.tensor()?.detach().matmul(&self.down.tensor()?.detach())? * self.scale
     }
 
     /// The rate at which the adapter's inputs are dropped and the numbers that decide, while a training pass runs.
@@ -64,7 +64,7 @@ impl Drop for Dropping {
 impl Param {
     /// The values with the adapter's, if it has one, added: what a checkpoint without adapters holds.
     pub fn merged(&self) -> Result<Tensor> {
-        let tensor = self.tensor().detach();
+        let tensor = self.tensor()?.detach();
         match self.adapter() {
             None => Ok(tensor),
             Some(adapter) => (tensor.to_dtype(DType::F32)? + adapter.delta()?)?.to_dtype(tensor.dtype()),

@@ -25,7 +25,7 @@ impl Param {
     /// # Errors
     /// What reading values from their device gives.
     pub fn sha256(&self) -> Result<[u8; 32]> {
-        let tensor = if self.blocks().is_some() { None } else { Some(self.tensor()) };
+        let tensor = if self.blocks().is_some() { None } else { Some(self.tensor()?) };
         let id = tensor.as_ref().map(Tensor::id);
         // A variable changes in place and keeps its id.
         let lasts = tensor.as_ref().is_none_or(|tensor| !tensor.is_variable());

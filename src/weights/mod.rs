@@ -313,15 +313,15 @@ pub fn read_tensors(path: &std::path::Path, device: &Device) -> Result<Vec<(Stri
 /// Copies tensors into parameters of the same names; every parameter must be there, with its shape.
 pub fn restore(params: &ParamSet, files: &TensorFiles) -> Result<()> {
     for param in params.iter() {
-        let tensor = files.load(param.name(), param.tensor().device())?;
-        if tensor.dims() != param.tensor().dims() {
+        let tensor = files.load(param.name(), &param.device())?;
+        if tensor.dims() != param.dims() {
             bail!(
                 Shape,
                 "tensor `{}` of {} has shape {:?}, the model has {:?}",
                 param.name(),
                 files.name(),
                 tensor.dims(),
-                param.tensor().dims()
+                param.dims()
             );
         }
         param.assign(&tensor).map_err(|error| error!(Weights, "`{}`: {error}", param.name()))?;

@@ -63,21 +63,23 @@ impl Param {
     }
 
     /// The tensor to compute with. A quantized parameter is widened at every call.
-    pub fn tensor(&self) -> Tensor {
+    ///
+    /// # Errors
+    /// Blocks that cannot be widened, by the name of the parameter.
+    pub fn tensor(&self) -> Result<Tensor> {
         match &self.values {
-            Values::Plain(cell) => cell.read().unwrap_or_else(PoisonError::into_inner).tensor.clone(),
-            Values::Quantized(blocks, dtype) => {
-                // Blocks that were made or read can be widened; should they not be, an empty tensor fits nowhere.
-                let widened = blocks.tensor().and_then(|tensor| tensor.to_dtype(*dtype));
-                widened.unwrap_or_else(|_| empty())
-            }
+            Values::Plain(cell) => Ok(now(cell)),
+            Values::Quantized(blocks, dtype) => blocks
+                .tensor()
+                .and_then(|tensor| tensor.to_dtype(*dtype))
+                .map_err(|error| candle_core::Error::msg(format!("`{}` cannot be widened: {error}", self.name))),
         }
     }
 
     /// What a linear layer multiplies with.
     pub fn weight(&self) -> Weight {
         match &self.values {
-            Values::Plain(_) => Weight::Plain(self.tensor()),
+            Values::Plain(cell) => Weight::Plain(now(cell)),
             Values::Quantized(blocks, _) => Weight::Quantized(blocks.clone()),
         }
     }
@@ -92,20 +94,34 @@ impl Param {
 
     /// Number of values.
     pub fn count(&self) -> usize {
-        self.blocks().map_or_else(|| self.tensor().elem_count(), |blocks| blocks.dims().iter().product())
+        match &self.values {
+            Values::Plain(cell) => now(cell).elem_count(),
+            Values::Quantized(blocks, _) => blocks.dims().iter().product(),
+        }
+    }
+
+    /// Its shape; nothing is widened for it.
+    pub fn dims(&self) -> Vec<usize> {
+        match &self.values {
+            Values::Plain(cell) => now(cell).dims().to_vec(),
+            Values::Quantized(blocks, _) => blocks.dims().to_vec(),
+        }
     }
 
     /// The dtype of [`tensor`](Self::tensor).
     pub fn dtype(&self) -> DType {
         match &self.values {
-            Values::Plain(_) => self.tensor().dtype(),
+            Values::Plain(cell) => now(cell).dtype(),
             Values::Quantized(_, dtype) => *dtype,
         }
     }
 
     /// Where it is; blocks are on the CPU.
     pub fn device(&self) -> Device {
-        if self.blocks().is_some() { Device::Cpu } else { self.tensor().device().clone() }
+        match &self.values {
+            Values::Plain(cell) => now(cell).device().clone(),
+            Values::Quantized(..) => Device::Cpu,
+        }
     }
 
     /// What is added to this weight in a linear layer.
@@ -120,7 +136,7 @@ impl Param {
 
     /// Whether gradients are wanted.
     pub fn is_trainable(&self) -> bool {
-        self.blocks().is_none() && self.tensor().is_variable()
+        matches!(&self.values, Values::Plain(cell) if now(cell).is_variable())
     }
 
     /// Turns gradients on or off for the forward passes that follow.
@@ -183,9 +199,8 @@ impl Param {
     }
 }
 
-fn empty() -> Tensor {
-    let (storage, none) = (candle_core::CpuStorage::F32(Vec::new()), candle_core::op::BackpropOp::none());
-    Tensor::from_storage(candle_core::Storage::Cpu(storage), 0, none, false)
+fn now(cell: &RwLock<Cell>) -> Tensor {
+    cell.read().unwrap_or_else(PoisonError::into_inner).tensor.clone()
 }
 
 /// The parameters of a model, in the order they were made.
@@ -224,7 +239,7 @@ impl ParamSet {
         for param in self.iter() {
             let (name, bytes) = match param.blocks() {
                 Some(blocks) => (quantized_name(blocks.dtype()), blocks.bytes()),
-                None => (param.tensor().dtype().as_str(), param.count() * param.tensor().dtype().size_in_bytes()),
+                None => (param.dtype().as_str(), param.count() * param.dtype().size_in_bytes()),
             };
             *storage.entry(name).or_default() += bytes;
         }
@@ -245,19 +260,19 @@ mod tests {
     fn freezing_shares_storage_and_stops_the_graph() {
         let tensor = Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap();
         let param = Param::new("w".to_string(), tensor);
-        assert!(!(param.tensor() * 2.0).unwrap().track_op());
+        assert!(!(param.tensor().unwrap() * 2.0).unwrap().track_op());
         param.set_trainable(true).unwrap();
-        assert!((param.tensor() * 2.0).unwrap().track_op());
-        let before = param.tensor();
+        assert!((param.tensor().unwrap() * 2.0).unwrap().track_op());
+        let before = param.tensor().unwrap();
         param.set_trainable(false).unwrap();
-        assert!(!(param.tensor() * 2.0).unwrap().track_op());
+        assert!(!(param.tensor().unwrap() * 2.0).unwrap().track_op());
         param.assign(&Tensor::new(&[5f32, 6.0], &Device::Cpu).unwrap()).unwrap();
         assert_eq!(before.to_vec1::<f32>().unwrap(), [5.0, 6.0]);
-        let frozen = param.tensor().id();
+        let frozen = param.tensor().unwrap().id();
         param.assign(&Tensor::new(&[7f32, 8.0], &Device::Cpu).unwrap()).unwrap();
-        assert_ne!(frozen, param.tensor().id());
+        assert_ne!(frozen, param.tensor().unwrap().id());
         param.set_trainable(true).unwrap();
-        assert_eq!(param.tensor().id(), before.id());
+        assert_eq!(param.tensor().unwrap().id(), before.id());
     }
 
     #[test]
@@ -265,7 +280,7 @@ mod tests {
         let matrix = Tensor::ones((2, 32), DType::F32, &Device::Cpu).unwrap();
         let blocks = Quantized::new(&matrix, candle_core::quantized::GgmlDType::Q8_0).unwrap();
         let param = Param::quantized("q_proj.weight".to_string(), blocks, DType::F32);
-        assert_eq!((param.count(), param.tensor().dims()), (64, &[2, 32][..]));
+        assert_eq!((param.count(), param.dims(), param.tensor().unwrap().dims()), (64, vec![2, 32], &[2, 32][..]));
         param.set_trainable(false).unwrap();
         let message = param.set_trainable(true).unwrap_err().to_string();
         assert!(
@@ -273,5 +288,15 @@ mod tests {
             "{message}"
         );
         assert!(param.assign(&matrix).is_err());
+    }
+
+    #[test]
+    fn blocks_that_cannot_be_widened_are_an_error_that_names_the_weight() {
+        let matrix = Tensor::ones((2, 32), DType::F32, &Device::Cpu).unwrap();
+        let blocks = Quantized::new(&matrix, candle_core::quantized::GgmlDType::Q8_0).unwrap();
+        // candle computes nothing in this dtype.
+        let param = Param::quantized("q_proj.weight".to_string(), blocks, DType::F4);
+        let message = param.tensor().unwrap_err().to_string();
+        assert!(message.starts_with("`q_proj.weight` cannot be widened: "), "{message}");
     }
 }

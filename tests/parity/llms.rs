@@ -182,8 +182,9 @@ fn losses_and_gradients_of_all_parameters_agree() {
         let gradients = loss.backward().unwrap();
         let mut worst = 0f64;
         for param in params.iter() {
-            let ours =
-                gradients.get(&param.tensor()).unwrap_or_else(|| panic!("{name}: {} has no gradient", param.name()));
+            let ours = gradients
+                .get(&param.tensor().unwrap())
+                .unwrap_or_else(|| panic!("{name}: {} has no gradient", param.name()));
             let reference = expected.tensor(&format!("gradient.{}", param.name()));
             let norm = |x: &Tensor| x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
             let relative = f64::from(norm(&(ours - &reference).unwrap()) / norm(&reference));

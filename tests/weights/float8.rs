@@ -101,7 +101,7 @@ fn float8_without_a_scale_is_said_and_half_a_set_of_scales_refused() {
     bare.raw(UP, Dtype::F8_E4M3, bare.get(UP).dims(), vec![0x38; bare.get(UP).elem_count()]);
     let llm = open(&bare.write("bare"));
     assert!(notes(&llm).contains(&format!("1 weights are float8 without a scale, as `{UP}`")), "{}", notes(&llm));
-    let up = llm.params.iter().find(|param| param.name() == UP).unwrap().tensor();
+    let up = llm.params.iter().find(|param| param.name() == UP).unwrap().tensor().unwrap();
     assert_eq!(up.max_all().unwrap().to_scalar::<f32>().unwrap(), 1.0);
     let half = eight.without("model.layers.0.mlp.up_proj.weight_scale").write("half");
     assert!(refused(&half).contains(&format!("have no scale beside them, the first is `{UP}`")), "{}", refused(&half));

@@ -91,7 +91,7 @@ impl Decoder {
 
     /// Summed cross-entropy of `targets` given their hidden states (rows, width): an f32 scalar.
     pub fn loss_sum(&self, hidden: &Tensor, targets: &Arc<[u32]>) -> Result<Tensor> {
-        ops::cross_entropy(hidden, &self.head.tensor(), targets, self.spec.logit_softcap)
+        ops::cross_entropy(hidden, &self.head.tensor()?, targets, self.spec.logit_softcap)
     }
 
     /// A cache with room for `rows` rows.

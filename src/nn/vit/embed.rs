@@ -73,9 +73,9 @@ impl Embedding {
         let patches = self.patches(spec, pixels, grid)?.broadcast_add(&own)?; // (batch, rows * columns, width)
         let hidden = match &self.class {
             Some(class) => {
-                let first = (class.tensor().reshape((1, 1, spec.width))? + extra.reshape((1, 1, spec.width))?)?;
+                let first = (class.tensor()?.reshape((1, 1, spec.width))? + extra.reshape((1, 1, spec.width))?)?;
                 let front = match &self.registers {
-                    Some(registers) => Tensor::cat(&[&first, &registers.tensor()], 1)?,
+                    Some(registers) => Tensor::cat(&[&first, &registers.tensor()?], 1)?,
                     None => first,
                 };
                 let front = front.broadcast_as((batch, spec.extra_tokens(), spec.width))?;
@@ -100,14 +100,14 @@ impl Embedding {
             .reshape((batch, channels, rows, patch, columns, patch))?
             .permute((0, 2, 4, 1, 3, 5))?
             .reshape((batch * rows * columns, channels * patch * patch))?;
-        let weight = self.patch_weight.tensor().flatten_from(1)?; // (width, channels * patch * patch)
-        let bias = self.patch_bias.as_ref().map(|bias| bias.tensor());
+        let weight = self.patch_weight.tensor()?.flatten_from(1)?; // (width, channels * patch * patch)
+        let bias = self.patch_bias.as_ref().map(|bias| bias.tensor()).transpose()?;
         ops::linear(&patches, &weight, bias.as_ref())?.reshape((batch, rows * columns, spec.width))
     }
 
     /// The positions of the tokens in front (extra positions, width) and of the patches (rows * columns, width).
     fn positions(&self, spec: &VitSpec, (rows, columns): (usize, usize)) -> Result<(Tensor, Tensor)> {
-        let stored = self.positions.tensor();
+        let stored = self.positions.tensor()?;
         let (extra, grid) = (spec.extra_positions(), spec.grid());
         let table = stored.reshape((grid * grid + extra, spec.width))?;
         let (front, own) = (table.narrow(0, 0, extra)?, table.narrow(0, extra, grid * grid)?);

@@ -139,7 +139,7 @@ impl Block {
     /// The layer scale of attention (0) or MLP (1), where there is one.
     fn scaled(&self, which: usize, x: Tensor) -> Result<Tensor> {
         match &self.scales {
-            Some(scales) => x.broadcast_mul(&scales[which].tensor()),
+            Some(scales) => x.broadcast_mul(&scales[which].tensor()?),
             None => Ok(x),
         }
     }

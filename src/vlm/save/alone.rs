@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
 use super::{SHARD, tokenizer_files, write_json};
@@ -16,8 +15,8 @@ use crate::weights::save_shards;
 /// Writes the folder.
 pub(super) fn write(llm: &Llm, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
-    let own = llm.params.iter().map(|param| (param.name().to_string(), param.tensor().detach()));
-    let tensors: Vec<(String, Tensor)> = own.chain(llm.unused.iter().cloned()).collect();
+    let own = llm.params.iter().map(|param| Ok((param.name().to_string(), param.tensor()?.detach())));
+    let tensors = own.chain(llm.unused.iter().cloned().map(Ok)).collect::<Result<Vec<_>>>()?;
     save_shards(&tensors, folder, SHARD)?;
     tokenizer_files(llm, folder)?;
     write_json(&folder.join("config.json"), &config(llm))

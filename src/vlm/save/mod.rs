@@ -126,8 +126,8 @@ impl Encoder {
     /// Writes the tower alone, in Hugging Face layout.
     pub fn save(&self, folder: &Path) -> Result<()> {
         write_folder(folder, |temporary| {
-            let used = self.params.iter().map(|param| (param.name().to_string(), param.tensor().detach()));
-            let tensors: Vec<(String, Tensor)> = used.chain(self.unused.iter().cloned()).collect();
+            let used = self.params.iter().map(|param| Ok((param.name().to_string(), param.tensor()?.detach())));
+            let tensors = used.chain(self.unused.iter().cloned().map(Ok)).collect::<Result<Vec<_>>>()?;
             save_shards(&tensors, temporary, SHARD)?;
             self.save_config(temporary, self.aspect)
         })
