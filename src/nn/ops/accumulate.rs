@@ -3,8 +3,8 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Result, Tensor, bail};
 
-use super::memory::{edit, with_floats};
-use super::rows::SERIAL;
+use super::cpu::memory::{edit, with_floats};
+use super::cpu::rows::SERIAL;
 use rayon::prelude::*;
 
 /// Adds `gradient` (any float dtype) to `into` (f32, contiguous), in place.

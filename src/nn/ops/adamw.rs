@@ -3,10 +3,10 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Result, Tensor, bail};
 
-use super::kernel::kernel;
-use super::math::fma;
-use super::memory::{edit, round_bf16, widen_bf16, with_floats};
-use super::rows::{Shared, for_each};
+use super::cpu::kernel::kernel;
+use super::cpu::math::fma;
+use super::cpu::memory::{edit, round_bf16, widen_bf16, with_floats};
+use super::cpu::rows::{Shared, for_each};
 
 /// The hyper-parameters of one step.
 #[derive(Clone, Copy, Debug)]

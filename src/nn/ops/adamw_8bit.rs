@@ -5,8 +5,8 @@ use candle_core::{CpuStorage, DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::adamw::{AdamW, Factors, update};
+use super::cpu::memory::{edit, with_floats};
 use super::eight_bit::{BLOCK_8BIT, Moment8, narrow, widen};
-use super::memory::{edit, with_floats};
 
 /// Blocks of a piece of work.
 const PIECE: usize = 64;

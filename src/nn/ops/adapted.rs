@@ -5,9 +5,9 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
-use super::matrix::{FEW_ROWS, Product, View, project, weight_gradient};
-use super::memory::{Source, floats, fused, storage, tensor, width, with_floats};
-use super::rows::uninitialized;
+use super::cpu::matrix::{FEW_ROWS, Product, View, project, weight_gradient};
+use super::cpu::memory::{Source, floats, fused, storage, tensor, width, with_floats};
+use super::cpu::rows::uninitialized;
 use super::{dropout, linear, quantized};
 use crate::rng::Rng;
 use crate::weights::Weight;

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::kernel;
-use super::math::{exponentials, maximum, tanh};
-use super::matrix::{Product, View, weight_gradient};
-use super::memory::{floats, fused, tensor, with_floats};
-use super::rows::{Shared, for_each, uninitialized};
+use super::cpu::kernel::kernel;
+use super::cpu::math::{exponentials, maximum, tanh};
+use super::cpu::matrix::{Product, View, weight_gradient};
+use super::cpu::memory::{floats, fused, tensor, with_floats};
+use super::cpu::rows::{Shared, for_each, uninitialized};
 
 /// The sum over n rows of `-log softmax(hidden weight^T)[target]`, a scalar in f32 (f64 for f64 inputs).
 ///

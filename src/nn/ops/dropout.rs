@@ -4,8 +4,8 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::memory::{floats, fused, storage, tensor, with_floats};
-use super::rows::map_rows;
+use super::cpu::memory::{floats, fused, storage, tensor, with_floats};
+use super::cpu::rows::map_rows;
 use crate::rng::Rng;
 
 /// Zeros every element with probability `rate` (in [0, 1)) and multiplies the others by 1 / (1 - rate).

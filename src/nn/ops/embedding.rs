@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::memory::{fused, tensor, with_floats};
+use super::cpu::memory::{fused, tensor, with_floats};
 
 /// The rows `ids` of weight `(vocab, d)`, as `(ids, d)`; errors if an id is not in the table.
 pub fn embedding(weight: &Tensor, ids: &Arc<[u32]>) -> Result<Tensor> {

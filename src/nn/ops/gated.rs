@@ -4,11 +4,11 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use serde::Serialize;
 
+use super::cpu::kernel::kernel;
+use super::cpu::math::{fma, sigmoid};
+use super::cpu::memory::{floats, fused, in_f32, storage, tensor, with_floats};
+use super::cpu::rows::{map_pairs, map_rows};
 use super::gelu::{tanh_slope, tanh_value};
-use super::kernel::kernel;
-use super::math::{fma, sigmoid};
-use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
-use super::rows::{map_pairs, map_rows};
 
 /// The activation of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -4,10 +4,10 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use serde::Serialize;
 
-use super::kernel::kernel;
-use super::math::{erf, exp, fma, sigmoid, tanh};
-use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
-use super::rows::map_rows;
+use super::cpu::kernel::kernel;
+use super::cpu::math::{erf, exp, fma, sigmoid, tanh};
+use super::cpu::memory::{floats, fused, in_f32, storage, tensor, with_floats};
+use super::cpu::rows::map_rows;
 
 /// The form of the activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -3,10 +3,10 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::kernel;
-use super::math::{fma, sum_of};
-use super::memory::{floats, fused, in_f32, storage, tensor, width, with_floats};
-use super::rows::{Rows, map_rows, reduce_rows};
+use super::cpu::kernel::kernel;
+use super::cpu::math::{fma, sum_of};
+use super::cpu::memory::{floats, fused, in_f32, storage, tensor, width, with_floats};
+use super::cpu::rows::{Rows, map_rows, reduce_rows};
 
 /// Normalizes the last dimension: x `(.., d)`, weight and bias `(d)`, result `(.., d)`.
 ///

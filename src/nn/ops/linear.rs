@@ -4,9 +4,9 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::matrix::{Product, View, column_sums, project, weight_gradient};
-use super::memory::{Source, floats, fused, storage, tensor, width, with_floats};
-use super::rows::uninitialized;
+use super::cpu::matrix::{Product, View, column_sums, project, weight_gradient};
+use super::cpu::memory::{Source, floats, fused, storage, tensor, width, with_floats};
+use super::cpu::rows::uninitialized;
 
 /// `x weight^T + bias`: x `(.., in)`, weight `(out, in)`, bias `(out)`, result `(.., out)`.
 ///

@@ -8,9 +8,9 @@ use candle_core::backend::BackendStorage;
 use candle_core::quantized::GgmlDType;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::matrix::{Product, View, project};
-use super::memory::{Source, floats, storage, tensor, width, with_floats};
-use super::rows::uninitialized;
+use super::cpu::matrix::{Product, View, project};
+use super::cpu::memory::{Source, floats, storage, tensor, width, with_floats};
+use super::cpu::rows::uninitialized;
 use crate::weights::Quantized;
 
 /// Rows of x up to which the integer kernels win over widening the weight.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::kernel;
-use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
-use super::rows::map_rows;
+use super::cpu::kernel::kernel;
+use super::cpu::memory::{floats, fused, in_f32, storage, tensor, with_floats};
+use super::cpu::rows::map_rows;
 
 /// Cosines and sines `(positions, rotary_dim / 2)` of every position's angles.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,8 +124,8 @@ kernel! {
             let (out_first, out_second) = out_rotated.split_at_mut(half);
             for i in 0..half {
                 let sin = direction * sin[i];
-                out_first[i] = super::math::fma::<FMA>(x_first[i], cos[i], -(x_second[i] * sin));
-                out_second[i] = super::math::fma::<FMA>(x_second[i], cos[i], x_first[i] * sin);
+                out_first[i] = super::cpu::math::fma::<FMA>(x_first[i], cos[i], -(x_second[i] * sin));
+                out_second[i] = super::cpu::math::fma::<FMA>(x_second[i], cos[i], x_first[i] * sin);
             }
             out_rest.copy_from_slice(&x[2 * half..]);
         }

@@ -3,10 +3,10 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 
-use super::kernel::kernel;
-use super::math::{exponentials, fma, maximum, sum_of};
-use super::memory::{floats, fused, in_f32, storage, tensor, width, with_floats};
-use super::rows::map_rows;
+use super::cpu::kernel::kernel;
+use super::cpu::math::{exponentials, fma, maximum, sum_of};
+use super::cpu::memory::{floats, fused, in_f32, storage, tensor, width, with_floats};
+use super::cpu::rows::map_rows;
 
 /// `e^x / sum(e^x)` over the last dimension; a row of minus infinities gives NaN, as in torch.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {

@@ -3,8 +3,8 @@
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
-use super::kernel::kernel;
-use super::memory::with_floats;
+use super::cpu::kernel::kernel;
+use super::cpu::memory::with_floats;
 
 /// Elements summed by one task.
 const BLOCK: usize = 16 * 1024;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::memory::{floats, fused, in_f32, storage, tensor, with_floats};
+use super::cpu::memory::{floats, fused, in_f32, storage, tensor, with_floats};
 use plan::Plan;
 
 /// Query rows `q` attend to the key rows `prefix` (a cache; empty in training) and then `k`.

@@ -15,7 +15,7 @@ use super::rows::{BLOCK, SERIAL, map_rows};
 use crate::weights::Quantized;
 
 /// Whether the fused form takes these tensors: all on the CPU, f32 or narrower. Mixed dtypes are an error.
-pub(super) fn fused(op: &str, tensors: &[&Tensor]) -> Result<bool> {
+pub(in crate::nn::ops) fn fused(op: &str, tensors: &[&Tensor]) -> Result<bool> {
     if let [first, rest @ ..] = tensors {
         for other in rest {
             if other.dtype() != first.dtype() {
@@ -27,7 +27,7 @@ pub(super) fn fused(op: &str, tensors: &[&Tensor]) -> Result<bool> {
 }
 
 /// Runs an unfused form in f32 where its input is narrower, as rounding every intermediate would add up.
-pub(super) fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+pub(in crate::nn::ops) fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     match x.dtype() {
         DType::BF16 | DType::F16 => f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype()),
         _ => f(x),
@@ -35,7 +35,7 @@ pub(super) fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> R
 }
 
 /// The length of the last dimension.
-pub(super) fn width(op: &str, x: &Tensor) -> Result<usize> {
+pub(in crate::nn::ops) fn width(op: &str, x: &Tensor) -> Result<usize> {
     match x.dims().last() {
         Some(&width) if width > 0 => Ok(width),
         _ => bail!("{op}: expected a last dimension of at least 1, got shape {:?}", x.shape()),
@@ -44,7 +44,7 @@ pub(super) fn width(op: &str, x: &Tensor) -> Result<usize> {
 
 /// The values of a contiguous storage in their own dtype.
 #[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
+pub(in crate::nn::ops) enum Source<'a> {
     F32(&'a [f32]),
     BF16(&'a [bf16]),
     F16(&'a [f16]),
@@ -53,7 +53,7 @@ pub(super) enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+    pub(in crate::nn::ops) fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("expected a contiguous tensor, got shape {:?} with strides {:?}", layout.shape(), layout.stride());
         };
@@ -66,7 +66,7 @@ impl<'a> Source<'a> {
     }
 
     /// A part as f32, in `scratch` unless it already is.
-    pub(super) fn part<'b>(&self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
+    pub(in crate::nn::ops) fn part<'b>(&self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
     where
         'a: 'b,
     {
@@ -97,7 +97,7 @@ impl<'a> Source<'a> {
 }
 
 /// The f32 values of a contiguous storage, borrowed where they already are f32.
-pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cow<'a, [f32]>> {
+pub(in crate::nn::ops) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cow<'a, [f32]>> {
     Ok(match Source::new(storage, layout)? {
         Source::F32(values) => Cow::Borrowed(values),
         narrow => Cow::Owned(map_rows(layout.shape().elem_count(), 1, 1, |block, out| narrow.widen(block, out))),
@@ -105,7 +105,7 @@ pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cow
 }
 
 /// Runs `f` on the f32 values of a CPU tensor.
-pub(super) fn with_floats<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+pub(in crate::nn::ops) fn with_floats<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
@@ -115,7 +115,7 @@ pub(super) fn with_floats<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R
 }
 
 /// bf16 is the upper half of an f32.
-pub(super) fn widen_bf16(from: &[bf16], to: &mut [f32]) {
+pub(in crate::nn::ops) fn widen_bf16(from: &[bf16], to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = f32::from_bits(u32::from(from.to_bits()) << 16);
     }
@@ -138,14 +138,14 @@ kernel! {
 }
 
 /// Rounds to the nearest bf16, ties to even.
-pub(super) fn round_bf16(value: f32) -> bf16 {
+pub(in crate::nn::ops) fn round_bf16(value: f32) -> bf16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
     bf16::from_bits(if value.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded as u16 })
 }
 
 /// Storage of `dtype` from f32 values.
-pub(super) fn storage(values: Vec<f32>, dtype: DType) -> Result<CpuStorage> {
+pub(in crate::nn::ops) fn storage(values: Vec<f32>, dtype: DType) -> Result<CpuStorage> {
     Ok(match dtype {
         DType::F32 => CpuStorage::F32(values),
         DType::BF16 => CpuStorage::BF16(narrow(&values, round_bf16)),
@@ -162,13 +162,13 @@ fn narrow<T: Send>(values: &[f32], convert: impl Fn(f32) -> T + Sync) -> Vec<T> 
 }
 
 /// A CPU tensor of `dtype` from f32 values.
-pub(super) fn tensor(values: Vec<f32>, shape: &Shape, dtype: DType) -> Result<Tensor> {
+pub(in crate::nn::ops) fn tensor(values: Vec<f32>, shape: &Shape, dtype: DType) -> Result<Tensor> {
     let storage = storage(values, dtype)?;
     Ok(Tensor::from_storage(Storage::Cpu(storage), shape.clone(), candle_core::op::BackpropOp::none(), false))
 }
 
 /// Runs `f` on the storage of a contiguous CPU tensor, in place.
-pub(super) fn edit<F: FnOnce(&mut CpuStorage, (usize, usize)) -> Result<()>>(
+pub(in crate::nn::ops) fn edit<F: FnOnce(&mut CpuStorage, (usize, usize)) -> Result<()>>(
     op: &'static str,
     tensor: &Tensor,
     f: F,
