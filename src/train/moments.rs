@@ -1,7 +1,7 @@
 //! What the optimizer remembers of a tensor: its two AdamW moments, in f32 or in 8 bits, and an f32 master copy where
 //! the model computes in a narrower dtype. All of it is made at the first update, so that a plan costs nothing.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::bail;
@@ -48,8 +48,8 @@ impl Moments {
                 Moments::Full(zeros()?, zeros()?)
             }
             MomentKind::EightBit => {
-                let count = like.elem_count();
-                Moments::EightBit(Moment8::zeros(count, Sign::Both), Moment8::zeros(count, Sign::Positive))
+                let zeros = |sign| Moment8::zeros(like.elem_count(), sign, like.device());
+                Moments::EightBit(zeros(Sign::Both)?, zeros(Sign::Positive)?)
             }
         })
     }
@@ -71,20 +71,15 @@ impl Moments {
 
     /// What a checkpoint keeps of them.
     pub(super) fn tensors(&self, name: &str) -> Result<Vec<(String, Tensor)>> {
-        let of = |moment: &Moment8, which: &str| -> Result<Vec<(String, Tensor)>> {
+        let of = |moment: &Moment8, which: &str| {
             let name = format!("{which}.{name}");
-            let (codes, scales) = (moment.codes.clone(), moment.scales.clone());
-            let (count, blocks) = (codes.len(), scales.len());
-            Ok(vec![
-                (name.clone(), Tensor::from_vec(codes, count, &Device::Cpu)?),
-                (format!("{SCALES}{name}"), Tensor::from_vec(scales, blocks, &Device::Cpu)?),
-            ])
+            [(name.clone(), moment.codes.clone()), (format!("{SCALES}{name}"), moment.scales.clone())]
         };
         Ok(match self {
             Moments::Full(first, second) => {
                 vec![(format!("first.{name}"), first.clone()), (format!("second.{name}"), second.clone())]
             }
-            Moments::EightBit(first, second) => [of(first, "first")?, of(second, "second")?].concat(),
+            Moments::EightBit(first, second) => [of(first, "first"), of(second, "second")].concat(),
         })
     }
 
@@ -96,7 +91,7 @@ impl Moments {
                 Ok(Moments::Full(load("first")?, load("second")?))
             }
             MomentKind::EightBit => {
-                let load = |which: &str, sign| eight_bit(files, &format!("{which}.{name}"), like.elem_count(), sign);
+                let load = |which: &str, sign| eight_bit(files, &format!("{which}.{name}"), like, sign);
                 Ok(Moments::EightBit(load("first", Sign::Both)?, load("second", Sign::Positive)?))
             }
         }
@@ -113,11 +108,11 @@ pub(super) fn full(files: &TensorFiles, name: &str, like: &Tensor) -> Result<Ten
     Ok(loaded)
 }
 
-fn eight_bit(files: &TensorFiles, name: &str, count: usize, sign: Sign) -> Result<Moment8> {
-    let (codes, scales) = (files.load(name, &Device::Cpu)?, files.load(&format!("{SCALES}{name}"), &Device::Cpu)?);
-    let zeros = Moment8::zeros(count, sign);
+fn eight_bit(files: &TensorFiles, name: &str, like: &Tensor, sign: Sign) -> Result<Moment8> {
+    let (count, device) = (like.elem_count(), like.device());
+    let (codes, scales) = (files.load(name, device)?, files.load(&format!("{SCALES}{name}"), device)?);
     let fits = codes.dtype() == DType::U8 && scales.dtype() == DType::F32;
-    if !fits || codes.dims() != [count] || scales.dims() != [zeros.scales.len()] {
+    if !fits || codes.dims() != [count] || scales.dims() != [Moment8::blocks(count)] {
         bail!(
             Shape,
             "`{name}` of {} is {:?} {:?} with {:?} scales, the model needs u8 [{count}] with {}",
@@ -125,10 +120,10 @@ fn eight_bit(files: &TensorFiles, name: &str, count: usize, sign: Sign) -> Resul
             codes.dtype(),
             codes.dims(),
             scales.dims(),
-            zeros.scales.len()
+            Moment8::blocks(count)
         );
     }
-    Ok(Moment8 { codes: codes.to_vec1()?, scales: scales.to_vec1()?, sign })
+    Ok(Moment8 { codes, scales, sign })
 }
 
 /// The f32 values behind a parameter of a narrower dtype: updates below its precision add up in them.

@@ -29,6 +29,7 @@ enum Values {
 }
 
 /// The weight of a linear layer, as the forward pass takes it.
+#[derive(Clone)]
 pub enum Weight {
     Plain(Tensor),
     Quantized(Arc<Quantized>),

@@ -1,11 +1,8 @@
 //! Adding a gradient to a running sum, in place: how micro-batches become one step.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
-use super::cpu::memory::{edit, with_floats};
-use super::cpu::rows::SERIAL;
-use rayon::prelude::*;
+use super::in_place::edit;
 
 /// Adds `gradient` (any float dtype) to `into` (f32, contiguous), in place.
 ///
@@ -17,19 +14,14 @@ pub fn accumulate(into: &Tensor, gradient: &Tensor) -> Result<()> {
     if into.dtype() != DType::F32 {
         bail!("accumulate: the sum has to be f32, got {:?}", into.dtype());
     }
-    if !into.device().is_cpu() {
+    if !edit(&Accumulate, [into], [gradient])? {
         let sum = (into.detach() + gradient.detach().to_dtype(DType::F32)?)?;
-        return into.detach().flatten_all()?.slice_set(&sum.flatten_all()?, 0, 0);
+        into.detach().flatten_all()?.slice_set(&sum.flatten_all()?, 0, 0)?;
     }
-    with_floats(&gradient.detach(), |gradient| {
-        edit("accumulate", into, |sum, (start, end)| {
-            let CpuStorage::F32(sum) = sum else { bail!("accumulate: expected f32, got {:?}", sum.dtype()) };
-            let add = |(sum, value): (&mut f32, &f32)| *sum += value;
-            sum[start..end].par_iter_mut().with_min_len(SERIAL).zip(gradient).for_each(add);
-            Ok(())
-        })
-    })
+    Ok(())
 }
+
+pub(super) struct Accumulate;
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,8 @@
 //! One AdamW step in place, with the arithmetic of `torch.optim.AdamW` (single-tensor form, no amsgrad).
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
-use super::cpu::kernel::kernel;
-use super::cpu::math::fma;
-use super::cpu::memory::{edit, round_bf16, widen_bf16, with_floats};
-use super::cpu::rows::{Shared, for_each};
+use super::in_place::edit;
 
 /// The hyper-parameters of one step.
 #[derive(Clone, Copy, Debug)]
@@ -38,36 +34,11 @@ pub fn adamw(parameter: &Tensor, gradient: &Tensor, first: &Tensor, second: &Ten
     if hyper.step == 0 {
         bail!("adamw: steps count from 1, got 0");
     }
-    let fused = parameter.device().is_cpu() && matches!(parameter.dtype(), DType::F32 | DType::BF16);
-    if !fused {
-        return adamw_reference(parameter, gradient, first, second, hyper);
+    let takes = matches!(parameter.dtype(), DType::F32 | DType::BF16);
+    if takes && edit(hyper, [parameter, first, second], [gradient])? {
+        return Ok(());
     }
-    let factors = Factors::new(hyper);
-    with_floats(&gradient.detach(), |gradient| {
-        edit("adamw", parameter, |parameter, range| {
-            edit("adamw", first, |first, first_range| {
-                edit("adamw", second, |second, second_range| {
-                    let (first, second) = (f32_values(first, first_range)?, f32_values(second, second_range)?);
-                    match parameter {
-                        CpuStorage::F32(values) => {
-                            let values = &mut values[range.0..range.1];
-                            step(values, gradient, first, second, factors);
-                            Ok(())
-                        }
-                        CpuStorage::BF16(values) => {
-                            let values = &mut values[range.0..range.1];
-                            let mut wide = vec![0f32; values.len()];
-                            widen_bf16(values, &mut wide);
-                            step(&mut wide, gradient, first, second, factors);
-                            values.iter_mut().zip(wide).for_each(|(value, wide)| *value = round_bf16(wide));
-                            Ok(())
-                        }
-                        other => bail!("adamw: unsupported parameter dtype {:?}", other.dtype()),
-                    }
-                })
-            })
-        })
-    })
+    adamw_reference(parameter, gradient, first, second, hyper)
 }
 
 /// [`adamw`] composed of candle's primitives.
@@ -93,24 +64,17 @@ fn adamw_reference(
     Ok(())
 }
 
-fn f32_values(storage: &mut CpuStorage, (start, end): (usize, usize)) -> Result<&mut [f32]> {
-    match storage {
-        CpuStorage::F32(values) => Ok(&mut values[start..end]),
-        other => bail!("adamw: the moments have to be f32, got {:?}", other.dtype()),
-    }
-}
-
 /// The step's constants, rounded to f32 once.
 #[derive(Clone, Copy)]
 pub(super) struct Factors {
-    gradient_scale: f32,
-    keep: f32,
-    first_rate: f32,
-    beta2: f32,
-    second_rate: f32,
-    step_size: f32,
-    root_bias2: f32,
-    eps: f32,
+    pub gradient_scale: f32,
+    pub keep: f32,
+    pub first_rate: f32,
+    pub beta2: f32,
+    pub second_rate: f32,
+    pub step_size: f32,
+    pub root_bias2: f32,
+    pub eps: f32,
 }
 
 impl Factors {
@@ -126,31 +90,6 @@ impl Factors {
             step_size: (hyper.learning_rate / bias1) as f32,
             root_bias2: bias2.sqrt() as f32,
             eps: hyper.eps as f32,
-        }
-    }
-}
-
-fn step(parameter: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], factors: Factors) {
-    const BLOCK: usize = 16 * 1024;
-    let len = parameter.len();
-    let bases = [parameter, first, second].map(Shared::new);
-    for_each(len.div_ceil(BLOCK), len <= 2 * BLOCK, |block| {
-        let (start, end) = (block * BLOCK, len.min((block + 1) * BLOCK));
-        // SAFETY: all four have `len` elements (equal shapes), and blocks are disjoint.
-        let [parameter, first, second] = bases.map(|base| unsafe { base.slice(start, end - start) });
-        update(parameter, first, second, &gradient[start..end], factors);
-    });
-}
-
-kernel! {
-    pub(super) fn update<const FMA: bool>(parameter: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], factors: Factors) {
-        let moments = first.iter_mut().zip(second);
-        for ((parameter, (first, second)), gradient) in parameter.iter_mut().zip(moments).zip(gradient) {
-            let gradient = gradient * factors.gradient_scale;
-            *first = fma::<FMA>(gradient - *first, factors.first_rate, *first);
-            *second = fma::<FMA>(gradient * gradient, factors.second_rate, *second * factors.beta2);
-            let denominator = second.sqrt() / factors.root_bias2 + factors.eps;
-            *parameter = *parameter * factors.keep - factors.step_size * (*first / denominator);
         }
     }
 }

@@ -1,83 +1,69 @@
 //! AdamW whose moments are held in 8 bits: a block's moments are widened, updated with the parameter in f32 and
 //! narrowed again, so that no more than a block of them exists in f32.
 
-use candle_core::{CpuStorage, DType, Result, Tensor, bail};
-use rayon::prelude::*;
+use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::adamw::{AdamW, Factors, update};
-use super::cpu::memory::{edit, with_floats};
-use super::eight_bit::{BLOCK_8BIT, Moment8, narrow, widen};
-
-/// Blocks of a piece of work.
-const PIECE: usize = 64;
+use super::adamw::AdamW;
+use super::eight_bit::{Moment8, Sign};
+use super::in_place::edit;
 
 /// [`adamw`](super::adamw) with moments in 8 bits; the parameter is f32 and contiguous.
 ///
-/// Errors if the sizes differ or the parameter is not f32. On other devices than the CPU the update runs on the CPU.
+/// Errors if the sizes differ or the parameter is not f32. On a device without a kernel of it the update runs on the CPU.
 pub fn adamw_8bit(
     parameter: &Tensor,
     gradient: &Tensor,
-    first: &mut Moment8,
-    second: &mut Moment8,
+    first: &Moment8,
+    second: &Moment8,
     hyper: &AdamW,
 ) -> Result<()> {
     let count = parameter.elem_count();
-    if gradient.dims() != parameter.dims() || first.codes.len() != count || second.codes.len() != count {
+    if gradient.dims() != parameter.dims() || [first, second].iter().any(|moment| moment.codes.dims() != [count]) {
         bail!(
             "adamw_8bit: parameter {:?}, gradient {:?} and moments of {} and {} values do not fit",
             parameter.shape(),
             gradient.shape(),
-            first.codes.len(),
-            second.codes.len()
+            first.codes.elem_count(),
+            second.codes.elem_count()
         );
+    }
+    if let Some(moment) = [first, second].iter().find(|moment| moment.scales.dims() != [Moment8::blocks(count)]) {
+        bail!("adamw_8bit: {count} values need {} scales, got {:?}", Moment8::blocks(count), moment.scales.shape());
     }
     if parameter.dtype() != DType::F32 || hyper.step == 0 {
         bail!("adamw_8bit: expected an f32 parameter and steps from 1, got {:?}, {}", parameter.dtype(), hyper.step);
     }
-    if !parameter.device().is_cpu() {
-        let cpu = candle_core::Device::Cpu;
-        let local = parameter.detach().to_device(&cpu)?;
-        adamw_8bit(&local, &gradient.detach().to_device(&cpu)?, first, second, hyper)?;
-        let updated = local.to_device(parameter.device())?.flatten_all()?;
-        return parameter.detach().flatten_all()?.slice_set(&updated, 0, 0);
+    let op = AdamW8 { hyper: *hyper, signs: [first.sign, second.sign] };
+    let edited = [parameter, &first.codes, &first.scales, &second.codes, &second.scales];
+    if edit(&op, edited, [gradient])? { Ok(()) } else { on_the_cpu(&op, edited, gradient) }
+}
+
+/// The update for a device without a kernel of it: there and back.
+fn on_the_cpu(op: &AdamW8, edited: [&Tensor; 5], gradient: &Tensor) -> Result<()> {
+    let local = edited.map(|tensor| tensor.detach().to_device(&Device::Cpu));
+    let [parameter, first, first_scales, second, second_scales] = local;
+    let local = [&parameter?, &first?, &first_scales?, &second?, &second_scales?];
+    if !edit(op, local, [&gradient.detach().to_device(&Device::Cpu)?])? {
+        bail!("adamw_8bit: no kernel on the CPU");
     }
-    let factors = Factors::new(hyper);
-    let signs = (first.sign, second.sign);
-    with_floats(&gradient.detach(), |gradient| {
-        edit("adamw_8bit", parameter, |parameter, (start, end)| {
-            let CpuStorage::F32(parameter) = parameter else { bail!("adamw_8bit: expected f32") };
-            let piece = PIECE * BLOCK_8BIT;
-            parameter[start..end]
-                .par_chunks_mut(piece)
-                .zip(gradient.par_chunks(piece))
-                .zip(first.codes.par_chunks_mut(piece).zip(first.scales.par_chunks_mut(PIECE)))
-                .zip(second.codes.par_chunks_mut(piece).zip(second.scales.par_chunks_mut(PIECE)))
-                .for_each(|(((parameter, gradient), first), second)| {
-                    let values = parameter.chunks_mut(BLOCK_8BIT).zip(gradient.chunks(BLOCK_8BIT));
-                    let first = first.0.chunks_mut(BLOCK_8BIT).zip(first.1);
-                    let second = second.0.chunks_mut(BLOCK_8BIT).zip(second.1);
-                    let mut wide = [[0f32; BLOCK_8BIT]; 2];
-                    for (((parameter, gradient), first), second) in values.zip(first).zip(second) {
-                        let [m, v] = &mut wide;
-                        let (m, v) = (&mut m[..parameter.len()], &mut v[..parameter.len()]);
-                        widen(first.0, *first.1, m, signs.0);
-                        widen(second.0, *second.1, v, signs.1);
-                        update(parameter, m, v, gradient, factors);
-                        *first.1 = narrow(m, first.0, signs.0);
-                        *second.1 = narrow(v, second.0, signs.1);
-                    }
-                });
-            Ok(())
-        })
-    })
+    for (target, value) in edited.iter().zip(local) {
+        let value = value.to_device(target.device())?.flatten_all()?;
+        target.detach().flatten_all()?.slice_set(&value, 0, 0)?;
+    }
+    Ok(())
+}
+
+pub(super) struct AdamW8 {
+    pub hyper: AdamW,
+    /// Of the first and the second moment.
+    pub signs: [Sign; 2],
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::Var;
 
     use super::super::adamw;
-    use super::super::eight_bit::Sign;
     use super::super::testing::values;
     use super::*;
 
@@ -95,13 +81,21 @@ mod tests {
         Tensor::from_vec(values(count, 10 + step), count, &Device::Cpu)?.to_dtype(DType::F32)
     }
 
-    fn in_8_bits(count: usize, steps: u64) -> Result<(Vec<f32>, Moment8, Moment8)> {
+    fn zeros(count: usize) -> Result<[Moment8; 2]> {
+        let zeros = |sign| Moment8::zeros(count, sign, &Device::Cpu);
+        Ok([zeros(Sign::Both)?, zeros(Sign::Positive)?])
+    }
+
+    /// The parameter and the moments' codes and scales after some steps.
+    fn in_8_bits(count: usize, steps: u64) -> Result<(Vec<f32>, Vec<Vec<u8>>, Vec<Vec<f32>>)> {
         let parameter = Var::from_tensor(&gradient(count, 100)?)?;
-        let (mut first, mut second) = (Moment8::zeros(count, Sign::Both), Moment8::zeros(count, Sign::Positive));
+        let [first, second] = zeros(count)?;
         for step in 1..=steps {
-            adamw_8bit(&parameter, &gradient(count, step)?, &mut first, &mut second, &AdamW { step, ..HYPER })?;
+            adamw_8bit(&parameter, &gradient(count, step)?, &first, &second, &AdamW { step, ..HYPER })?;
         }
-        Ok((parameter.to_vec1()?, first, second))
+        let codes = [&first, &second].map(|moment| moment.codes.to_vec1()).into_iter().collect::<Result<_>>()?;
+        let scales = [&first, &second].map(|moment| moment.scales.to_vec1()).into_iter().collect::<Result<_>>()?;
+        Ok((parameter.to_vec1()?, codes, scales))
     }
 
     #[test]
@@ -147,12 +141,12 @@ mod tests {
         // One large gradient in the block keeps the scale up; the other value saw one tiny gradient and then zeros.
         let count = 2;
         let parameter = Var::from_tensor(&Tensor::zeros(count, DType::F32, &Device::Cpu)?)?;
-        let (mut first, mut second) = (Moment8::zeros(count, Sign::Both), Moment8::zeros(count, Sign::Positive));
+        let [first, second] = zeros(count)?;
         for step in 1..=50 {
             let tiny = if step == 1 { 1e-4f32 } else { 0.0 };
             let gradient = Tensor::new(&[1f32, tiny], &Device::Cpu)?;
             let hyper = AdamW { step, weight_decay: 0.0, gradient_scale: 1.0, ..HYPER };
-            adamw_8bit(&parameter, &gradient, &mut first, &mut second, &hyper)?;
+            adamw_8bit(&parameter, &gradient, &first, &second, &hyper)?;
         }
         let moved = parameter.to_vec1::<f32>()?;
         assert!(moved[1].abs() < 0.2, "{moved:?}");

@@ -2,12 +2,10 @@
 //! inputs and its result and nothing between: what was dropped and what the first matrix made of it are computed again in
 //! the backward.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{DType, Result, Shape, Tensor, bail};
 
-use super::cpu::matrix::{FEW_ROWS, Product, View, project, weight_gradient};
-use super::cpu::memory::{Source, floats, fused, storage, tensor, width, with_floats};
-use super::cpu::rows::uninitialized;
+use super::common::{width, with_last};
+use super::dispatch::{Op, apply, same_floats};
 use super::{dropout, linear, quantized};
 use crate::rng::Rng;
 use crate::weights::Weight;
@@ -49,12 +47,8 @@ pub fn adapted_linear(
     if tracked || base.1.as_ref().is_some_and(Tensor::track_op) {
         bail!("adapted_linear: the weight beside an adapter has to be frozen");
     }
-    let matrices = fused("adapted_linear", &[down, up])? && down.dtype() == DType::F32;
-    if !matrices || !fused("adapted_linear", &[x])? {
-        return adapted_linear_reference(x, base, down, up, beside);
-    }
-    let (weight, bias) = base;
-    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, AdaptedLinear { weight, bias, beside })
+    let op = AdaptedLinear { weight: base.0.clone(), bias: base.1.clone(), beside };
+    apply(op, [x, down, up], || adapted_linear_reference(x, base, down, up, beside))
 }
 
 /// [`adapted_linear`] composed of other ops.
@@ -77,136 +71,24 @@ pub fn adapted_linear_reference(
     (y.to_dtype(added.dtype())? + added)?.to_dtype(y.dtype())
 }
 
-struct AdaptedLinear {
-    weight: Weight,
-    bias: Option<Tensor>,
-    beside: Beside,
+/// With g the gradient, d = drop(x) and l = scale g up: dx = g weight + drop(l down), ddown = l^T d,
+/// dup = g^T (scale d down^T).
+pub(super) struct AdaptedLinear {
+    pub weight: Weight,
+    pub bias: Option<Tensor>,
+    pub beside: Beside,
 }
 
-impl AdaptedLinear {
-    /// x as the adapter sees it.
-    fn dropped<'a>(&self, x: &'a [f32]) -> std::borrow::Cow<'a, [f32]> {
-        match self.beside.dropping {
-            Some((rate, rng)) => dropout::dropped(x, rate, rng).into(),
-            None => x.into(),
-        }
+impl Op<3> for AdaptedLinear {
+    const NAME: &'static str = "adapted_linear";
+
+    fn shape(&self, [x, _, up]: [&Shape; 3]) -> Result<Shape> {
+        with_last(x, up.dims2()?.0)
     }
 
-    /// `scale x down^T` of dropped inputs, (rows, r).
-    fn low(&self, dropped: &[f32], down: &[f32], rank: usize) -> Vec<f32> {
-        let mut low = project(dropped, Source::F32(down), (rank, down.len() / rank), None);
-        low.iter_mut().for_each(|value| *value *= self.beside.scale as f32);
-        low
-    }
-
-    /// The layer without its adapter, (rows, out).
-    fn base(&self, x: &[f32]) -> Result<Vec<f32>> {
-        let bias = self.bias.as_ref().map(|bias| with_floats(bias, |bias| Ok(bias.to_vec()))).transpose()?;
-        match &self.weight {
-            Weight::Plain(weight) => {
-                let weight = weight.contiguous()?;
-                let (stored, layout) = weight.storage_and_layout();
-                let Storage::Cpu(stored) = &*stored else { bail!("adapted_linear: the weight is not on the CPU") };
-                Ok(project(x, Source::new(stored, layout)?, weight.dims2()?, bias.as_deref()))
-            }
-            Weight::Quantized(weight) => {
-                let mut values = quantized::product(weight, x)?;
-                if let Some(bias) = bias {
-                    for row in values.chunks_exact_mut(bias.len()) {
-                        row.iter_mut().zip(&bias).for_each(|(value, bias)| *value += bias);
-                    }
-                }
-                Ok(values)
-            }
-        }
-    }
-}
-
-impl CustomOp3 for AdaptedLinear {
-    fn name(&self) -> &'static str {
-        "adapted_linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        down: &CpuStorage,
-        down_layout: &Layout,
-        up: &CpuStorage,
-        up_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (out, rank) = up_layout.shape().dims2()?;
-        let mut dims = x_layout.dims().to_vec();
-        if let Some(last) = dims.last_mut() {
-            *last = out;
-        }
-        let dtype = x.dtype();
-        let (x, down, up) = (floats(x, x_layout)?, floats(down, down_layout)?, floats(up, up_layout)?);
-        let mut values = self.base(&x)?;
-        let low = self.low(&self.dropped(&x), &down, rank);
-        let rows = low.len() / rank;
-        if rows <= FEW_ROWS {
-            // `gemm` adds up one row in another order than several.
-            let delta = project(&low, Source::F32(&up), (out, rank), None);
-            values.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
-        } else {
-            let product = Product { add: true, ..Product::new(rows, rank, out) };
-            product.write(&mut values, out, View::rows(&low, rank), View::rows(&up, rank).t());
-        }
-        Ok((storage(values, dtype)?, dims.into()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        down: &Tensor,
-        up: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let ((rank, inputs), (out, _)) = (down.dims2()?, up.dims2()?);
-        let gradients = |x_values: &[f32], down_values: &[f32], up_values: &[f32], gradient: &[f32]| {
-            let rows = gradient.len() / out;
-            let dropped = self.dropped(x_values);
-            let mut low_gradient = uninitialized(rows * rank);
-            let product = Product { scale: self.beside.scale as f32, ..Product::new(rows, out, rank) };
-            product.write(&mut low_gradient, rank, View::rows(gradient, out), View::rows(up_values, rank));
-            let x_gradient = if x.track_op() {
-                let mut values = uninitialized(rows * inputs);
-                let product = Product::new(rows, rank, inputs);
-                product.write(&mut values, inputs, View::rows(&low_gradient, rank), View::rows(down_values, inputs));
-                let values = self.dropped(&values);
-                let mut sum = match &self.weight {
-                    Weight::Plain(weight) => linear::x_gradient(weight, gradient)?,
-                    Weight::Quantized(weight) => quantized::x_gradient(weight, gradient)?,
-                };
-                sum.iter_mut().zip(values.iter()).for_each(|(sum, value)| *sum += value);
-                Some(tensor(sum, x.shape(), x.dtype())?)
-            } else {
-                None
-            };
-            let down_gradient = if down.track_op() {
-                let mut values = uninitialized(rank * inputs);
-                weight_gradient(&mut values, &low_gradient, &dropped, rows, false);
-                Some(tensor(values, down.shape(), DType::F32)?)
-            } else {
-                None
-            };
-            let up_gradient = if up.track_op() {
-                let mut values = uninitialized(out * rank);
-                weight_gradient(&mut values, gradient, &self.low(&dropped, down_values, rank), rows, false);
-                Some(tensor(values, up.shape(), DType::F32)?)
-            } else {
-                None
-            };
-            Ok((x_gradient, down_gradient, up_gradient))
-        };
-        with_floats(x, |x| {
-            with_floats(down, |down| {
-                with_floats(up, |up| with_floats(gradient, |gradient| gradients(x, down, up, gradient)))
-            })
-        })
+    fn takes(&self, [x, down, up]: [&Tensor; 3]) -> Result<bool> {
+        let matrices = same_floats(<Self as Op<3>>::NAME, &[down, up])? && down.dtype() == DType::F32;
+        Ok(matrices && same_floats(<Self as Op<3>>::NAME, &[x])?)
     }
 }
 

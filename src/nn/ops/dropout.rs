@@ -1,19 +1,14 @@
 //! Dropout whose mask is a function of (numbers, place): nothing is kept for the backward, and a pass that is
 //! computed again drops the same.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
-use super::cpu::memory::{floats, fused, storage, tensor, with_floats};
-use super::cpu::rows::map_rows;
+use super::dispatch::{Op, apply};
 use crate::rng::Rng;
 
 /// Zeros every element with probability `rate` (in [0, 1)) and multiplies the others by 1 / (1 - rate).
 pub fn dropout(x: &Tensor, rate: f64, rng: Rng) -> Result<Tensor> {
-    if !fused("dropout", &[x])? {
-        return dropout_reference(x, rate, rng);
-    }
-    x.contiguous()?.apply_op1(Dropout { rate, rng })
+    apply(Dropout { rate, rng }, [x], || dropout_reference(x, rate, rng))
 }
 
 /// [`dropout`] composed of candle's primitives.
@@ -24,18 +19,18 @@ pub fn dropout_reference(x: &Tensor, rate: f64, rng: Rng) -> Result<Tensor> {
     x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?
 }
 
-struct Dropout {
-    rate: f64,
-    rng: Rng,
+/// dx is the gradient, dropped at the same places.
+pub(super) struct Dropout {
+    pub rate: f64,
+    pub rng: Rng,
 }
 
-/// What is left of x.
-pub(super) fn dropped(x: &[f32], rate: f64, rng: Rng) -> Vec<f32> {
-    map_rows(x.len(), 1, 1, |block, out| drop_into(out, &x[block.clone()], block.start, rate, rng))
+impl Op<1> for Dropout {
+    const NAME: &'static str = "dropout";
 }
 
 /// `x` of the places from `first` on; two places share 64 random bits.
-fn drop_into(out: &mut [f32], x: &[f32], first: usize, rate: f64, rng: Rng) {
+pub(super) fn drop_into(out: &mut [f32], x: &[f32], first: usize, rate: f64, rng: Rng) {
     let threshold = (rate * 2f64.powi(32)) as u64;
     let scale = (1.0 / (1.0 - rate)) as f32;
     let mut bits = rng.bits(first as u64 / 2);
@@ -47,22 +42,6 @@ fn drop_into(out: &mut [f32], x: &[f32], first: usize, rate: f64, rng: Rng) {
             bits >> 32
         };
         *out = if half < threshold { 0.0 } else { x * scale };
-    }
-}
-
-impl CustomOp1 for Dropout {
-    fn name(&self) -> &'static str {
-        "dropout"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let values = dropped(&floats(x, layout)?, self.rate, self.rng);
-        Ok((storage(values, x.dtype())?, layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let values = with_floats(gradient, |gradient| Ok(dropped(gradient, self.rate, self.rng)))?;
-        Ok(Some(tensor(values, x.shape(), x.dtype())?))
     }
 }
 

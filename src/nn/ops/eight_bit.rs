@@ -5,6 +5,8 @@
 
 use std::sync::LazyLock;
 
+use candle_core::{DType, Device, Result, Tensor};
+
 /// Values that share a scale.
 pub(super) const BLOCK_8BIT: usize = 256;
 
@@ -15,13 +17,13 @@ const MANTISSA: u32 = 8;
 /// Binary orders of magnitude below 1 that the table covers; the smallest level is above 2^-22.
 const ORDERS: u32 = 24;
 
-/// A moment in 8 bits a value.
-#[derive(Clone, Debug, PartialEq)]
+/// A moment in 8 bits a value, on the device of its parameter.
+#[derive(Clone, Debug)]
 pub struct Moment8 {
-    /// One level a value.
-    pub codes: Vec<u8>,
-    /// One scale a block of 256.
-    pub scales: Vec<f32>,
+    /// One level a value: u8, (values).
+    pub codes: Tensor,
+    /// One scale a block of 256: f32, (blocks).
+    pub scales: Tensor,
     pub sign: Sign,
 }
 
@@ -37,33 +39,20 @@ pub enum Sign {
 
 impl Moment8 {
     /// `count` zeros.
-    pub fn zeros(count: usize, sign: Sign) -> Self {
-        Moment8 { codes: vec![0; count], scales: vec![0.0; count.div_ceil(BLOCK_8BIT)], sign }
+    pub fn zeros(count: usize, sign: Sign, device: &Device) -> Result<Self> {
+        let codes = Tensor::zeros(count, DType::U8, device)?;
+        let scales = Tensor::zeros(Self::blocks(count), DType::F32, device)?;
+        Ok(Moment8 { codes, scales, sign })
     }
 
-    /// The nearest 8-bit moment of some values.
-    pub fn of(values: &[f32], sign: Sign) -> Self {
-        let mut moment = Moment8::zeros(values.len(), sign);
-        let blocks = values.chunks(BLOCK_8BIT).zip(moment.codes.chunks_mut(BLOCK_8BIT)).zip(&mut moment.scales);
-        for ((values, codes), scale) in blocks {
-            *scale = narrow(values, codes, sign);
-        }
-        moment
-    }
-
-    /// Its values.
-    pub fn values(&self) -> Vec<f32> {
-        let mut values = vec![0.0; self.codes.len()];
-        let blocks = values.chunks_mut(BLOCK_8BIT).zip(self.codes.chunks(BLOCK_8BIT)).zip(&self.scales);
-        for ((values, codes), scale) in blocks {
-            widen(codes, *scale, values, self.sign);
-        }
-        values
+    /// How many scales `count` values have.
+    pub fn blocks(count: usize) -> usize {
+        count.div_ceil(BLOCK_8BIT)
     }
 
     /// Bytes that `count` values take.
     pub fn bytes(count: usize) -> usize {
-        count + count.div_ceil(BLOCK_8BIT) * size_of::<f32>()
+        count + Self::blocks(count) * size_of::<f32>()
     }
 }
 
@@ -176,6 +165,18 @@ mod tests {
     use super::super::testing::values;
     use super::*;
 
+    /// What is left of some values.
+    fn kept(values: &[f32], sign: Sign) -> Vec<f32> {
+        let mut codes = vec![0; values.len()];
+        let mut kept = vec![0.0; values.len()];
+        for (block, values) in values.chunks(BLOCK_8BIT).enumerate() {
+            let place = block * BLOCK_8BIT..block * BLOCK_8BIT + values.len();
+            let scale = narrow(values, &mut codes[place.clone()], sign);
+            widen(&codes[place.clone()], scale, &mut kept[place], sign);
+        }
+        kept
+    }
+
     fn floats(count: usize, seed: u64) -> Vec<f32> {
         // Over many orders of magnitude, as moments are.
         values(count, seed).iter().map(|value| (value * value * value) as f32).collect()
@@ -215,8 +216,7 @@ mod tests {
 
     #[test]
     fn a_second_moment_above_zero_stays_above_zero() {
-        let second = Moment8::of(&[1.0, 1e-12, 0.0], Sign::Positive);
-        let values = second.values();
+        let values = kept(&[1.0, 1e-12, 0.0], Sign::Positive);
         assert!(values[1] > 0.0 && values[1] < 1e-6 && values[2] == 0.0, "{values:?}");
     }
 
@@ -224,8 +224,8 @@ mod tests {
     fn blocks_do_not_see_each_other() {
         let (mut small, large) = (floats(BLOCK_8BIT, 1), floats(BLOCK_8BIT, 2));
         small.iter_mut().for_each(|value| *value *= 1e-4);
-        let alone = Moment8::of(&small, Sign::Both).values();
-        let both = Moment8::of(&[small, large].concat(), Sign::Both).values();
+        let alone = kept(&small, Sign::Both);
+        let both = kept(&[small, large].concat(), Sign::Both);
         assert_eq!(alone, both[..BLOCK_8BIT]);
         assert_eq!(Moment8::bytes(1000), 1000 + 16);
     }

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 
-use super::cpu::memory::{fused, tensor, with_floats};
+use super::dispatch::{Op, apply};
 
 /// The rows `ids` of weight `(vocab, d)`, as `(ids, d)`; errors if an id is not in the table.
 pub fn embedding(weight: &Tensor, ids: &Arc<[u32]>) -> Result<Tensor> {
@@ -16,10 +15,7 @@ pub fn embedding(weight: &Tensor, ids: &Arc<[u32]>) -> Result<Tensor> {
     if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
         bail!("embedding: id {id} is outside weight {:?} (vocab, d)", weight.shape());
     }
-    if !fused("embedding", &[weight])? {
-        return embedding_reference(weight, ids);
-    }
-    weight.contiguous()?.apply_op1(Embedding { ids: ids.clone() })
+    apply(Embedding { ids: ids.clone() }, [weight], || embedding_reference(weight, ids))
 }
 
 /// [`embedding`] composed of candle's primitives.
@@ -27,51 +23,16 @@ pub fn embedding_reference(weight: &Tensor, ids: &Arc<[u32]>) -> Result<Tensor> 
     weight.index_select(&Tensor::from_slice(ids, ids.len(), weight.device())?, 0)
 }
 
-struct Embedding {
-    ids: Arc<[u32]>,
+/// The gradient of a row of the table is the sum of the gradients of its ids, in their order.
+pub(super) struct Embedding {
+    pub ids: Arc<[u32]>,
 }
 
-impl Embedding {
-    fn gather<T: Copy>(&self, table: &[T], layout: &Layout) -> Result<Vec<T>> {
-        let width = layout.shape().dims2()?.1;
-        let Some((start, _)) = layout.contiguous_offsets() else {
-            bail!("embedding: expected a contiguous weight, got strides {:?}", layout.stride());
-        };
-        let mut rows = Vec::with_capacity(self.ids.len() * width);
-        for &id in self.ids.iter() {
-            rows.extend_from_slice(&table[start + id as usize * width..][..width]);
-        }
-        Ok(rows)
-    }
-}
+impl Op<1> for Embedding {
+    const NAME: &'static str = "embedding";
 
-impl CustomOp1 for Embedding {
-    fn name(&self) -> &'static str {
-        "embedding"
-    }
-
-    fn cpu_fwd(&self, weight: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let rows = match weight {
-            CpuStorage::F32(table) => CpuStorage::F32(self.gather(table, layout)?),
-            CpuStorage::BF16(table) => CpuStorage::BF16(self.gather(table, layout)?),
-            CpuStorage::F16(table) => CpuStorage::F16(self.gather(table, layout)?),
-            other => bail!("embedding: unsupported dtype {:?}", other.dtype()),
-        };
-        Ok((rows, Shape::from((self.ids.len(), layout.shape().dims2()?.1))))
-    }
-
-    fn bwd(&self, weight: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let width = weight.dim(1)?;
-        let mut values = vec![0f32; weight.elem_count()];
-        with_floats(gradient, |gradient| {
-            for (&id, gradient) in self.ids.iter().zip(gradient.chunks_exact(width.max(1))) {
-                for (sum, value) in values[id as usize * width..][..width].iter_mut().zip(gradient) {
-                    *sum += value;
-                }
-            }
-            Ok(())
-        })?;
-        Ok(Some(tensor(values, weight.shape(), weight.dtype())?))
+    fn shape(&self, [weight]: [&Shape; 1]) -> Result<Shape> {
+        Ok((self.ids.len(), weight.dims2()?.1).into())
     }
 }
 

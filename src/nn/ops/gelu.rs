@@ -1,13 +1,10 @@
 //! The Gaussian error linear unit in the three forms that checkpoints use.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use serde::Serialize;
 
-use super::cpu::kernel::kernel;
-use super::cpu::math::{erf, exp, fma, sigmoid, tanh};
-use super::cpu::memory::{floats, fused, in_f32, storage, tensor, with_floats};
-use super::cpu::rows::map_rows;
+use super::common::in_f32;
+use super::dispatch::{Op, apply};
 
 /// The form of the activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,10 +19,7 @@ pub enum Gelu {
 
 /// The activation of every element.
 pub fn gelu(x: &Tensor, kind: Gelu) -> Result<Tensor> {
-    if !fused("gelu", &[x])? {
-        return gelu_reference(x, kind);
-    }
-    x.contiguous()?.apply_op1(Activation { kind })
+    apply(Activation { kind }, [x], || gelu_reference(x, kind))
 }
 
 /// [`gelu`] composed of candle's primitives.
@@ -40,94 +34,17 @@ pub fn gelu_reference(x: &Tensor, kind: Gelu) -> Result<Tensor> {
     })
 }
 
-const QUICK: f64 = 1.702;
-const CUBIC: f32 = 0.044_715;
-const SQRT_2_OVER_PI: f32 = 0.797_884_6;
-const ONE_OVER_SQRT_2PI: f32 = 0.398_942_3;
+pub(super) const QUICK: f64 = 1.702;
+pub(super) const CUBIC: f32 = 0.044_715;
+pub(super) const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 
-struct Activation {
-    kind: Gelu,
+/// dx is the gradient times the slope at x.
+pub(super) struct Activation {
+    pub kind: Gelu,
 }
 
-/// GELU's tanh form.
-#[inline(always)]
-pub(super) fn tanh_value<const FMA: bool>(x: f32) -> f32 {
-    let inner = SQRT_2_OVER_PI * fma::<FMA>(CUBIC * x * x, x, x);
-    0.5 * x * (1.0 + tanh::<FMA>(inner))
-}
-
-/// The derivative of GELU's tanh form.
-#[inline(always)]
-pub(super) fn tanh_slope<const FMA: bool>(x: f32) -> f32 {
-    let inner = SQRT_2_OVER_PI * fma::<FMA>(CUBIC * x * x, x, x);
-    let t = tanh::<FMA>(inner);
-    let inner_slope = SQRT_2_OVER_PI * fma::<FMA>(3.0 * CUBIC * x, x, 1.0);
-    0.5 * fma::<FMA>(x * (1.0 - t * t), inner_slope, 1.0 + t)
-}
-
-kernel! {
-    fn activate<const FMA: bool>(out: &mut [f32], x: &[f32], kind: Gelu) {
-        match kind {
-            Gelu::Erf => map(out, x, |x| 0.5 * x * (1.0 + erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2))),
-            Gelu::Tanh => map(out, x, tanh_value::<FMA>),
-            Gelu::Quick => map(out, x, |x| x * sigmoid::<FMA>(QUICK as f32 * x)),
-        }
-    }
-}
-
-kernel! {
-    /// Multiplies `out`, the gradient of the result, by the slope at `x`.
-    fn multiply_by_slope<const FMA: bool>(out: &mut [f32], x: &[f32], gradient: &[f32], kind: Gelu) {
-        match kind {
-            Gelu::Erf => multiply(out, x, gradient, |x| {
-                let cumulative = 0.5 * (1.0 + erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2));
-                fma::<FMA>(x * ONE_OVER_SQRT_2PI, exp::<FMA>(-0.5 * x * x), cumulative)
-            }),
-            Gelu::Tanh => multiply(out, x, gradient, tanh_slope::<FMA>),
-            Gelu::Quick => multiply(out, x, gradient, |x| {
-                let s = sigmoid::<FMA>(QUICK as f32 * x);
-                s * fma::<FMA>(QUICK as f32 * x, 1.0 - s, 1.0)
-            }),
-        }
-    }
-}
-
-#[inline(always)]
-fn map(out: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
-    for (out, x) in out.iter_mut().zip(x) {
-        *out = f(*x);
-    }
-}
-
-#[inline(always)]
-fn multiply(out: &mut [f32], x: &[f32], gradient: &[f32], slope: impl Fn(f32) -> f32) {
-    for ((out, x), gradient) in out.iter_mut().zip(x).zip(gradient) {
-        *out = gradient * slope(*x);
-    }
-}
-
-impl CustomOp1 for Activation {
-    fn name(&self) -> &'static str {
-        "gelu"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let dtype = x.dtype();
-        let x = floats(x, layout)?;
-        let values = map_rows(x.len(), 1, 1, |block, out| activate(out, &x[block], self.kind));
-        Ok((storage(values, dtype)?, layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let values = with_floats(x, |xs| {
-            with_floats(gradient, |gradients| {
-                Ok(map_rows(xs.len(), 1, 1, |block, out| {
-                    multiply_by_slope(out, &xs[block.clone()], &gradients[block], self.kind);
-                }))
-            })
-        })?;
-        Ok(Some(tensor(values, x.shape(), x.dtype())?))
-    }
+impl Op<1> for Activation {
+    const NAME: &'static str = "gelu";
 }
 
 #[cfg(test)]

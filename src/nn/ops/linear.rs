@@ -1,12 +1,10 @@
 //! The linear layer `x weight^T + bias`. A frozen weight costs nothing in the backward; few rows take a path
 //! that streams the weight once from memory, which is what decoding is bound by.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 
-use super::cpu::matrix::{Product, View, column_sums, project, weight_gradient};
-use super::cpu::memory::{Source, floats, fused, storage, tensor, width, with_floats};
-use super::cpu::rows::uninitialized;
+use super::common::{width, with_last};
+use super::dispatch::{Op, apply};
 
 /// `x weight^T + bias`: x `(.., in)`, weight `(out, in)`, bias `(out)`, result `(.., out)`.
 ///
@@ -22,17 +20,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     {
         bail!("linear: bias {:?} does not fit weight {:?} (out, in)", bias.shape(), weight.shape());
     }
-    let all_fused = match bias {
-        Some(bias) => fused("linear", &[x, weight, bias])?,
-        None => fused("linear", &[x, weight])?,
-    };
-    if !all_fused {
-        return linear_reference(x, weight, bias);
-    }
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     match bias {
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, Linear),
-        None => x.apply_op2(&weight, Linear),
+        Some(bias) => apply(Linear, [x, weight, bias], || linear_reference(x, weight, Some(bias))),
+        None => apply(Linear, [x, weight], || linear_reference(x, weight, None)),
     }
 }
 
@@ -51,109 +41,22 @@ pub fn linear_reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> R
     result.reshape(dims)
 }
 
-struct Linear;
+/// With g the gradient: dx = g weight, dweight = g^T x, dbias = sum of g.
+pub(super) struct Linear;
 
-fn forward(
-    x: (&CpuStorage, &Layout),
-    weight: (&CpuStorage, &Layout),
-    bias: Option<&[f32]>,
-) -> Result<(CpuStorage, Shape)> {
-    let (out, inputs) = weight.1.shape().dims2()?;
-    let mut dims = x.1.dims().to_vec();
-    if let Some(last) = dims.last_mut() {
-        *last = out;
-    }
-    let dtype = x.0.dtype();
-    let x = floats(x.0, x.1)?;
-    let values = project(&x, Source::new(weight.0, weight.1)?, (out, inputs), bias);
-    Ok((storage(values, dtype)?, dims.into()))
-}
+impl Op<2> for Linear {
+    const NAME: &'static str = "linear";
 
-/// `gradient weight`: (rows, out) to (rows, in).
-pub(super) fn x_gradient(weight: &Tensor, gradient: &[f32]) -> Result<Vec<f32>> {
-    let (out, inputs) = weight.dims2()?;
-    let rows = gradient.len() / out;
-    let mut values = uninitialized(rows * inputs);
-    with_floats(weight, |weight| {
-        let product = Product::new(rows, out, inputs);
-        product.write(&mut values, inputs, View::rows(gradient, out), View::rows(weight, inputs));
-        Ok(values)
-    })
-}
-
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
-
-fn backward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, gradient: &Tensor) -> Result<Gradients> {
-    let (out, inputs) = weight.dims2()?;
-    let dtype = x.dtype();
-    with_floats(gradient, |gradient| {
-        let rows = gradient.len() / out;
-        let x_gradient =
-            if x.track_op() { Some(tensor(x_gradient(weight, gradient)?, x.shape(), dtype)?) } else { None };
-        let weight_gradient = if weight.track_op() {
-            let mut values = uninitialized(out * inputs);
-            with_floats(x, |x| {
-                weight_gradient(&mut values, gradient, x, rows, false);
-                Ok(())
-            })?;
-            Some(tensor(values, weight.shape(), dtype)?)
-        } else {
-            None
-        };
-        let bias_gradient = match bias {
-            Some(bias) if bias.track_op() => Some(tensor(column_sums(gradient, out), bias.shape(), dtype)?),
-            _ => None,
-        };
-        Ok((x_gradient, weight_gradient, bias_gradient))
-    })
-}
-
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        forward((x, x_layout), (weight, weight_layout), None)
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (x, weight, _) = backward(x, weight, None, gradient)?;
-        Ok((x, weight))
+    fn shape(&self, [x, weight]: [&Shape; 2]) -> Result<Shape> {
+        with_last(x, weight.dims2()?.0)
     }
 }
 
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
+impl Op<3> for Linear {
+    const NAME: &'static str = "linear";
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        forward((x, x_layout), (weight, weight_layout), Some(&floats(bias, bias_layout)?))
-    }
-
-    fn bwd(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Gradients> {
-        backward(x, weight, Some(bias), gradient)
+    fn shape(&self, [x, weight, _]: [&Shape; 3]) -> Result<Shape> {
+        with_last(x, weight.dims2()?.0)
     }
 }
 

@@ -1,6 +1,7 @@
-//! Trainable operations with their own backward, one per file. On the CPU, in f32, bf16 and f16, each runs a
-//! fused kernel that computes in f32; on other devices and in f64 it is composed of candle's differentiable
-//! primitives (the `*_reference` functions, which are also what the tests compare with).
+//! Trainable operations with their own backward, one per file: what is computed, of which shapes, and its gradient. Where the
+//! kernels of a device take the inputs (`dispatch.rs`; the CPU's are in `cpu/`, for f32, bf16 and f16) these run, forward
+//! and backward; elsewhere and in f64 the op is composed of candle's differentiable primitives (the `*_reference`
+//! functions, which are also what the tests compare with).
 //! A frozen input (`!tensor.track_op()`) gets no gradient, and none is computed for it. Results do not depend
 //! on the number of threads: reductions run over fixed blocks that are summed in order.
 
@@ -9,15 +10,19 @@ mod adamw;
 mod adamw_8bit;
 mod adapted;
 mod attention;
+mod common;
 mod cpu;
 mod cross_entropy;
+mod dispatch;
 mod dropout;
 mod eight_bit;
 mod embedding;
 mod gated;
 mod gelu;
+mod in_place;
 mod layer_norm;
 mod linear;
+mod placement;
 mod quantized;
 mod rms_norm;
 mod rope;

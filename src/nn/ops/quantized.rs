@@ -4,34 +4,37 @@
 
 use std::sync::Arc;
 
-use candle_core::backend::BackendStorage;
 use candle_core::quantized::GgmlDType;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Device, Result, Shape, Tensor, bail};
 
-use super::cpu::matrix::{Product, View, project};
-use super::cpu::memory::{Source, floats, storage, tensor, width, with_floats};
-use super::cpu::rows::uninitialized;
+use super::common::{width, with_last};
+use super::dispatch::{Op, apply};
+use super::linear::linear_reference;
 use crate::weights::Quantized;
 
 /// Rows of x up to which the integer kernels win over widening the weight.
 pub const FEW_QUANTIZED_ROWS: usize = 8;
-/// Rows of the weight that are widened at a time for the gradient.
-const STRIP: usize = 256;
 
 /// `x weight^T + bias`: x `(.., in)`, weight `(out, in)` in blocks, bias `(out)`, result `(.., out)`.
 ///
-/// Errors if the shapes do not agree, or x is not on the CPU. Gradients go to x and bias if they are tracked.
+/// Errors if the shapes do not agree. Where a device has no kernel for it the weight is widened whole. Gradients go to x and bias if they are tracked.
 pub fn quantized_linear(x: &Tensor, weight: &Arc<Quantized>, bias: Option<&Tensor>) -> Result<Tensor> {
     let inputs = width("quantized_linear", x)?;
     let [out, expected] = weight.dims();
     if expected != inputs {
         bail!("quantized_linear: x {:?} does not fit a weight of [{out}, {expected}] (out, in)", x.shape());
     }
-    let result = x.contiguous()?.apply_op1(QuantizedLinear(weight.clone()))?;
+    let op = QuantizedLinear(weight.clone());
+    let result = apply(op, [x], || linear_reference(x, &widened(weight, x)?, None))?;
     match bias {
         Some(bias) => result.broadcast_add(bias),
         None => Ok(result),
     }
+}
+
+/// The whole weight as a plain tensor, like x.
+fn widened(weight: &Quantized, x: &Tensor) -> Result<Tensor> {
+    weight.tensor()?.to_dtype(x.dtype())?.to_device(x.device())
 }
 
 /// Rows of a quantized table `(vocab, width)` by id: f32 `(ids, width)`. Errors for an id the table does not have.
@@ -40,72 +43,30 @@ pub fn quantized_embedding(table: &Quantized, ids: &[u32]) -> Result<Tensor> {
     if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
         bail!("quantized_embedding: id {id} is outside the table of {vocab} rows");
     }
-    tensor(table.rows(ids)?, &(ids.len(), width).into(), DType::F32)
+    Tensor::from_vec(table.rows(ids)?, (ids.len(), width), &Device::Cpu)
 }
 
-struct QuantizedLinear(Arc<Quantized>);
+/// With g the gradient: dx = g weight. The weight has none.
+pub(super) struct QuantizedLinear(pub Arc<Quantized>);
+
+impl Op<1> for QuantizedLinear {
+    const NAME: &'static str = "quantized_linear";
+
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape> {
+        with_last(x, self.0.dims()[0])
+    }
+}
 
 /// The types candle has vector kernels for; the others are faster widened, and exact.
-fn has_kernel(dtype: GgmlDType) -> bool {
+pub(super) fn has_kernel(dtype: GgmlDType) -> bool {
     !matches!(dtype, GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1)
-}
-
-impl CustomOp1 for QuantizedLinear {
-    fn name(&self) -> &'static str {
-        "quantized_linear"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let [out, _] = self.0.dims();
-        let mut dims = layout.dims().to_vec();
-        if let Some(last) = dims.last_mut() {
-            *last = out;
-        }
-        let dtype = x.dtype();
-        let values = product(&self.0, &floats(x, layout)?)?;
-        Ok((storage(values, dtype)?, dims.into()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let values = with_floats(gradient, |gradient| x_gradient(&self.0, gradient))?;
-        Ok(Some(tensor(values, x.shape(), x.dtype())?))
-    }
-}
-
-/// `x weight^T`: (rows, in) to (rows, out).
-pub(super) fn product(weight: &Quantized, x: &[f32]) -> Result<Vec<f32>> {
-    let [out, inputs] = weight.dims();
-    let rows = x.len() / inputs;
-    if rows > FEW_QUANTIZED_ROWS || !has_kernel(weight.dtype()) {
-        return Ok(project(x, Source::Blocks(weight), (out, inputs), None));
-    }
-    let mut values = vec![0f32; rows * out];
-    weight.multiply(x, &mut values)?;
-    Ok(values)
-}
-
-/// `gradient weight`: (rows, out) to (rows, in).
-pub(super) fn x_gradient(weight: &Quantized, gradient: &[f32]) -> Result<Vec<f32>> {
-    let [out, inputs] = weight.dims();
-    let rows = gradient.len() / out;
-    let mut values = uninitialized(rows * inputs);
-    for first in (0..out).step_by(STRIP) {
-        let count = STRIP.min(out - first);
-        let ids: Vec<u32> = (first..first + count).map(|row| row as u32).collect();
-        let weight = weight.rows(&ids)?; // (count, inputs)
-        let product = Product { add: first > 0, ..Product::new(rows, count, inputs) };
-        let gradient = View { values: &gradient[first..], row_stride: out, column_stride: 1 };
-        product.write(&mut values, inputs, gradient, View::rows(&weight, inputs));
-    }
-    Ok(values)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::linear_reference;
     use super::super::testing::values;
     use super::*;
-    use candle_core::{Device, Var};
+    use candle_core::{DType, Var};
 
     fn random(shape: &[usize], seed: u64) -> Tensor {
         let values = values(shape.iter().product(), seed);

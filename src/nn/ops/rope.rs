@@ -4,12 +4,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
-use super::cpu::kernel::kernel;
-use super::cpu::memory::{floats, fused, in_f32, storage, tensor, with_floats};
-use super::cpu::rows::map_rows;
+use super::common::in_f32;
+use super::dispatch::{Op, apply};
 
 /// Cosines and sines `(positions, rotary_dim / 2)` of every position's angles.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +53,8 @@ impl RopeTable {
         2 * self.half
     }
 
-    fn row(&self, position: u32) -> (&[f32], &[f32]) {
+    /// Cosines and sines of a position, `rotary_dim / 2` each.
+    pub(super) fn row(&self, position: u32) -> (&[f32], &[f32]) {
         let start = position as usize * self.half;
         (&self.cos[start..start + self.half], &self.sin[start..start + self.half])
     }
@@ -78,10 +77,8 @@ pub fn rope(x: &Tensor, table: &Arc<RopeTable>, positions: &Arc<[u32]>, head_dim
     if let Some(&position) = positions.iter().max().filter(|&&position| position as usize >= table.len()) {
         bail!("rope: position {position} is outside the table of {} positions", table.len());
     }
-    if !fused("rope", &[x])? {
-        return rope_reference(x, table, positions, head_dim);
-    }
-    x.contiguous()?.apply_op1(Rope { table: table.clone(), positions: positions.clone(), width, head_dim })
+    let op = Rope { table: table.clone(), positions: positions.clone(), width, head_dim };
+    apply(op, [x], || rope_reference(x, table, positions, head_dim))
 }
 
 /// [`rope`] composed of candle's primitives.
@@ -107,65 +104,23 @@ fn rope_in_f32(x: &Tensor, table: &RopeTable, positions: &[u32], head_dim: usize
     Tensor::cat(&[rotated_first, rotated_second, rest], 2)?.reshape((tokens, width))
 }
 
-struct Rope {
-    table: Arc<RopeTable>,
-    positions: Arc<[u32]>,
-    width: usize,
-    head_dim: usize,
+/// dx is the gradient rotated back.
+pub(super) struct Rope {
+    pub table: Arc<RopeTable>,
+    pub positions: Arc<[u32]>,
+    pub width: usize,
+    pub head_dim: usize,
 }
 
-kernel! {
-    /// Rotates all heads of one token; `direction` is 1, or -1 for the inverse (the gradient).
-    fn rotate<const FMA: bool>(out: &mut [f32], x: &[f32], cos: &[f32], sin: &[f32], head_dim: usize, direction: f32) {
-        let half = cos.len();
-        for (out, x) in out.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim)) {
-            let (x_first, x_second) = (&x[..half], &x[half..2 * half]);
-            let (out_rotated, out_rest) = out.split_at_mut(2 * half);
-            let (out_first, out_second) = out_rotated.split_at_mut(half);
-            for i in 0..half {
-                let sin = direction * sin[i];
-                out_first[i] = super::cpu::math::fma::<FMA>(x_first[i], cos[i], -(x_second[i] * sin));
-                out_second[i] = super::cpu::math::fma::<FMA>(x_second[i], cos[i], x_first[i] * sin);
-            }
-            out_rest.copy_from_slice(&x[2 * half..]);
-        }
-    }
-}
-
-impl Rope {
-    fn run(&self, x: &[f32], direction: f32) -> Vec<f32> {
-        let width = self.width;
-        map_rows(self.positions.len(), width, width, |block, out| {
-            let tokens = out.chunks_exact_mut(width).zip(x[block.start * width..].chunks_exact(width));
-            for ((out, x), &position) in tokens.zip(&self.positions[block]) {
-                let (cos, sin) = self.table.row(position);
-                rotate(out, x, cos, sin, self.head_dim, direction);
-            }
-        })
-    }
-}
-
-impl CustomOp1 for Rope {
-    fn name(&self) -> &'static str {
-        "rope"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let dtype: DType = x.dtype();
-        Ok((storage(self.run(&floats(x, layout)?, 1.0), dtype)?, layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let values = with_floats(gradient, |gradient| Ok(self.run(gradient, -1.0)))?;
-        Ok(Some(tensor(values, x.shape(), x.dtype())?))
-    }
+impl Op<1> for Rope {
+    const NAME: &'static str = "rope";
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::Check;
     use super::*;
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     #[test]
     fn rope_agrees_with_its_reference() {

@@ -1,20 +1,14 @@
 //! Softmax over the last dimension.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 
-use super::cpu::kernel::kernel;
-use super::cpu::math::{exponentials, fma, maximum, sum_of};
-use super::cpu::memory::{floats, fused, in_f32, storage, tensor, width, with_floats};
-use super::cpu::rows::map_rows;
+use super::common::{in_f32, width};
+use super::dispatch::{Op, apply};
 
 /// `e^x / sum(e^x)` over the last dimension; a row of minus infinities gives NaN, as in torch.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     let width = width("softmax", x)?;
-    if !fused("softmax", &[x])? {
-        return softmax_reference(x);
-    }
-    x.contiguous()?.apply_op1(Softmax { width })
+    apply(Softmax { width }, [x], || softmax_reference(x))
 }
 
 /// [`softmax`] composed of candle's primitives (candle-nn's differentiable form, not `softmax_last_dim`).
@@ -22,60 +16,13 @@ pub fn softmax_reference(x: &Tensor) -> Result<Tensor> {
     in_f32(x, |x| candle_nn::ops::softmax(x, D::Minus1))
 }
 
-struct Softmax {
-    width: usize,
+/// With p the result and g its gradient: dx = p (g - sum(p g)).
+pub(super) struct Softmax {
+    pub width: usize,
 }
 
-kernel! {
-    fn normalize<const FMA: bool>(out: &mut [f32], x: &[f32], width: usize) {
-        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            out.copy_from_slice(x);
-            let shift = maximum(out);
-            let inverse = 1.0 / exponentials::<FMA>(out, shift);
-            out.iter_mut().for_each(|value| *value *= inverse);
-        }
-    }
-}
-
-kernel! {
-    /// dx = p (g - sum(p g)).
-    fn differentiate<const FMA: bool>(out: &mut [f32], result: &[f32], gradient: &[f32], width: usize) {
-        let rows = result.chunks_exact(width).zip(gradient.chunks_exact(width));
-        for (out, (result, gradient)) in out.chunks_exact_mut(width).zip(rows) {
-            let mean = sum_of(width, |i| result[i] * gradient[i]);
-            for ((out, result), gradient) in out.iter_mut().zip(result).zip(gradient) {
-                *out = fma::<FMA>(*result, *gradient, -(result * mean));
-            }
-        }
-    }
-}
-
-impl CustomOp1 for Softmax {
-    fn name(&self) -> &'static str {
-        "softmax"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (dtype, width) = (x.dtype(), self.width);
-        let x = floats(x, layout)?;
-        let values = map_rows(x.len() / width, width, width, |block, out| {
-            normalize(out, &x[block.start * width..block.end * width], width);
-        });
-        Ok((storage(values, dtype)?, layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let width = self.width;
-        let values = with_floats(result, |results| {
-            with_floats(gradient, |gradients| {
-                Ok(map_rows(results.len() / width, width, width, |block, out| {
-                    let block = block.start * width..block.end * width;
-                    differentiate(out, &results[block.clone()], &gradients[block], width);
-                }))
-            })
-        })?;
-        Ok(Some(tensor(values, x.shape(), x.dtype())?))
-    }
+impl Op<1> for Softmax {
+    const NAME: &'static str = "softmax";
 }
 
 #[cfg(test)]

@@ -1,44 +1,19 @@
 //! The sum of squares behind gradient clipping.
 
 use candle_core::{DType, Result, Tensor};
-use rayon::prelude::*;
 
-use super::cpu::kernel::kernel;
-use super::cpu::memory::with_floats;
+use super::in_place::measure;
 
-/// Elements summed by one task.
-const BLOCK: usize = 16 * 1024;
-
-/// The sum of the squares of all elements, in f64; the order of addition depends on the element count only.
+/// The sum of the squares of all elements, in f64; on the CPU the order of addition depends on the element count only.
 pub fn squared_norm(x: &Tensor) -> Result<f64> {
-    let x = x.detach();
-    if !x.device().is_cpu() || x.dtype() == DType::F64 {
-        return x.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar();
+    let measured = if x.dtype() == DType::F64 { None } else { measure(&SquaredNorm, x)? };
+    match measured {
+        Some(sum) => Ok(sum),
+        None => x.detach().to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar(),
     }
-    with_floats(&x, |values| {
-        let blocks: Vec<f64> = if values.len() <= 2 * BLOCK {
-            values.chunks(BLOCK).map(squares).collect()
-        } else {
-            values.par_chunks(BLOCK).map(squares).collect()
-        };
-        Ok(blocks.iter().sum())
-    })
 }
 
-kernel! {
-    fn squares<const FMA: bool>(values: &[f32]) -> f64 {
-        // The square of an f32 is exact in f64, so FMA would change nothing.
-        let mut lanes = [0f64; 16];
-        let chunks = values.chunks_exact(16);
-        let rest: f64 = chunks.remainder().iter().map(|&v| f64::from(v) * f64::from(v)).sum();
-        for chunk in chunks {
-            for (lane, &value) in lanes.iter_mut().zip(chunk) {
-                *lane += f64::from(value) * f64::from(value);
-            }
-        }
-        lanes.iter().sum::<f64>() + rest
-    }
-}
+pub(super) struct SquaredNorm;
 
 #[cfg(test)]
 mod tests {

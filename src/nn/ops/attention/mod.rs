@@ -2,18 +2,16 @@
 //! `(tokens, heads * head_dim)` matrices; a `Segment` says which query rows attend to which key rows.
 //! Scores exist for one tile of `TILE` queries of one head at a time, in the forward and in the backward.
 
-mod backward;
-mod forward;
 mod plan;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
-use super::cpu::memory::{floats, fused, in_f32, storage, tensor, with_floats};
-use plan::Plan;
+use super::common::in_f32;
+use super::dispatch::{Op, apply};
+pub(super) use plan::{Plan, Tile};
 
 /// Query rows `q` attend to the key rows `prefix` (a cache; empty in training) and then `k`.
 ///
@@ -49,10 +47,7 @@ pub struct Attention {
 /// prefixes, and segments that cover every row of q and of k exactly once.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention, segments: &Arc<[Segment]>) -> Result<Tensor> {
     let plan = Plan::new(q, k, v, spec, segments)?;
-    if !fused("attention", &[q, k, v])? {
-        return attention_reference(q, k, v, spec, segments);
-    }
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, plan)
+    apply(plan, [q, k, v], || attention_reference(q, k, v, spec, segments))
 }
 
 /// [`attention`] composed of candle's primitives; holds all scores.
@@ -132,50 +127,10 @@ pub fn attention_weights(q: &Tensor, k: &Tensor, spec: &Attention) -> Result<Ten
     segment_weights(q, k, &plan, &segment)
 }
 
-impl CustomOp3 for Plan {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        q_layout: &Layout,
-        k: &CpuStorage,
-        k_layout: &Layout,
-        v: &CpuStorage,
-        v_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let dtype = q.dtype();
-        let (q, k, v) = (floats(q, q_layout)?, floats(k, k_layout)?, floats(v, v_layout)?);
-        Ok((storage(forward::forward(self, &q, &k, &v), dtype)?, q_layout.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        self.check_partition(q.dim(0)?, k.dim(0)?)?;
-        let wanted = [q, k, v].map(Tensor::track_op);
-        let [dq, dk, dv] = with_floats(q, |qs| {
-            with_floats(k, |ks| {
-                with_floats(v, |vs| {
-                    with_floats(gradient, |gradient| {
-                        Ok(backward::backward(self, backward::Inputs { q: qs, k: ks, v: vs, gradient }, wanted))
-                    })
-                })
-            })
-        })?;
-        Ok((
-            wanted[0].then(|| tensor(dq, q.shape(), q.dtype())).transpose()?,
-            wanted[1].then(|| tensor(dk, k.shape(), k.dtype())).transpose()?,
-            wanted[2].then(|| tensor(dv, v.shape(), v.dtype())).transpose()?,
-        ))
-    }
+/// With w the weights, g the gradient and dw = g v^T: dv = w^T g, and with ds = w (dw - sum(w dw)), times the slope of the
+/// softcap: dq = scale ds k, dk = scale ds^T q.
+impl Op<3> for Plan {
+    const NAME: &'static str = "attention";
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use candle_core::{Result, Tensor, bail};
 use super::{Attention, Segment};
 
 /// Query rows that share one block of scores.
-pub(super) const TILE: usize = 64;
+pub(in crate::nn::ops) const TILE: usize = 64;
 
 /// A checked request.
-pub(super) struct Plan {
+pub(in crate::nn::ops) struct Plan {
     pub spec: Attention,
     pub segments: Arc<[Segment]>,
 }
@@ -19,7 +19,7 @@ pub(super) struct Plan {
 /// Some queries of one head, or, where a segment has one query (decoding), of all heads of a group, so that a
 /// cached key is read once for the group.
 #[derive(Clone, Debug)]
-pub(super) struct Tile {
+pub(in crate::nn::ops) struct Tile {
     pub segment: usize,
     pub kv_head: usize,
     /// Offset of the first query's first element in q, and the distance to the next one.
@@ -32,7 +32,13 @@ pub(super) struct Tile {
 }
 
 impl Plan {
-    pub(super) fn new(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention, segments: &Arc<[Segment]>) -> Result<Self> {
+    pub(in crate::nn::ops) fn new(
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        spec: &Attention,
+        segments: &Arc<[Segment]>,
+    ) -> Result<Self> {
         let Attention { heads, kv_heads, head_dim, causal, window, .. } = *spec;
         if kv_heads == 0 || head_dim == 0 || heads % kv_heads != 0 || heads == 0 {
             bail!("attention: {heads} heads of {head_dim} cannot share {kv_heads} key heads");
@@ -80,14 +86,14 @@ impl Plan {
     }
 
     /// The segments that have queries, in the order of their queries.
-    pub(super) fn by_query(&self) -> Vec<&Segment> {
+    pub(in crate::nn::ops) fn by_query(&self) -> Vec<&Segment> {
         let mut segments: Vec<&Segment> = self.segments.iter().filter(|segment| !segment.q.is_empty()).collect();
         segments.sort_by_key(|segment| segment.q.start);
         segments
     }
 
     /// Errors unless the prefixes are empty and the segments cover every query and key row exactly once.
-    pub(super) fn check_partition(&self, tokens: usize, keys: usize) -> Result<()> {
+    pub(in crate::nn::ops) fn check_partition(&self, tokens: usize, keys: usize) -> Result<()> {
         if let Some(segment) = self.segments.iter().find(|segment| !segment.prefix.is_empty()) {
             bail!("attention: no backward through a prefix: {segment:?} is for inference");
         }
@@ -107,14 +113,14 @@ impl Plan {
     }
 
     /// The keys query `query` of a segment sees, counted from the start of prefix and k put together.
-    pub(super) fn visible(&self, segment: &Segment, query: usize) -> Range<usize> {
+    pub(in crate::nn::ops) fn visible(&self, segment: &Segment, query: usize) -> Range<usize> {
         let all = segment.prefix.len() + segment.k.len();
         let end = if self.spec.causal { all - segment.q.len() + query + 1 } else { all };
         end - self.spec.window.unwrap_or(end).min(end)..end
     }
 
     /// The tiles of one segment and key head, the ones with the most keys first.
-    pub(super) fn tiles(&self, segment: usize, kv_head: usize) -> Vec<Tile> {
+    pub(in crate::nn::ops) fn tiles(&self, segment: usize, kv_head: usize) -> Vec<Tile> {
         let Attention { heads, kv_heads, head_dim, .. } = self.spec;
         let (q, group) = (&self.segments[segment].q, heads / kv_heads);
         let offset = |head: usize, query: usize| ((q.start + query) * heads + head) * head_dim;
@@ -140,14 +146,14 @@ impl Plan {
     }
 
     /// All keys that some row of the tile sees.
-    pub(super) fn span(&self, tile: &Tile) -> Range<usize> {
+    pub(in crate::nn::ops) fn span(&self, tile: &Tile) -> Range<usize> {
         let segment = &self.segments[tile.segment];
         let last = tile.query + (tile.rows - 1) * tile.query_step;
         self.visible(segment, tile.query).start..self.visible(segment, last).end
     }
 
     /// Where a span of keys lies: (offset in the span, key rows) of its part in the prefix and in k.
-    pub(super) fn pieces(&self, segment: &Segment, span: &Range<usize>) -> [(usize, Range<usize>); 2] {
+    pub(in crate::nn::ops) fn pieces(&self, segment: &Segment, span: &Range<usize>) -> [(usize, Range<usize>); 2] {
         let boundary = segment.prefix.len();
         let prefix = span.start.min(boundary)..span.end.min(boundary);
         let rest = span.start.max(boundary)..span.end.max(boundary);
@@ -159,7 +165,7 @@ impl Plan {
     }
 
     /// Multiplications of one pass over all scores, to tell small work from large.
-    pub(super) fn work(&self) -> usize {
+    pub(in crate::nn::ops) fn work(&self) -> usize {
         let pairs = self.segments.iter().map(|s| s.q.len() * (s.prefix.len() + s.k.len())).sum::<usize>();
         pairs * self.spec.heads * self.spec.head_dim
     }

@@ -25,4 +25,4 @@ macro_rules! kernel {
     };
 }
 
-pub(in crate::nn::ops) use kernel;
+pub(super) use kernel;

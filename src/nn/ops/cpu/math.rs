@@ -7,7 +7,7 @@ const LANES: usize = 32;
 
 /// `a * b + c`, fused where the instruction exists.
 #[inline(always)]
-pub(in crate::nn::ops) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(super) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
@@ -23,7 +23,7 @@ fn polynomial<const FMA: bool, const N: usize>(x: f32, coefficients: [f32; N]) -
 
 /// e^x; zero below -86.6 (where e^x < 2.5e-38), infinity above 88.72, NaN stays NaN.
 #[inline(always)]
-pub(in crate::nn::ops) fn exp<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts, the first with few enough bits that its product with n is exact.
@@ -45,13 +45,13 @@ pub(in crate::nn::ops) fn exp<const FMA: bool>(x: f32) -> f32 {
 
 /// 1 / (1 + e^-x).
 #[inline(always)]
-pub(in crate::nn::ops) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<FMA>(-x))
 }
 
 /// The hyperbolic tangent.
 #[inline(always)]
-pub(in crate::nn::ops) fn tanh<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn tanh<const FMA: bool>(x: f32) -> f32 {
     let size = x.abs();
     let large = 1.0 - 2.0 / (exp::<FMA>(2.0 * size) + 1.0);
     let square = x * x;
@@ -65,7 +65,7 @@ pub(in crate::nn::ops) fn tanh<const FMA: bool>(x: f32) -> f32 {
 
 /// The error function.
 #[inline(always)]
-pub(in crate::nn::ops) fn erf<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn erf<const FMA: bool>(x: f32) -> f32 {
     let size = x.abs();
     let square = x * x;
     let near = polynomial::<FMA, 7>(
@@ -96,7 +96,7 @@ pub(in crate::nn::ops) fn erf<const FMA: bool>(x: f32) -> f32 {
 
 /// The sum of `term(i)` over `0..len`, in `LANES` running sums.
 #[inline(always)]
-pub(in crate::nn::ops) fn sum_of(len: usize, term: impl Fn(usize) -> f32) -> f32 {
+pub(super) fn sum_of(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let whole = len / LANES * LANES;
     for start in (0..whole).step_by(LANES) {
@@ -110,7 +110,7 @@ pub(in crate::nn::ops) fn sum_of(len: usize, term: impl Fn(usize) -> f32) -> f32
 
 /// The scalar product.
 #[inline(always)]
-pub(in crate::nn::ops) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
@@ -124,7 +124,7 @@ pub(in crate::nn::ops) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 
 /// The largest value; NaN is passed over, and an empty slice gives minus infinity.
 #[inline(always)]
-pub(in crate::nn::ops) fn maximum(values: &[f32]) -> f32 {
+pub(super) fn maximum(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = values.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -138,7 +138,7 @@ pub(in crate::nn::ops) fn maximum(values: &[f32]) -> f32 {
 
 /// Replaces every value by `e^(value - shift)` and returns their sum.
 #[inline(always)]
-pub(in crate::nn::ops) fn exponentials<const FMA: bool>(values: &mut [f32], shift: f32) -> f32 {
+pub(super) fn exponentials<const FMA: bool>(values: &mut [f32], shift: f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let mut chunks = values.chunks_exact_mut(LANES);
     for chunk in &mut chunks {

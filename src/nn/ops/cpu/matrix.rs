@@ -16,7 +16,7 @@ const SERIAL_PRODUCT: usize = 1 << 19;
 
 /// A matrix inside a slice: element (row, column) is `values[row * row_stride + column * column_stride]`.
 #[derive(Clone, Copy)]
-pub(in crate::nn::ops) struct View<'a> {
+pub(super) struct View<'a> {
     pub values: &'a [f32],
     pub row_stride: usize,
     pub column_stride: usize,
@@ -24,12 +24,12 @@ pub(in crate::nn::ops) struct View<'a> {
 
 impl<'a> View<'a> {
     /// Rows that lie one after the other, `stride` floats apart.
-    pub(in crate::nn::ops) fn rows(values: &'a [f32], stride: usize) -> Self {
+    pub(super) fn rows(values: &'a [f32], stride: usize) -> Self {
         Self { values, row_stride: stride, column_stride: 1 }
     }
 
     /// The transpose.
-    pub(in crate::nn::ops) fn t(self) -> Self {
+    pub(super) fn t(self) -> Self {
         Self { values: self.values, row_stride: self.column_stride, column_stride: self.row_stride }
     }
 
@@ -40,7 +40,7 @@ impl<'a> View<'a> {
 
 /// The sizes of a product (rows, inner) x (inner, columns) and what happens to it.
 #[derive(Clone, Copy)]
-pub(in crate::nn::ops) struct Product {
+pub(super) struct Product {
     pub rows: usize,
     pub columns: usize,
     pub inner: usize,
@@ -54,12 +54,12 @@ pub(in crate::nn::ops) struct Product {
 
 impl Product {
     /// `out = a x b` on all threads.
-    pub(in crate::nn::ops) fn new(rows: usize, inner: usize, columns: usize) -> Self {
+    pub(super) fn new(rows: usize, inner: usize, columns: usize) -> Self {
         Self { rows, columns, inner, scale: 1.0, add: false, parallel: true }
     }
 
     /// Writes the product to `out`, whose rows are `stride` floats apart.
-    pub(in crate::nn::ops) fn write(self, out: &mut [f32], stride: usize, a: View, b: View) {
+    pub(super) fn write(self, out: &mut [f32], stride: usize, a: View, b: View) {
         assert!(View::rows(out, stride).holds(self.rows, self.columns), "matmul: the result does not fit its buffer");
         // SAFETY: `out` is exclusively borrowed and was just checked to hold the result.
         unsafe { self.write_at(out.as_mut_ptr(), stride, a, b) }
@@ -69,7 +69,7 @@ impl Product {
     ///
     /// # Safety
     /// The `rows` rows of `columns` floats at `out`, `stride` floats apart, are valid and nobody else's.
-    pub(in crate::nn::ops) unsafe fn write_at(self, out: *mut f32, stride: usize, a: View, b: View) {
+    pub(super) unsafe fn write_at(self, out: *mut f32, stride: usize, a: View, b: View) {
         let Self { rows, columns, inner, scale, add, parallel } = self;
         assert!(a.holds(rows, inner) && b.holds(inner, columns), "matmul: a factor does not fit its slice");
         let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
@@ -101,12 +101,7 @@ impl Product {
 }
 
 /// `x weight^T + bias`: x (rows, inputs), weight (out, inputs), bias (out), result (rows, out).
-pub(in crate::nn::ops) fn project(
-    x: &[f32],
-    weight: Source,
-    (out, inputs): (usize, usize),
-    bias: Option<&[f32]>,
-) -> Vec<f32> {
+pub(super) fn project(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
     let rows = x.len() / inputs;
     let few = rows <= FEW_ROWS || rows <= PASS_ROWS && depends_on_rows(out, inputs);
     match weight {
@@ -231,7 +226,7 @@ fn dots<const FMA: bool, const N: usize>(weight: &[f32], x: [&[f32]; N]) -> [f32
 /// `out (+)= gradient^T x`, the gradient of a weight: `gradient` is (tokens, out_features), `x` is
 /// (tokens, in_features), `out` is (out_features, in_features). One product per strip of rows keeps the packed
 /// strip in cache over the long inner dimension; `gemm`'s own split is about 7 % slower here.
-pub(in crate::nn::ops) fn weight_gradient(out: &mut [f32], gradient: &[f32], x: &[f32], tokens: usize, add: bool) {
+pub(super) fn weight_gradient(out: &mut [f32], gradient: &[f32], x: &[f32], tokens: usize, add: bool) {
     const STRIP: usize = 128;
     if tokens == 0 {
         if !add {
@@ -259,7 +254,7 @@ pub(in crate::nn::ops) fn weight_gradient(out: &mut [f32], gradient: &[f32], x: 
 }
 
 /// The sum of each column of a (rows, width) matrix.
-pub(in crate::nn::ops) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
+pub(super) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
     let rows = values.len() / width.max(1);
     let shape = Rows { rows, cost: width, width: 0, sums: width };
     reduce_rows(shape, |block, _, sums| {

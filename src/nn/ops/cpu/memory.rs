@@ -1,50 +1,26 @@
-//! Slices in and out of candle's CPU storage. Kernels see contiguous f32; bf16 and f16 are widened on the way in
+//! Slices in and out of candle's CPU storage: the one place that reads tensors on the host for ops. Kernels see contiguous f32; bf16 and f16 are widened on the way in
 //! and rounded to nearest even on the way out.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::ops::Range;
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Result, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::super::dispatch::Operand;
+use super::super::in_place::Edited;
 use super::kernel::kernel;
 use super::rows::{BLOCK, SERIAL, map_rows};
 use crate::weights::Quantized;
 
-/// Whether the fused form takes these tensors: all on the CPU, f32 or narrower. Mixed dtypes are an error.
-pub(in crate::nn::ops) fn fused(op: &str, tensors: &[&Tensor]) -> Result<bool> {
-    if let [first, rest @ ..] = tensors {
-        for other in rest {
-            if other.dtype() != first.dtype() {
-                bail!("{op}: inputs have different dtypes, {:?} and {:?}", first.dtype(), other.dtype());
-            }
-        }
-    }
-    Ok(tensors.iter().all(|t| t.device().is_cpu() && matches!(t.dtype(), DType::F32 | DType::BF16 | DType::F16)))
-}
-
-/// Runs an unfused form in f32 where its input is narrower, as rounding every intermediate would add up.
-pub(in crate::nn::ops) fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    match x.dtype() {
-        DType::BF16 | DType::F16 => f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype()),
-        _ => f(x),
-    }
-}
-
-/// The length of the last dimension.
-pub(in crate::nn::ops) fn width(op: &str, x: &Tensor) -> Result<usize> {
-    match x.dims().last() {
-        Some(&width) if width > 0 => Ok(width),
-        _ => bail!("{op}: expected a last dimension of at least 1, got shape {:?}", x.shape()),
-    }
-}
+/// A contiguous tensor on the CPU.
+pub(super) type Cpu<'a> = Operand<'a, CpuStorage>;
 
 /// The values of a contiguous storage in their own dtype.
 #[derive(Clone, Copy)]
-pub(in crate::nn::ops) enum Source<'a> {
+pub(super) enum Source<'a> {
     F32(&'a [f32]),
     BF16(&'a [bf16]),
     F16(&'a [f16]),
@@ -53,11 +29,12 @@ pub(in crate::nn::ops) enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(in crate::nn::ops) fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+    pub(super) fn new(operand: Cpu<'a>) -> Result<Self> {
+        let layout = operand.layout;
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("expected a contiguous tensor, got shape {:?} with strides {:?}", layout.shape(), layout.stride());
         };
-        Ok(match storage {
+        Ok(match operand.storage {
             CpuStorage::F32(values) => Self::F32(&values[start..end]),
             CpuStorage::BF16(values) => Self::BF16(&values[start..end]),
             CpuStorage::F16(values) => Self::F16(&values[start..end]),
@@ -66,7 +43,7 @@ impl<'a> Source<'a> {
     }
 
     /// A part as f32, in `scratch` unless it already is.
-    pub(in crate::nn::ops) fn part<'b>(&self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
+    pub(super) fn part<'b>(&self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
     where
         'a: 'b,
     {
@@ -96,26 +73,23 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The f32 values of a contiguous storage, borrowed where they already are f32.
-pub(in crate::nn::ops) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cow<'a, [f32]>> {
-    Ok(match Source::new(storage, layout)? {
+/// The f32 values of an operand, borrowed where they already are f32.
+pub(super) fn floats<'a>(operand: Cpu<'a>) -> Result<Cow<'a, [f32]>> {
+    Ok(match Source::new(operand)? {
         Source::F32(values) => Cow::Borrowed(values),
-        narrow => Cow::Owned(map_rows(layout.shape().elem_count(), 1, 1, |block, out| narrow.widen(block, out))),
+        narrow => Cow::Owned(map_rows(operand.count(), 1, 1, |block, out| narrow.widen(block, out))),
     })
 }
 
-/// Runs `f` on the f32 values of a CPU tensor.
-pub(in crate::nn::ops) fn with_floats<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+/// Runs `f` on a tensor that an op holds beside its inputs.
+pub(super) fn with_operand<R>(tensor: &Tensor, f: impl FnOnce(Cpu) -> Result<R>) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => f(&floats(storage, layout)?),
-        _ => bail!("expected a tensor on the CPU, got one on {:?}", tensor.device()),
-    }
+    f(Operand::new("kernel", &storage, layout)?)
 }
 
 /// bf16 is the upper half of an f32.
-pub(in crate::nn::ops) fn widen_bf16(from: &[bf16], to: &mut [f32]) {
+pub(super) fn widen_bf16(from: &[bf16], to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = f32::from_bits(u32::from(from.to_bits()) << 16);
     }
@@ -138,14 +112,14 @@ kernel! {
 }
 
 /// Rounds to the nearest bf16, ties to even.
-pub(in crate::nn::ops) fn round_bf16(value: f32) -> bf16 {
+pub(super) fn round_bf16(value: f32) -> bf16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
     bf16::from_bits(if value.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded as u16 })
 }
 
 /// Storage of `dtype` from f32 values.
-pub(in crate::nn::ops) fn storage(values: Vec<f32>, dtype: DType) -> Result<CpuStorage> {
+pub(super) fn storage(values: Vec<f32>, dtype: DType) -> Result<CpuStorage> {
     Ok(match dtype {
         DType::F32 => CpuStorage::F32(values),
         DType::BF16 => CpuStorage::BF16(narrow(&values, round_bf16)),
@@ -161,34 +135,12 @@ fn narrow<T: Send>(values: &[f32], convert: impl Fn(f32) -> T + Sync) -> Vec<T> 
     values.par_iter().with_min_len(BLOCK).map(|&value| convert(value)).collect()
 }
 
-/// A CPU tensor of `dtype` from f32 values.
-pub(in crate::nn::ops) fn tensor(values: Vec<f32>, shape: &Shape, dtype: DType) -> Result<Tensor> {
-    let storage = storage(values, dtype)?;
-    Ok(Tensor::from_storage(Storage::Cpu(storage), shape.clone(), candle_core::op::BackpropOp::none(), false))
-}
-
-/// Runs `f` on the storage of a contiguous CPU tensor, in place.
-pub(in crate::nn::ops) fn edit<F: FnOnce(&mut CpuStorage, (usize, usize)) -> Result<()>>(
-    op: &'static str,
-    tensor: &Tensor,
-    f: F,
-) -> Result<()> {
-    struct Edit<F>(&'static str, RefCell<Option<F>>);
-    impl<F: FnOnce(&mut CpuStorage, (usize, usize)) -> Result<()>> InplaceOp1 for Edit<F> {
-        fn name(&self) -> &'static str {
-            self.0
-        }
-        fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-            let Some(range) = layout.contiguous_offsets() else {
-                bail!("{}: cannot write in place into a tensor with strides {:?}", self.0, layout.stride());
-            };
-            match self.1.take() {
-                Some(f) => f(storage, range),
-                None => bail!("{}: the edit already ran", self.0),
-            }
-        }
+/// The f32 values of a tensor that is changed in place.
+pub(super) fn edited_f32<'a>(edited: Edited<'a, CpuStorage>) -> Result<&'a mut [f32]> {
+    match edited.storage {
+        CpuStorage::F32(values) => Ok(&mut values[edited.range.0..edited.range.1]),
+        other => bail!("expected f32 values to change in place, got {:?}", other.dtype()),
     }
-    tensor.inplace_op1(&Edit(op, RefCell::new(Some(f))))
 }
 
 #[cfg(test)]

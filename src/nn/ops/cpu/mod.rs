@@ -1,8 +1,25 @@
-//! Kernels on the CPU and what they share: vector math, matrix products, loops over rows, slices of candle's storage.
-//! A kernel computes in f32, for f32, bf16 and f16 tensors.
+//! Kernels on the CPU, one op a file, and what they share: vector math, matrix products, loops over rows, slices of
+//! candle's storage. A kernel computes in f32, for f32, bf16 and f16 tensors.
 
-pub(super) mod kernel;
-pub(super) mod math;
+mod accumulate;
+mod adamw;
+mod adamw_8bit;
+mod adapted;
+mod attention;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod gated;
+mod gelu;
+mod kernel;
+mod layer_norm;
+mod linear;
+mod math;
 pub(super) mod matrix;
-pub(super) mod memory;
-pub(super) mod rows;
+mod memory;
+mod quantized;
+mod rms_norm;
+mod rope;
+mod rows;
+mod softmax;
+mod squared_norm;

@@ -6,12 +6,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 /// Floats touched by one block of a row loop.
-pub(in crate::nn::ops) const BLOCK: usize = 16 * 1024;
+pub(super) const BLOCK: usize = 16 * 1024;
 /// Floats touched below which a second thread costs more than it saves.
-pub(in crate::nn::ops) const SERIAL: usize = 64 * 1024;
+pub(super) const SERIAL: usize = 64 * 1024;
 
 /// `len` floats of unspecified value, which the caller overwrites before it reads them.
-pub(in crate::nn::ops) fn uninitialized(len: usize) -> Vec<f32> {
+pub(super) fn uninitialized(len: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(len);
     // SAFETY: the capacity is `len`, every bit pattern is an f32, and all callers write before they read.
     #[allow(clippy::uninit_vec)]
@@ -22,7 +22,7 @@ pub(in crate::nn::ops) fn uninitialized(len: usize) -> Vec<f32> {
 }
 
 /// A new (rows, width) buffer filled by `fill(rows_of_a_block, their_values)`; a row touches about `cost` floats.
-pub(in crate::nn::ops) fn map_rows(
+pub(super) fn map_rows(
     rows: usize,
     width: usize,
     cost: usize,
@@ -33,7 +33,7 @@ pub(in crate::nn::ops) fn map_rows(
 
 /// What a row loop makes: (rows, width) values and, summed over all rows, `sums` values.
 #[derive(Clone, Copy)]
-pub(in crate::nn::ops) struct Rows {
+pub(super) struct Rows {
     pub rows: usize,
     /// Floats touched per row.
     pub cost: usize,
@@ -42,13 +42,13 @@ pub(in crate::nn::ops) struct Rows {
 }
 
 /// Rows in one block of a row loop.
-pub(in crate::nn::ops) fn block_rows(cost: usize) -> usize {
+pub(super) fn block_rows(cost: usize) -> usize {
     (BLOCK / cost.max(1)).max(1)
 }
 
 /// Runs `fill(rows, out, sums)` over blocks of rows; every block adds into its own zeroed `sums`, which
 /// are added in order at the end.
-pub(in crate::nn::ops) fn reduce_rows(
+pub(super) fn reduce_rows(
     shape: Rows,
     fill: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync,
 ) -> (Vec<f32>, Vec<f32>) {
@@ -72,7 +72,7 @@ pub(in crate::nn::ops) fn reduce_rows(
 }
 
 /// Two buffers of `len` floats (empty where not `wanted`), filled by `fill(block, first, second)`.
-pub(in crate::nn::ops) fn map_pairs(
+pub(super) fn map_pairs(
     len: usize,
     wanted: [bool; 2],
     fill: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync,
@@ -92,7 +92,7 @@ pub(in crate::nn::ops) fn map_pairs(
 }
 
 /// Runs `body` for `0..count`, on one thread if `serial`.
-pub(in crate::nn::ops) fn for_each(count: usize, serial: bool, body: impl Fn(usize) + Sync) {
+pub(super) fn for_each(count: usize, serial: bool, body: impl Fn(usize) + Sync) {
     if serial || count == 1 { (0..count).for_each(body) } else { (0..count).into_par_iter().for_each(&body) }
 }
 
@@ -113,7 +113,7 @@ fn fold(mut partial: Vec<f32>, width: usize) -> Vec<f32> {
 
 /// A buffer that several threads write, each its own part.
 #[derive(Clone, Copy)]
-pub(in crate::nn::ops) struct Shared(*mut f32);
+pub(super) struct Shared(*mut f32);
 
 // SAFETY: the pointer is only dereferenced through the unsafe methods, whose callers keep to disjoint parts.
 unsafe impl Send for Shared {}
@@ -121,20 +121,20 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    pub(in crate::nn::ops) fn new(buffer: &mut [f32]) -> Self {
+    pub(super) fn new(buffer: &mut [f32]) -> Self {
         Self(buffer.as_mut_ptr())
     }
 
     /// # Safety
     /// The offset is inside the buffer or one past its end.
-    pub(in crate::nn::ops) unsafe fn at(self, offset: usize) -> *mut f32 {
+    pub(super) unsafe fn at(self, offset: usize) -> *mut f32 {
         // SAFETY: guaranteed by the caller.
         unsafe { self.0.add(offset) }
     }
 
     /// # Safety
     /// The range is inside the buffer, which lives as long as the slice, and no other thread touches it.
-    pub(in crate::nn::ops) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [f32] {
+    pub(super) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [f32] {
         // SAFETY: guaranteed by the caller.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
     }

@@ -3,12 +3,12 @@
 
 use rayon::prelude::*;
 
-use super::super::cpu::kernel::kernel;
-use super::super::cpu::math::{fma, sum_of};
-use super::super::cpu::matrix::{Product, View};
-use super::super::cpu::rows::{Shared, uninitialized};
+use super::super::super::attention::{Plan, Tile};
+use super::super::kernel::kernel;
+use super::super::math::{fma, sum_of};
+use super::super::matrix::{Product, View};
+use super::super::rows::{Shared, uninitialized};
 use super::forward::{SERIAL, head_rows, weigh};
-use super::plan::{Plan, Tile};
 
 /// q, k, v and the gradient of the result.
 #[derive(Clone, Copy)]

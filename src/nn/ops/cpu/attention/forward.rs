@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::super::cpu::kernel::kernel;
-use super::super::cpu::math::{exponentials, maximum, tanh};
-use super::super::cpu::matrix::{Product, View};
-use super::super::cpu::rows::Shared;
-use super::plan::{Plan, Tile};
+use super::super::super::attention::{Plan, Tile};
+use super::super::kernel::kernel;
+use super::super::math::{exponentials, maximum, tanh};
+use super::super::matrix::{Product, View};
+use super::super::rows::Shared;
 
 /// Multiplications below which one thread does everything.
 pub(super) const SERIAL: usize = 1 << 18;
