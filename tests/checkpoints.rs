@@ -135,7 +135,11 @@ fn what_transformers_cannot_express_is_refused_and_leaves_nothing() {
     let folder = scratch("refused");
     let vlm = load(&fixture("training/checkpoint"));
     let pooled = |name: &str, pool| {
-        let choice = ProjectorChoice { name: name.to_string(), pool };
+        let choice = ProjectorChoice::new(name).unwrap();
+        let choice = match pool {
+            Some((kind, tokens)) => choice.pooled(kind, tokens).unwrap(),
+            None => choice,
+        };
         let (encoder, llm) = (vlm.encoder.clone(), vlm.llm.clone());
         Vlm::compose(encoder, &choice, llm, vlm.template(), vlm.aspect(), 0).unwrap()
     };
@@ -237,7 +241,7 @@ fn compose_with(folder: &Path, tower: &str, llm: &str, s2: Option<Vec<usize>>) -
         target: Target::cpu(),
     };
     let encoder = Encoder::open(&presets, &open("tower"), options).unwrap();
-    let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
+    let choice = ProjectorChoice::new("mlp2x_gelu").unwrap();
     let template = Template::load(&presets, "llama_3_1").unwrap();
     Vlm::compose(encoder.into(), &choice, llm.into(), template, Aspect::Square, 5).unwrap()
 }

@@ -254,7 +254,7 @@ fn model() -> Arc<Vlm> {
     let llm =
         Llm::open(&presets, "tiny-llama", LlmOptions { weights: Weights::Stored, seed: 5, target: Target::cpu() })
             .unwrap();
-    let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
+    let choice = ProjectorChoice::new("mlp2x_gelu").unwrap();
     let template = Template::load(&presets, "tiny").unwrap();
     Arc::new(Vlm::compose(encoder, &choice, Arc::new(llm), template, Aspect::Pad, 5).unwrap())
 }

@@ -31,7 +31,7 @@ pub fn tiny() -> Vlm {
     let options =
         EncoderOptions { weights: Weights::Random, seed: 1, select_layer: None, select: None, s2: None, target };
     let encoder = Encoder::open(&presets, "tiny-clip", options).unwrap();
-    let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
+    let choice = ProjectorChoice::new("mlp2x_gelu").unwrap();
     let template = Template::load(&presets, "tiny").unwrap();
     Vlm::compose(Arc::new(encoder), &choice, Arc::new(llm), template, Aspect::Square, 1).unwrap()
 }

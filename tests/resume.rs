@@ -44,7 +44,7 @@ pub fn model(llm: Llm) -> Arc<Vlm> {
     };
     let encoder = Arc::new(Encoder::open(&presets, "tiny-clip", open).unwrap());
     let template = Template::load(&presets, "tiny").unwrap();
-    let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
+    let choice = ProjectorChoice::new("mlp2x_gelu").unwrap();
     Arc::new(Vlm::compose(encoder, &choice, Arc::new(llm), template, Aspect::Pad, 5).unwrap())
 }
 

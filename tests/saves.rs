@@ -23,7 +23,7 @@ fn model(seed: u64) -> Vlm {
         EncoderOptions { select_layer: None, select: None, s2: None, weights, seed: 0, target: target.clone() };
     let encoder = Arc::new(Encoder::open(&presets, "tiny-clip", options).unwrap());
     let llm = Arc::new(Llm::open(&presets, "tiny-llama", LlmOptions { weights, seed: 0, target }).unwrap());
-    let choice = ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None };
+    let choice = ProjectorChoice::new("mlp2x_gelu").unwrap();
     let template = Template::load(&presets, "tiny").unwrap();
     let vlm = Vlm::compose(encoder, &choice, llm, template, Aspect::Pad, seed).unwrap();
     let lora: LoraOptions = toml::from_str("r = 2").unwrap();

@@ -77,7 +77,7 @@ pub fn options(out: &Path) -> StudyOptions {
     StudyOptions {
         encoders: strings(&["tiny-clip", "tiny-late"]),
         llms: strings(&["tiny-llama"]),
-        projector: ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: Some((PoolKind::Average, 4)) },
+        projector: ProjectorChoice::new("mlp2x_gelu").and_then(|choice| choice.pooled(PoolKind::Average, 4)).unwrap(),
         recipe: "llava-more-tiny".to_string(),
         stage: "steps = 3\nbatch = 4\nsave_every_steps = 2".parse().unwrap(),
         benchmarks: vec![benchmark("tiny-vqa"), benchmark("tiny-seed")],

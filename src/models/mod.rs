@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
+pub use projectors::Projector;
+
 use crate::nn::cache::Cache;
 use crate::nn::decoder::{self, Decoder, DecoderSpec};
 use crate::nn::packing::Packing;
@@ -27,12 +29,6 @@ pub trait VisionEncoder: Send + Sync {
     fn spec(&self) -> &VitSpec;
     /// Hidden states 0..=`blocks` of pixels (batch, 3, height, width), each (batch, sequence, width).
     fn hidden_states(&self, pixels: &Tensor, blocks: usize) -> Result<Vec<Tensor>>;
-}
-
-/// A projector: visual features to the LLM's width.
-pub trait Projector: Send + Sync {
-    /// (.., encoder width) -> (.., LLM width)
-    fn project(&self, features: &Tensor) -> Result<Tensor>;
 }
 
 /// A decoder LLM. `hidden` and `logits` are apart so that training takes labelled rows only, generation the

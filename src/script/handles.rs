@@ -139,7 +139,7 @@ impl fmt::Display for LlmHandle {
 impl fmt::Display for ProjectorHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.part {
-            None => write!(f, "Projector({})", self.choice.name),
+            None => write!(f, "Projector({})", self.choice.label()),
             Some(part) => {
                 let params = show::count(part.params.count());
                 write!(f, "Projector({}, {} -> {}, {params})", part.label(), part.input, part.output)

@@ -8,6 +8,7 @@ use super::generate::{Piece, Stops, pieces};
 use super::splice::embed;
 use crate::error::Result;
 use crate::image::Image;
+use crate::models::projectors::VisualTokens;
 use crate::nn::packing::Packing;
 use crate::show::Picture;
 use crate::text::{Turn, with_image_marks};
@@ -24,9 +25,9 @@ pub struct Looking {
 
 /// What one position looks at, the mean over heads.
 pub struct AttentionMap {
-    /// Rows and columns of visual tokens.
-    pub grid: (usize, usize),
-    /// The share of each of them, row by row.
+    /// Rows and columns of the places that `values` are of; none where the visual tokens stand for no places.
+    pub grid: Option<(usize, usize)>,
+    /// The share of each visual token: of those of the grid, row by row, where there is one.
     pub values: Vec<f32>,
     /// The share of every position up to the one that looks; they sum to 1.
     pub positions: Vec<f32>,
@@ -41,8 +42,19 @@ impl AttentionMap {
     }
 
     /// The picture under the map.
+    ///
+    /// # Errors
+    /// `Option` where the visual tokens stand for no places in the picture.
     pub fn overlay(&self) -> Result<Picture> {
-        self.picture.under_heat(self.grid, &self.values)
+        match self.grid {
+            Some(grid) => self.picture.under_heat(grid, &self.values),
+            None => Err(error!(
+                Option,
+                "the {} visual tokens of this model stand for no places in the picture, so attention on them is no map",
+                self.values.len()
+            )
+            .help("a projector that keeps the grid of patches has a map, pooled or not: `projector(\"mlp2x_gelu\")`")),
+        }
     }
 }
 
@@ -58,14 +70,14 @@ impl Vlm {
         let layers = self.layers(looking.layer)?;
         let ids = self.template().prompt(self.tokenizer()?, &[Turn::human(with_image_marks(question, 1))])?;
         let pixels = self.encoder.pixels(image, self.aspect())?; // (3, height, width)
-        let visual = self.projector.project(&self.encoder.encode(&pixels.unsqueeze(0)?)?)?; // (tokens, LLM width)
+        let visual = self.projector.project(&self.encoder.encode(&pixels.unsqueeze(0)?)?)?.squeeze(0)?; // (tokens, LLM width)
         let mut prompt = pieces(&ids, &[visual])?;
         self.go_on(&mut prompt, looking.token)?;
         let positions = self.looked_at(&prompt, layers)?;
         let before = prompt.iter().take_while(|piece| !matches!(piece, Piece::Image(_))).count();
-        let (grid, extra) = match &self.projector.pool {
-            Some(pool) => ((pool.tokens.isqrt(), pool.tokens.isqrt()), 0),
-            None => (self.encoder.grid(), self.encoder.extra_tokens()),
+        let (grid, extra) = match self.projector.visual_tokens() {
+            VisualTokens::Grid { extra, rows, columns } => (Some((rows, columns)), extra),
+            VisualTokens::Free(_) => (None, 0),
         };
         let values = positions[before + extra..before + self.image_tokens()].to_vec();
         Ok(AttentionMap { grid, values, positions, picture: self.encoder.seen(&pixels)? })
@@ -155,7 +167,7 @@ mod tests {
         let ask = |layer, token| vlm.attention(&picture(), "Is it red?", Looking { layer, token }).unwrap();
         let mean = ask(None, 0);
         assert!((mean.positions.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-        assert_eq!(mean.values.len(), mean.grid.0 * mean.grid.1);
+        assert!(mean.grid.is_some_and(|(rows, columns)| rows * columns == mean.values.len()));
         assert!(mean.share() > 0.0 && mean.share() < 1.0);
         let layers = vlm.llm.model.spec().layers;
         let each: Vec<AttentionMap> = (0..layers).map(|layer| ask(Some(layer as i64), 0)).collect();

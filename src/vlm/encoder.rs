@@ -10,6 +10,7 @@ use crate::image::{Aspect, Image, ImageProcessor, Preprocessing};
 use crate::models::VisionEncoder;
 use crate::models::config::Config;
 use crate::models::encoders::s2::Scales;
+use crate::models::projectors::VisualTokens;
 use crate::models::registry::{self, Built, Target};
 use crate::preset::{PresetKind, Presets};
 use crate::weights::{ParamSet, Source};
@@ -201,8 +202,13 @@ impl Encoder {
 
     /// Visual tokens per image.
     pub fn tokens(&self) -> usize {
+        self.visual_tokens().count()
+    }
+
+    /// The visual tokens of one picture: those of the patches, after the class token where that is selected.
+    pub fn visual_tokens(&self) -> VisualTokens {
         let (rows, columns) = self.grid();
-        rows * columns + self.extra_tokens()
+        VisualTokens::Grid { extra: self.extra_tokens(), rows, columns }
     }
 
     /// Rows and columns of the patches that the visual tokens stand for.

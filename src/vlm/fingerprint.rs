@@ -107,7 +107,7 @@ impl Vlm {
             now.template.stop_ids(tokenizer),
             now.template.stop_texts(),
             self.projector.label(),
-            self.projector.tokens,
+            self.projector.tokens(),
             llm.lora().map(|lora| lora.describe()),
             target.dtype,
             crate::device::device_name(&target.device),

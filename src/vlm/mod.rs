@@ -38,11 +38,12 @@ pub use llm::{Llm, LlmOptions};
 pub use lora::{Lora, LoraOptions, Targets};
 pub use origin::{Origin, Weights};
 pub use preset::ModelPreset;
-pub use projector::{ProjectorChoice, ProjectorPart};
+pub use projector::ProjectorPart;
 pub use splice::{Batch, Sequence, batch};
 
 use crate::error::Result;
 use crate::image::{Aspect, Image};
+pub use crate::models::projectors::ProjectorChoice;
 use crate::models::registry::Target;
 use crate::notes::Notes;
 use crate::text::{Template, Tokenizer, Turn};
@@ -138,11 +139,11 @@ impl Vlm {
                 llm.width()
             );
         }
-        if projector.tokens >= llm.context() {
+        if projector.tokens() >= llm.context() {
             return Err(error!(
                 Shape,
                 "an image takes {} tokens of encoder `{}`, the context of LLM `{}` holds {}",
-                projector.tokens,
+                projector.tokens(),
                 encoder.id,
                 llm.id,
                 llm.context()
@@ -177,7 +178,7 @@ impl Vlm {
 
     /// Visual tokens per image, as the LLM sees them.
     pub fn image_tokens(&self) -> usize {
-        self.projector.tokens
+        self.projector.tokens()
     }
 
     /// Number of weights, adapters included.
@@ -233,7 +234,7 @@ impl Vlm {
 
     /// What the LLM sees of a picture, (tokens, LLM width): the encoder and the projector on this picture alone.
     pub fn visual_tokens(&self, image: &Image) -> Result<Tensor> {
-        self.projector.project(&self.features(&[image], self.aspect())?)
+        Ok(self.projector.project(&self.features(&[image], self.aspect())?)?.squeeze(0)?)
     }
 
     /// A rendered conversation through the whole model: logits of every position, (positions, vocab).

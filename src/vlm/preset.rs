@@ -62,7 +62,7 @@ impl ModelPreset {
         let by_hand = template.is_some();
         let name = template.map(str::to_string).or_else(|| llm.template.clone());
         let name = name.ok_or_else(|| error!(Option, "LLM `{}` names no template", llm.id))?;
-        let projector = ProjectorChoice { name: self.projector.clone(), pool: None };
+        let projector = ProjectorChoice::new(&self.projector)?;
         let template = Template::load(presets, &name)?;
         let vlm = Vlm::compose(Arc::new(encoder), &projector, Arc::new(llm), template, Aspect::Pad, seed)?;
         if by_hand {

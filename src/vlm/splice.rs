@@ -106,7 +106,7 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
         });
     }
     let projected = match features {
-        Some(features) => Some(vlm.projector.project(features)?),
+        Some(features) => Some(vlm.projector.project(features)?.flatten_to(1)?), // (images * tokens, width)
         None => None,
     };
     let embeds = rows.embed(&vlm.llm, projected.as_slice())?;

@@ -1,87 +1,62 @@
-//! `linear`, `mlpNx_gelu` and `identity`. Source: LLaVA-MORE 2460d39, `multimodal_projector/builder.py`:
-//! a Linear to the LLM's width, then N-1 times exact GELU and Linear, all with bias; tensors `0.weight`,
-//! `2.weight`, ... are positions in a torch `Sequential`.
+//! `linear` and `mlpNx_gelu`. Source: LLaVA-MORE 2460d39, `multimodal_projector/builder.py`: a Linear to the LLM's width,
+//! then N-1 times exact GELU and Linear, all with bias; tensors `0.weight`, `2.weight`, ... are positions in a torch
+//! `Sequential`.
 
 use candle_core::{Result, Tensor};
 
+use super::{Features, Kind, Projector, ProjectorChoice, VisualTokens};
 use crate::error;
-use crate::models::Projector;
-use crate::models::registry::{Built, Target};
-use crate::models::unused;
 use crate::nn::linear::Linear;
 use crate::nn::ops::{Gelu, gelu};
-use crate::weights::{Builder, Finished, Init, Source};
+use crate::weights::{Builder, Init};
 
-/// The shape of a projector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProjectorSpec {
-    /// Pass-through: encoder and LLM have the same width.
-    Identity,
-    /// This many Linear layers; one is LLaVA's `linear`.
-    Mlp(usize),
-}
+/// The entries of the table.
+pub(super) const LINEAR: Kind = Kind { shown: "`linear`", is: |name| name == "linear", numbers: &[], build: mlp };
+pub(super) const MLP: Kind =
+    Kind { shown: "`mlp2x_gelu` (any depth from 1 to 16)", is: |name| depth(name).is_some(), numbers: &[], build: mlp };
 
-impl ProjectorSpec {
-    /// The spec of a name in `mm_projector_type`.
-    pub fn parse(name: &str) -> crate::error::Result<Self> {
-        let depth = name.strip_prefix("mlp").and_then(|rest| rest.strip_suffix("x_gelu"));
-        match (name, depth.map(str::parse::<usize>)) {
-            ("identity", _) => Ok(ProjectorSpec::Identity),
-            ("linear", _) => Ok(ProjectorSpec::Mlp(1)),
-            (_, Some(Ok(depth))) if (1..=16).contains(&depth) => Ok(ProjectorSpec::Mlp(depth)),
-            _ => Err(error!(Missing, "no projector `{name}`")
-                .help("projectors: `linear`, `mlp2x_gelu` (any depth from 1 to 16), `identity`")),
-        }
-    }
+/// The number of Linear layers in a name.
+fn depth(name: &str) -> Option<usize> {
+    let depth = name.strip_prefix("mlp")?.strip_suffix("x_gelu")?.parse().ok()?;
+    (1..=16).contains(&depth).then_some(depth)
 }
 
 /// Linear layers with exact GELU between them.
-pub struct Mlp {
+struct Mlp {
     layers: Vec<Linear>,
+    tokens: VisualTokens,
 }
 
-/// Builds the projector between `input` and `output`.
-pub fn projector(
-    name: &str,
-    input: usize,
+fn mlp(
+    choice: &ProjectorChoice,
+    features: Features,
     output: usize,
-    source: Source,
-    target: &Target,
-) -> crate::error::Result<Built<dyn Projector>> {
-    let depth = match ProjectorSpec::parse(name)? {
-        ProjectorSpec::Identity if input != output => {
-            return Err(error!(Shape, "projector `identity` needs equal widths: encoder {input}, LLM {output}")
-                .help("use `projector(\"mlp2x_gelu\")`"));
-        }
-        ProjectorSpec::Identity => 0,
-        ProjectorSpec::Mlp(depth) => depth,
-    };
-    let builder = Builder::new(source.clone(), target.dtype, &target.device);
-    let layers = (0..depth)
+    builder: &Builder,
+) -> error::Result<Box<dyn Projector>> {
+    let layers = (0..depth(&choice.name).unwrap_or(1))
         .map(|layer| {
-            let width = if layer == 0 { input } else { output };
+            let width = if layer == 0 { features.width } else { output };
             let init = Init::Uniform((width as f64).powf(-0.5));
             Linear::new(&builder.pp(2 * layer), width, output, true, init)
         })
-        .collect::<crate::error::Result<_>>()?;
-    let Finished { params, unused: spare, .. } = builder.finish()?;
-    if let Source::Files { files, prefix } = &source {
-        let names: Vec<String> = spare.iter().map(|(name, _)| format!("{prefix}{name}")).collect();
-        let told = unused::told(files.name(), names.iter().map(String::as_str), depth, |_| None);
-        told.into_iter().for_each(|note| files.notes().add(note));
-    }
-    Ok(Built { model: Box::new(Mlp { layers }), params, unused: spare })
+        .collect::<error::Result<_>>()?;
+    Ok(Box::new(Mlp { layers, tokens: features.tokens }))
 }
 
 impl Projector for Mlp {
     fn project(&self, features: &Tensor) -> Result<Tensor> {
-        let mut hidden = features.clone();
+        let (images, tokens, _) = features.dims3()?;
+        let mut hidden = features.flatten_to(1)?; // (images * tokens, width)
         for (i, layer) in self.layers.iter().enumerate() {
             if i > 0 {
                 hidden = gelu(&hidden, Gelu::Erf)?;
             }
             hidden = layer.forward(&hidden)?;
         }
-        Ok(hidden)
+        hidden.reshape((images, tokens, ()))
+    }
+
+    fn tokens(&self) -> VisualTokens {
+        self.tokens
     }
 }

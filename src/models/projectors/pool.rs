@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::{Features, Projector, VisualTokens};
 use crate::error;
 use crate::error::Error;
 
@@ -46,19 +47,43 @@ impl PoolKind {
 
 impl Pool {
     /// The reduction from `from` tokens, a square grid, to `tokens`, a grid whose side divides it.
-    pub fn new(kind: PoolKind, from: usize, tokens: usize) -> crate::error::Result<Self> {
-        let (grid, side) = (from.isqrt(), tokens.isqrt());
-        if grid * grid != from || side == 0 || side * side != tokens || grid % side != 0 {
-            let fitting: Vec<String> =
-                (1..=grid).filter(|s| grid * grid == from && grid % s == 0).map(|s| (s * s).to_string()).collect();
-            return Err(error!(Shape, "{from} visual tokens cannot be pooled to {tokens}")
-                .help(format!("possible with this encoder: {}", fitting.join(", "))));
+    ///
+    /// # Errors
+    /// `Shape`, with the numbers that are possible.
+    pub fn new(kind: PoolKind, from: VisualTokens, tokens: usize) -> crate::error::Result<Self> {
+        let grid = match from {
+            VisualTokens::Grid { extra: 0, rows, columns } if rows == columns => Some(rows),
+            _ => None,
+        };
+        let side = tokens.isqrt();
+        match grid.filter(|grid| side > 0 && side * side == tokens && grid % side == 0) {
+            Some(grid) => Ok(Pool { kind, tokens, grid, ratio: grid / side }),
+            None => {
+                let sides = grid.into_iter().flat_map(|grid| (1..=grid).filter(move |side| grid % side == 0));
+                let fitting: Vec<String> = sides.map(|side| (side * side).to_string()).collect();
+                Err(error!(Shape, "{} visual tokens cannot be pooled to {tokens}", from.count())
+                    .help(format!("possible with this encoder: {}", fitting.join(", "))))
+            }
         }
-        Ok(Pool { kind, tokens, grid, ratio: grid / side })
+    }
+
+    /// What becomes of features.
+    pub(super) fn pooled(&self, features: Features) -> Features {
+        Features { tokens: self.tokens(), width: self.width(features.width) }
+    }
+
+    fn tokens(&self) -> VisualTokens {
+        let side = self.grid / self.ratio;
+        VisualTokens::Grid { extra: 0, rows: side, columns: side }
+    }
+
+    /// The projector of pooled tokens with the pooling in front of it.
+    pub(super) fn before(self, projector: Box<dyn Projector>) -> Box<dyn Projector> {
+        Box::new(Pooled { pool: self, projector })
     }
 
     /// Width of a pooled token.
-    pub fn width(&self, width: usize) -> usize {
+    fn width(&self, width: usize) -> usize {
         match self.kind {
             PoolKind::Average => width,
             PoolKind::PixelShuffle => width * self.ratio * self.ratio,
@@ -79,10 +104,28 @@ impl Pool {
     }
 }
 
+/// A projector of pooled tokens.
+struct Pooled {
+    pool: Pool,
+    projector: Box<dyn Projector>,
+}
+
+impl Projector for Pooled {
+    fn project(&self, features: &Tensor) -> Result<Tensor> {
+        self.projector.project(&self.pool.forward(features)?)
+    }
+
+    fn tokens(&self) -> VisualTokens {
+        self.projector.tokens()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use candle_core::Device;
+
+    const FOUR: VisualTokens = VisualTokens::Grid { extra: 0, rows: 4, columns: 4 };
 
     /// A 4 x 4 grid of one channel whose value is its position.
     fn grid() -> Tensor {
@@ -91,18 +134,21 @@ mod tests {
 
     #[test]
     fn blocks_of_neighbors_become_one_token() {
-        let pool = Pool::new(PoolKind::Average, 16, 4).unwrap();
+        let pool = Pool::new(PoolKind::Average, FOUR, 4).unwrap();
         let means = pool.forward(&grid()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         // The first block holds 0, 1, 4, 5.
         assert_eq!(means, [2.5, 4.5, 10.5, 12.5]);
-        let shuffled = Pool::new(PoolKind::PixelShuffle, 16, 4).unwrap().forward(&grid()).unwrap();
+        let shuffled = Pool::new(PoolKind::PixelShuffle, FOUR, 4).unwrap().forward(&grid()).unwrap();
         assert_eq!(shuffled.dims(), [1, 4, 4]);
         assert_eq!(shuffled.get(0).unwrap().get(1).unwrap().to_vec1::<f32>().unwrap(), [2.0, 3.0, 6.0, 7.0]);
     }
 
     #[test]
     fn a_grid_that_does_not_divide_is_refused_with_what_would() {
-        let error = Pool::new(PoolKind::Average, 16, 9).unwrap_err();
+        let error = Pool::new(PoolKind::Average, FOUR, 9).unwrap_err();
         assert_eq!(error.help_text(), Some("possible with this encoder: 1, 4, 16"));
+        // 4 x 9 patches are 36, and no square.
+        let wide = VisualTokens::Grid { extra: 0, rows: 4, columns: 9 };
+        assert!(Pool::new(PoolKind::Average, wide, 4).is_err());
     }
 }

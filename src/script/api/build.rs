@@ -9,8 +9,8 @@ use rhai::{Map, NativeCallContext};
 use super::Fallible;
 use crate::error::{Error, Result};
 use crate::image::Aspect;
-use crate::models::projectors::mlp::ProjectorSpec;
 use crate::models::projectors::pool::PoolKind;
+use crate::models::projectors::{Kind, TOKENS};
 use crate::models::registry::Target;
 use crate::preset::PresetKind;
 use crate::script::convert::Options;
@@ -184,16 +184,28 @@ fn finished(state: &State, vlm: Vlm, options: &Options) -> Result<VlmHandle> {
 }
 
 pub(super) fn choose_projector(state: &State, name: &str, map: Map) -> Result<ProjectorHandle> {
-    ProjectorSpec::parse(name)?;
+    let kind = Kind::of(name)?;
     // Widths that are equal in the parts of a script differ in their stand-ins.
     let name = if state.smoke() && name == "identity" { "linear" } else { name };
-    let options = Options::new(map, "projector", &["pool", "tokens"])?;
-    let pool = match (options.string("pool")?, options.count("tokens")?) {
-        (None, None) => None,
-        (Some(pool), Some(tokens)) => Some((PoolKind::parse(&pool)?, state.pooled(tokens))),
-        _ => bail!(Option, "projector: `pool` and `tokens` go together"),
-    };
-    Ok(ProjectorHandle { choice: ProjectorChoice { name: name.to_string(), pool }, part: None })
+    let mut keys: Vec<&str> = kind.numbers.iter().map(|number| number.key).collect();
+    if kind.pools() {
+        keys.extend(["pool", TOKENS]);
+    }
+    let options = Options::new(map, "projector", &keys)?;
+    let mut choice = ProjectorChoice::new(name)?;
+    if kind.pools() {
+        match (options.string("pool")?, options.count(TOKENS)?) {
+            (None, None) => {}
+            (Some(pool), Some(tokens)) => choice = choice.pooled(PoolKind::parse(&pool)?, state.pooled(tokens))?,
+            _ => bail!(Option, "projector: `pool` and `tokens` go together"),
+        }
+    }
+    for number in kind.numbers {
+        if let Some(value) = options.count(number.key)? {
+            choice = choice.with(number.key, if number.key == TOKENS { state.pooled(value) } else { value })?;
+        }
+    }
+    Ok(ProjectorHandle { choice, part: None })
 }
 
 #[export_module]

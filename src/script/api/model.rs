@@ -15,7 +15,6 @@ use crate::script::handles::{
 };
 use crate::script::state::State;
 use crate::show::{Cell, Table, count};
-use crate::vlm::ProjectorChoice;
 
 fn summary_of(m: &VlmHandle) -> Table {
     let vlm = &m.0;
@@ -58,8 +57,7 @@ pub mod model {
     #[rhai_fn(get = "projector", pure)]
     pub fn projector(m: &mut VlmHandle) -> ProjectorHandle {
         let part = m.0.projector.clone();
-        let pool = part.pool.map(|pool| (pool.kind, pool.tokens));
-        ProjectorHandle { choice: ProjectorChoice { name: part.name.clone(), pool }, part: Some(part) }
+        ProjectorHandle { choice: part.choice.clone(), part: Some(part) }
     }
 
     /// Its LLM.

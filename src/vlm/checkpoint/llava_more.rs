@@ -13,14 +13,9 @@ use crate::error::Result;
 use crate::models::config::Config;
 use crate::models::encoders::s2;
 use crate::models::keys;
-use crate::models::projectors::pool::PoolKind;
 use crate::models::registry::{LLM_ALIASES, Target};
 use crate::vlm::{EncoderOptions, Origin, Part, ProjectorChoice, Select, Vlm, Weights, base};
 use crate::weights::TensorFiles;
-
-/// Keys of config.json beyond the reference's: how visual tokens are reduced before the projector.
-pub(in crate::vlm) const POOL: &str = "mm_projector_pool";
-pub(in crate::vlm) const POOL_TOKENS: &str = "mm_projector_tokens";
 
 /// The `model_type` of the LLM in a LLaVA-MORE one: `llava_phi` is on `phi3`.
 pub(in crate::vlm) fn family(model_type: &str) -> &str {
@@ -61,16 +56,13 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
         );
     }
     let aspect = super::aspect(config)?;
-    let pool = match config.string(POOL, "")?.as_str() {
-        "" => None,
-        kind => Some((PoolKind::parse(kind)?, config.required(POOL_TOKENS)?)),
-    };
+    let projector = ProjectorChoice::from_config(config)?;
     let architecture = config.string("model_architecture", "")?;
     Ok(Parts {
         tower: tower(origin, &files, base::path_of_tower(base.as_ref()))?,
         encoder: encoder_options(config, target)?,
         llm: llm(origin, path, &files, base::path_of_llm(base.as_ref()))?,
-        projector: ProjectorChoice { name: config.string("mm_projector_type", "linear")?, pool },
+        projector,
         template: Some(architecture).filter(|name| !name.is_empty()),
         aspect,
         files,

@@ -85,7 +85,7 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
         encoder: encoder_options(config, &vision, target)?,
         tower: Place::Inside { id: tower_id(&vision), origin: tower(origin, vision)? },
         llm: Place::Inside { id: folder_name(path), origin: llm(origin, &files)? },
-        projector: ProjectorChoice { name: "mlp2x_gelu".to_string(), pool: None },
+        projector: ProjectorChoice::new("mlp2x_gelu")?,
         template: Some(architecture).filter(|name| !name.is_empty()),
         aspect,
         files,

@@ -9,7 +9,7 @@ use super::{SHARD, tokenizer_files, write_json};
 use crate::error::Result;
 use crate::models::llms::rope;
 use crate::vlm::base::TOWER_FOLDER;
-use crate::vlm::checkpoint::llava_more::{POOL, POOL_TOKENS, class, family};
+use crate::vlm::checkpoint::llava_more::{class, family};
 use crate::vlm::{Part, Vlm};
 use crate::weights::{save_shards, save_tensors};
 
@@ -49,7 +49,6 @@ fn config(vlm: &Vlm) -> Value {
         ("model_architecture", json!(now.template.name())),
         ("mm_vision_tower", json!(TOWER_FOLDER)),
         ("mm_hidden_size", json!(vlm.encoder.width())),
-        ("mm_projector_type", json!(vlm.projector.name)),
         ("mm_vision_select_layer", json!(vlm.encoder.select_layer)),
         ("mm_vision_select_feature", json!(vlm.encoder.select.name())),
         ("mm_patch_merge_type", json!("flat")),
@@ -69,9 +68,6 @@ fn config(vlm: &Vlm) -> Value {
         config.insert("s2".to_string(), json!(true));
         config.insert("s2_scales".to_string(), json!(sides.join(",")));
     }
-    if let Some(pool) = &vlm.projector.pool {
-        config.insert(POOL.to_string(), json!(pool.kind.name()));
-        config.insert(POOL_TOKENS.to_string(), json!(pool.tokens));
-    }
+    vlm.projector.choice.write(&mut config);
     Value::Object(config)
 }

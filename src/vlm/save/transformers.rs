@@ -47,12 +47,12 @@ pub(super) fn check(vlm: &Vlm) -> Result<()> {
         let error = error!(Option, "layout `transformers` has no counterpart for {what}: {why}");
         Err(error.help("save it with `layout: \"llava-more\"`, which loses nothing"))
     };
-    let (encoder, projector) = (&vlm.encoder, &vlm.projector);
+    let (encoder, projector) = (&vlm.encoder, &vlm.projector.choice);
     if encoder.scales.is_some() {
         return refuse("s2", "LlavaForConditionalGeneration looks at one scale");
     }
-    if let Some(pool) = &projector.pool {
-        return refuse(&format!("`pool: \"{}\"`", pool.kind.name()), "it hands every visual token to the LLM");
+    if let Some((pool, _)) = projector.pool {
+        return refuse(&format!("`pool: \"{}\"`", pool.name()), "it hands every visual token to the LLM");
     }
     if projector.name != "mlp2x_gelu" {
         return refuse(&format!("projector `{}`", projector.name), "its projector is mlp2x_gelu");
