@@ -14,6 +14,7 @@ pub mod image;
 pub mod models;
 pub mod nn;
 pub mod notes;
+pub mod options;
 pub mod preset;
 pub mod report;
 pub mod rng;

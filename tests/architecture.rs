@@ -9,7 +9,7 @@ use source::{Source, root};
 
 /// The modules of `src/lib.rs` by layer, lowest first. A layer uses the layers before it.
 const LAYERS: &[&[&str]] = &[
-    &["error", "device", "preset", "weights", "events", "show", "assets", "rng", "hub", "notes", "writer"],
+    &["error", "device", "preset", "weights", "events", "show", "assets", "rng", "hub", "notes", "options", "writer"],
     &["nn"],
     &["text", "image", "models"],
     &["data", "vlm"],

@@ -32,7 +32,7 @@ pub use fit::{Fit, Status};
 pub use fits::{Alternatives, Saving};
 pub use folder::{Place, is_part_of_run};
 pub use moments::MomentKind;
-pub use options::{Features, LossKind, TrainOptions, Turns, overrule};
+pub use options::{Features, LossKind, TRAINER, TrainOptions, Turns, overrule};
 pub use plan::{DiskPlan, FeaturePlan, Limits, MemoryPlan, Plan, TimePlan};
 pub use recipe::{Recipe, Stage};
 pub use run::{Lock, Run, SUMMARY};

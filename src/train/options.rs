@@ -1,4 +1,4 @@
-//! What a trainer can be told. Every option has a default; a key nobody knows is refused.
+//! The options of a trainer: one entry each. A key that is none is refused.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use super::moments::MomentKind;
 use super::schedule::Schedule;
 use crate::data::order::{Order, Sampling};
 use crate::error::{Context, Error, Result};
+use crate::options::{Kind, option_values, options};
 use crate::preset::set_option;
 use crate::vlm::{LoraOptions, Part};
 use crate::{bail, error};
@@ -47,137 +48,93 @@ pub enum Turns {
     Apart,
 }
 
-/// All options of a trainer; the fields are the keys scripts use.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainOptions {
-    /// What progress lines call it.
-    #[serde(default = "name")]
-    pub name: String,
-    /// In a recipe: the data set of the stage. A trainer is given its data set and ignores this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<String>,
-    /// Learning rate per part; a part that is not named, or at 0, is frozen.
-    pub train: BTreeMap<String, f64>,
-    /// Samples of one optimizer step.
-    #[serde(default = "batch")]
-    pub batch: usize,
-    /// Samples of one forward pass (default: `batch`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub micro_batch: Option<usize>,
-    #[serde(default = "one")]
-    pub epochs: u64,
-    /// Wins over `epochs`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub steps: Option<u64>,
-    #[serde(default)]
-    pub schedule: Schedule,
-    #[serde(default = "warmup_ratio")]
-    pub warmup_ratio: f64,
-    #[serde(default)]
-    pub weight_decay: f64,
-    #[serde(default = "betas")]
-    pub betas: [f64; 2],
-    #[serde(default = "eps")]
-    pub eps: f64,
-    /// Largest gradient norm; 0 is no clipping.
-    #[serde(default)]
-    pub clip: f64,
-    #[serde(default)]
-    pub seed: u64,
-    /// Longest sequence, image tokens included (default: the LLM's context, at most 4096).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_length: Option<usize>,
-    /// `square` or `pad` (default: the model's).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// Default: the model's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template: Option<String>,
-    #[serde(default = "loss")]
-    pub loss: LossKind,
-    /// What a round of a conversation sees of those before it.
-    #[serde(default)]
-    pub turns: Turns,
-    #[serde(default = "order")]
-    pub order: Order,
-    /// Micro-batches of one modality and similar lengths, in the reference's order; for `order: "shuffle"`.
-    #[serde(default)]
-    pub group_by_modality: bool,
-    /// The dtype the model has to have (default: whatever it has).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dtype: Option<String>,
-    /// AdamW's moments in f32, or in 8 bits a value, which is a quarter of the memory.
-    #[serde(default)]
-    pub moments: MomentKind,
-    /// Weights of a bf16 or f16 model that are trained have f32 copies, in which small updates add up.
-    #[serde(default = "yes")]
-    pub masters: bool,
-    /// Where features of a frozen encoder are kept.
-    #[serde(default)]
-    pub features: Features,
-    /// How many bytes of them (default: 1 GiB in memory, 64 GiB on disk).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub features_bytes: Option<u64>,
-    /// A loss this many times the median of the steps before it is told, with its samples; 0 is never.
-    #[serde(default)]
-    pub spike: f64,
-    /// Keep only what enters each block of the LLM, and compute the rest again in the backward.
-    #[serde(default)]
-    pub checkpointing: bool,
-    /// Train adapters beside the LLM's weights, at the rate of `llm`, instead of the weights.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lora: Option<LoraOptions>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub save_every_steps: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub save_every_minutes: Option<f64>,
-    /// How many checkpoints stay on disk.
-    #[serde(default = "keep")]
-    pub keep: usize,
-    /// The run folder (default: `runs/<time>-<name>`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub out: Option<PathBuf>,
+options! {
+    /// All options of a trainer; the fields are the keys scripts use.
+    pub struct TrainOptions, TRAINER {
+        /// What progress lines and run folders call it.
+        name: String = "train".to_string() => harmless;
+        /// In a recipe: the data set of the stage. A trainer is given its data set and ignores this.
+        data: Option<String> = None, "not set" => harmless;
+        /// Learning rate per part (`encoder`, `projector`, `llm`); a part that is not named, or at 0, is frozen.
+        train: BTreeMap<String, f64> = BTreeMap::new(), "required" => results;
+        /// Samples of one optimizer step.
+        batch: usize = 32 => results;
+        /// Samples of one forward pass.
+        micro_batch: Option<usize> = None, "`batch`" => results;
+        /// How often the data set is gone through.
+        epochs: u64 = 1 => results;
+        /// Number of optimizer steps; takes precedence over `epochs`.
+        steps: Option<u64> = None, "as `epochs` says" => results;
+        /// The learning rate after the warm-up.
+        schedule: Schedule = Schedule::default() => results;
+        /// Share of the steps in which the learning rate rises from 0.
+        warmup_ratio: f64 = 0.03 => results;
+        /// AdamW's decay of weights that are matrices.
+        weight_decay: f64 = 0.0 => results;
+        /// AdamW's decay rates of the two moments.
+        betas: [f64; 2] = [0.9, 0.999] => results;
+        /// What AdamW adds to the denominator.
+        eps: f64 = 1e-8 => results;
+        /// Largest gradient norm; 0 is no clipping.
+        clip: f64 = 0.0 => results;
+        /// Of the order of samples and of dropout.
+        seed: u64 = 0 => results;
+        /// Longest sequence, image tokens included.
+        max_length: Option<usize> = None, "the LLM's context, at most 4096" => results;
+        /// How pictures become square: "square" or "pad".
+        image: Option<String> = None, "the model's" => results;
+        /// Name of the template conversations are rendered by.
+        template: Option<String> = None, "the model's" => results;
+        /// "token" divides the summed cross-entropy of a step by its supervised positions; "micro_batch" is the mean of the means
+        /// of its micro-batches, as in the reference.
+        loss: LossKind = LossKind::Token => results;
+        /// "apart" trains every question of a conversation as if it were the only one about its picture, which is how
+        /// evaluations ask; "together" is the conversation as it stands.
+        turns: Turns = Turns::Together => results;
+        /// "shuffle" draws a new order every epoch, "sequential" is that of the data set.
+        order: Order = Order::Shuffle => results;
+        /// Micro-batches of one modality and similar lengths, in the reference's order; for `order: "shuffle"`.
+        group_by_modality: bool = false => results;
+        /// The dtype the model must have.
+        dtype: Option<String> = None, "the model's" => results;
+        /// AdamW's moments in f32, or in 8 bits a value, which is a quarter of the memory.
+        moments: MomentKind = MomentKind::default() => results;
+        /// Whether weights of a bf16 or f16 model that are trained have f32 copies, in which small updates add up.
+        masters: bool = true => results;
+        /// Where features of a frozen encoder are kept: in memory, in a file of the cache folder that runs share, or nowhere.
+        features: Features = Features::Memory => harmless;
+        /// How many bytes of features are kept.
+        features_bytes: Option<u64> = None, "1 GiB in memory, 64 GiB on disk" => harmless;
+        /// Warns of a loss this many times the median of the steps before it, with its samples; 0 is never.
+        spike: f64 = 0.0 => harmless;
+        /// Keep only what enters each block of the LLM, and compute the rest again in the backward pass: the same gradients in
+        /// about half more time.
+        checkpointing: bool = false => results;
+        /// Train matrices of a low rank beside the linear layers of the LLM, at the rate of `llm`, instead of its weights.
+        lora: Option<LoraOptions> = None, "not set" => results;
+        /// A checkpoint every so many steps.
+        save_every_steps: Option<u64> = None, "at the end only" => harmless;
+        /// A checkpoint every so many minutes.
+        save_every_minutes: Option<f64> = None, "at the end only" => harmless;
+        /// How many checkpoints stay on disk.
+        keep: usize = 2 => harmless;
+        /// The run folder.
+        out: Option<PathBuf> = None, "`runs/<time>-<name>`" => harmless;
+    }
 }
 
-fn name() -> String {
-    "train".to_string()
+option_values! {
+    Schedule => Kind::Names(&["cosine", "linear", "constant"]),
+    LossKind => Kind::Names(&["token", "micro_batch"]),
+    Turns => Kind::Names(&["together", "apart"]),
+    Order => Kind::Names(&["shuffle", "sequential"]),
+    MomentKind => Kind::Names(&["f32", "8bit"]),
+    Features => Kind::Names(&["memory", "disk", "off"]),
 }
 
-fn batch() -> usize {
-    32
-}
-
-fn one() -> u64 {
-    1
-}
-
-fn warmup_ratio() -> f64 {
-    0.03
-}
-
-fn betas() -> [f64; 2] {
-    [0.9, 0.999]
-}
-
-fn eps() -> f64 {
-    1e-8
-}
-
-fn loss() -> LossKind {
-    LossKind::Token
-}
-
-fn order() -> Order {
-    Order::Shuffle
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn keep() -> usize {
-    2
+/// Whether another value of a trainer's option may give other results; of a key nobody knows it may.
+pub(super) fn changes_results(key: &str) -> bool {
+    TRAINER.iter().find(|spec| spec.key == key).is_none_or(|spec| spec.changes_results)
 }
 
 /// Puts options over those of a trainer, by their names: `lora.r` is the `r` in the map `lora`. Gives the names of those that
@@ -201,6 +158,9 @@ pub fn overrule(options: &mut Table, over: &Table) -> Vec<String> {
 impl TrainOptions {
     /// Refuses values that cannot work, naming the option.
     pub fn check(&self) -> Result<()> {
+        if self.train.is_empty() {
+            bail!(Option, "option `train` is missing");
+        }
         let known: Vec<_> = Part::ALL.iter().map(|part| part.name()).collect();
         for (part, rate) in &self.train {
             if !known.contains(&part.as_str()) {

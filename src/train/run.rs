@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use super::checkpoint::checkpoints;
-use super::options::TrainOptions;
+use super::options::{TrainOptions, changes_results};
 use crate::error;
 use crate::error::{Error, Result};
 use crate::events::{Event, EventFile, read_events};
@@ -107,20 +107,8 @@ impl Lock {
         if known {
             found.extend(self.identity_differences(other, ""));
         }
-        // Where a run is saved and how often does not change what it computes.
-        let harmless = [
-            "out",
-            "save_every_steps",
-            "save_every_minutes",
-            "keep",
-            "name",
-            "data",
-            "features",
-            "features_bytes",
-            "spike",
-        ];
         let keys: std::collections::BTreeSet<&String> = self.options.keys().chain(other.options.keys()).collect();
-        for key in keys.into_iter().filter(|key| !harmless.contains(&key.as_str())) {
+        for key in keys.into_iter().filter(|key| changes_results(key)) {
             let (then, now) = (self.options.get(key), other.options.get(key));
             if then != now {
                 let show = |value: Option<&Value>| value.map_or("not set".to_string(), Value::to_string);

@@ -17,6 +17,7 @@ use crate::assets::Folder;
 use crate::error;
 use crate::error::{Error, Result};
 use crate::models::config::Config;
+use crate::options::{Kind, option_values, options};
 use crate::rng::Rng;
 use crate::weights::{
     ADAPTER, Adapter, Builder, Dropout, Dropping, Finished, Init, Param, ParamSet, Source, TensorFiles, quantized_name,
@@ -32,22 +33,18 @@ pub(super) fn is_adapter_alone(folder: &Folder) -> bool {
     folder.has(CONFIG) && !folder.has("config.json")
 }
 
-/// The option `lora` of a trainer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LoraOptions {
-    /// Rank of what is added to a weight.
-    #[serde(default = "r")]
-    pub r: usize,
-    /// What is added is multiplied by alpha / r.
-    #[serde(default = "alpha")]
-    pub alpha: f64,
-    /// The probability with which an input of an adapter is zeroed in training.
-    #[serde(default = "dropout")]
-    pub dropout: f64,
-    /// Names of linear layers, such as `q_proj`, or `"all-linear"`.
-    #[serde(default)]
-    pub targets: Targets,
+options! {
+    /// The option `lora` of a trainer.
+    pub struct LoraOptions, LORA {
+        /// Rank of what is added to a weight.
+        r: usize = 16 => results;
+        /// What is added is multiplied by alpha / r.
+        alpha: f64 = 32.0 => results;
+        /// The probability with which an input of an adapter is zeroed in training.
+        dropout: f64 = 0.05 => results;
+        /// Names of linear layers, as in `["q_proj", "v_proj"]`; "all-linear" is all of them.
+        targets: Targets = Targets::default() => results;
+    }
 }
 
 /// One name or several.
@@ -64,17 +61,7 @@ impl Default for Targets {
     }
 }
 
-fn r() -> usize {
-    16
-}
-
-fn alpha() -> f64 {
-    32.0
-}
-
-fn dropout() -> f64 {
-    0.05
-}
+option_values!(Targets => Kind::Other("a layer's name or an array of names"));
 
 impl LoraOptions {
     /// Refuses values that cannot work, naming the key.
