@@ -1,6 +1,8 @@
 //! The house rules that a machine can check, over every file of `src/`: layers point down, Rhai and printing stay
 //! where they belong, files stay short. `ARCHITECTURE.md` says why; the table below is the rule.
 
+mod circles;
+mod docs;
 mod source;
 
 use std::path::Path;
@@ -26,6 +28,27 @@ const PRINTS: [&str; 4] = ["println", "eprintln", "print", "eprint"];
 const LONG_FILES: &[(&str, &str)] = &[];
 const LONGEST: usize = 500;
 const LONG: usize = 250;
+/// The most lines of a function.
+const LONGEST_FUNCTION: usize = 80;
+/// Functions that may be longer, as `file::function`, each with its reason.
+const LONG_FUNCTIONS: &[(&str, &str)] = &[
+    ("cli/listen.rs::hear", "one arm an event"),
+    ("cli/mod.rs::dispatch", "one arm a command"),
+    ("eval/runner.rs::run", "to become a struct"),
+];
+/// Folders whose files may still form circles, each with its reason.
+const CIRCLES: &[(&str, &str)] = &[
+    ("data/", "to be opened"),
+    ("eval/", "to be opened"),
+    ("script/", "to be opened"),
+    ("show/", "to be opened"),
+    ("text/", "to be opened"),
+    ("train/", "to be opened"),
+    ("vlm/", "to be opened"),
+    ("weights/", "to be opened"),
+];
+/// Pages whose paths have to exist.
+const PAGES: [&str; 3] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"];
 
 /// What is wrong, where, and what to do.
 #[derive(Debug, PartialEq)]
@@ -68,6 +91,83 @@ fn every_layer_is_a_module() {
         let needed = files.iter().any(|file| file.path == *path && file.lines.len() > LONGEST);
         assert!(needed, "LONG_FILES: {path} is no longer over {LONGEST} lines; remove it");
     }
+    for (function, _) in LONG_FUNCTIONS {
+        let is_long = |file: &Source| {
+            let mut functions = file.functions().into_iter();
+            functions.any(|(_, name, lines)| lines > LONGEST_FUNCTION && *function == format!("{}::{name}", file.path))
+        };
+        let needed = files.iter().any(is_long);
+        assert!(needed, "LONG_FUNCTIONS: {function} is no longer over {LONGEST_FUNCTION} lines; remove it");
+    }
+}
+
+#[test]
+fn files_form_no_circles() {
+    let files = source::files(&root().join("src"));
+    let uses = circles::uses(&files);
+    assert!(uses.len() > 500, "only {} uses were found", uses.len());
+    let found = circles::circles(&uses);
+    let is_allowed =
+        |circle: &&Vec<String>| CIRCLES.iter().any(|(folder, _)| circle.iter().all(|file| file.starts_with(folder)));
+    let told: Vec<String> =
+        found.iter().filter(|circle| !is_allowed(circle)).map(|circle| circles::told(circle, &uses)).collect();
+    let todo = "move what both need into a file below both, or what uses them into one above";
+    assert!(told.is_empty(), "{}\n{todo}", told.join("\n"));
+    for (folder, _) in CIRCLES {
+        let needed = found.iter().any(|circle| circle.iter().all(|file| file.starts_with(folder)));
+        assert!(needed, "CIRCLES: no files of {folder} form one any more; remove it");
+    }
+}
+
+#[test]
+fn a_circle_is_found_through_super_aliases_and_re_exports() {
+    let found = |files: &[(&str, &str)]| {
+        let files: Vec<Source> = files.iter().map(|(path, text)| Source::new(Path::new(path), text)).collect();
+        circles::circles(&circles::uses(&files))
+    };
+    let lib = ("lib.rs", "pub mod a;\npub mod b;\n");
+    let a = ("a/mod.rs", "mod x;\nmod y;\npub use x::X;\npub use self::y::{Y as Z, f};\n");
+    let no: Vec<Vec<String>> = Vec::new();
+    // A re-export is not a use, and what stands in tests counts not.
+    let tests = "use super::y::Y;\npub struct X(Y);\n";
+    let y = ("a/y.rs", "pub struct Y;\npub fn f() {}\n#[cfg(test)]\nmod tests { use super::super::x::X; }\n");
+    assert_eq!(found(&[lib, a, ("a/x.rs", tests), y]), no);
+    // Through the parent's re-export, a module's alias, a path without `use`.
+    for back in ["use super::X;\n", "use crate::a as other;\nfn g() -> other::X {}\n", "fn g() -> crate::a::X {}\n"] {
+        let y = format!("{back}pub struct Y;\npub fn f() {{}}\n");
+        for way in ["use super::Z;\n", "use super::y;\nfn h() { y::f() }\n", "use crate::a::*;\nfn h() -> f::T {}\n"] {
+            let x = format!("{way}pub struct X;\n");
+            let circles = found(&[lib, a, ("a/x.rs", &x), ("a/y.rs", &y)]);
+            assert_eq!(circles, [["a/x.rs", "a/y.rs"]], "{way} {back}");
+        }
+    }
+    // Three files, the last of them in another folder.
+    let b = ("b.rs", "use crate::a::X;\npub struct B;\n");
+    let through =
+        [lib, a, ("a/x.rs", "use super::Z;\npub struct X;\n"), ("a/y.rs", "use crate::b::B;\npub struct Y;\n"), b];
+    assert_eq!(found(&through), [["a/x.rs", "a/y.rs", "b.rs"]]);
+    // Parent and child may; a grandchild is no child.
+    let parent = ("a/mod.rs", "mod x;\nuse x::X;\npub struct P(X);\n");
+    assert_eq!(found(&[lib, parent, ("a/x.rs", "use super::P;\npub struct X;\n")]), no);
+    let deep = ("a/x/mod.rs", "mod z;\nuse z::Z;\npub struct X;\n");
+    let grandchild = ("a/x/z.rs", "use super::super::P;\npub struct Z;\n");
+    assert_eq!(found(&[lib, parent, deep, grandchild]), [["a/mod.rs", "a/x/mod.rs", "a/x/z.rs"]]);
+}
+
+#[test]
+fn pages_name_what_exists() {
+    let missing = |page: &'static str| {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        docs::missing(root(), &text).into_iter().map(move |(line, path)| format!("{page}:{line}: {path}"))
+    };
+    let list: Vec<String> = PAGES.into_iter().flat_map(missing).collect();
+    assert!(list.is_empty(), "these do not exist:\n{}", list.join("\n"));
+    let text = "| `nn/rope.rs`, `cache.rs`, `gone.rs` | [x](docs/none.md) `config.json` `a / b` |\n`cache.rs`\n";
+    let expected = [(1, "gone.rs"), (1, "docs/none.md")].map(|(line, path)| (line, path.to_string()));
+    assert_eq!(
+        docs::missing(root(), &format!("\n{text}")).iter().map(|(l, p)| (l - 1, p.clone())).collect::<Vec<_>>(),
+        expected
+    );
 }
 
 /// Every rule on one file.
@@ -104,6 +204,13 @@ fn check(file: &Source) -> Vec<Violation> {
     if file.lines.len() > LONGEST && !LONG_FILES.iter().any(|(path, _)| *path == file.path) {
         let rule = format!("{} lines, the limit is {LONGEST}", file.lines.len());
         add(LONGEST + 1, rule, "split it by purpose, or state a reason in LONG_FILES of tests/architecture.rs");
+    }
+    for (line, name, lines) in file.functions().into_iter().filter(|(.., lines)| *lines > LONGEST_FUNCTION) {
+        if LONG_FUNCTIONS.iter().any(|(function, _)| *function == format!("{}::{name}", file.path)) {
+            continue;
+        }
+        let rule = format!("`{name}` has {lines} lines, the limit is {LONGEST_FUNCTION}");
+        add(line, rule, "give its steps names: functions, or a struct for what they share");
     }
     if !file.lines.first().is_some_and(|line| line.starts_with("//! ")) {
         add(1, "no `//!` header".to_string(), "begin with 2-6 lines: what it is for, and what a reader must know");
@@ -218,6 +325,10 @@ fn length_header_and_ascii_are_checked() {
     let long = |lines: usize| format!("//! T.\n{}", "// x\n".repeat(lines - 1));
     assert_eq!(broken("rng.rs", &long(LONGEST)), [""; 0]);
     assert_eq!(broken("rng.rs", &long(LONGEST + 1)), ["501: 501 lines"]);
+    let function =
+        |lines: usize| format!("//! T.\nfn f(x: [u8; 2]) {{\n{}}}\nfn g() {{}}\n", "g();\n".repeat(lines - 2));
+    assert_eq!(broken("rng.rs", &function(LONGEST_FUNCTION)), [""; 0]);
+    assert_eq!(broken("rng.rs", &function(LONGEST_FUNCTION + 1)), ["2: `f` has 81 lines"]);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(super) struct Named {
     pub(super) line: usize,
     pub(super) names: Vec<String>,
     pub(super) in_test: bool,
+    /// Of a path in a `use` tree: the name it has in this file.
+    pub(super) import: Option<String>,
 }
 
 /// The repository.
@@ -109,6 +111,50 @@ impl Source {
         self.all_tests || self.tests.iter().any(|range| range.contains(&token))
     }
 
+    /// The names of functions, types, constants and macros that are declared in this file outside its tests.
+    pub(super) fn declared(&self) -> Vec<&str> {
+        const WORDS: [&str; 8] = ["fn", "struct", "enum", "trait", "type", "const", "static", "union"];
+        let pairs = self.tokens.windows(2).enumerate();
+        let named =
+            pairs.filter(|(at, w)| WORDS.contains(&w[0].text.as_str()) && is_name(&w[1].text) && !self.in_test(*at));
+        named.map(|(_, window)| window[1].text.as_str()).collect()
+    }
+
+    /// `(line, name, lines)` of every function with a body outside tests, those inside other functions included.
+    pub(super) fn functions(&self) -> Vec<(usize, &str, usize)> {
+        let begins = |at: &usize| {
+            self.tokens[*at].text == "fn" && self.tokens.get(at + 1).is_some_and(|name| is_name(&name.text))
+        };
+        let starts = (0..self.tokens.len()).filter(begins).filter(|at| !self.in_test(*at));
+        starts
+            .filter_map(|at| Some((self.tokens[at].line, self.tokens[at + 1].text.as_str(), self.length(at)?)))
+            .collect()
+    }
+
+    /// The lines from a token to the end of the braces that come next; `None` where a `;` comes before them.
+    fn length(&self, from: usize) -> Option<usize> {
+        let (mut braces, mut others) = (0, 0);
+        for token in &self.tokens[from..] {
+            match token.text.as_str() {
+                "{" => braces += 1,
+                "}" => braces -= 1,
+                "(" | "[" => others += 1,
+                ")" | "]" => others -= 1,
+                ";" if braces == 0 && others == 0 => return None,
+                _ => continue,
+            }
+            if token.text == "}" && braces == 0 && others == 0 {
+                return Some(token.line - self.tokens[from].line + 1);
+            }
+        }
+        None
+    }
+
+    /// Whether it exists in tests only.
+    pub(super) fn is_test(&self) -> bool {
+        self.all_tests
+    }
+
     /// `(line, name, in a test)` of every `name!`.
     pub(super) fn macros(&self) -> Vec<(usize, &str, bool)> {
         let pairs = self.tokens.windows(2).enumerate().filter(|(_, w)| is_name(&w[0].text) && w[1].text == "!");
@@ -123,9 +169,9 @@ impl Source {
             let text = self.tokens[at].text.as_str();
             let starts = is_name(text) && text != "use" && (at == 0 || self.tokens[at - 1].text != "::");
             if text == "use" {
-                at = self.tree(at + 1, &[], &mut found);
+                at = self.tree(at + 1, &[], true, &mut found);
             } else if starts && self.follows(at, "::") {
-                at = self.tree(at, &[], &mut found);
+                at = self.tree(at, &[], false, &mut found);
             } else {
                 at += 1;
             }
@@ -138,7 +184,7 @@ impl Source {
     }
 
     /// Reads one path or tree from `at`; gives the place after it.
-    fn tree(&self, mut at: usize, before: &[String], found: &mut Vec<Named>) -> usize {
+    fn tree(&self, mut at: usize, before: &[String], import: bool, found: &mut Vec<Named>) -> usize {
         let mut names = before.to_vec();
         let start = at;
         while let Some(token) = self.tokens.get(at) {
@@ -147,7 +193,7 @@ impl Source {
                 "{" => {
                     at += 1;
                     while self.tokens.get(at).is_some_and(|token| token.text != "}") {
-                        at = if self.tokens[at].text == "," { at + 1 } else { self.tree(at, &names, found) };
+                        at = if self.tokens[at].text == "," { at + 1 } else { self.tree(at, &names, import, found) };
                     }
                     return at + 1;
                 }
@@ -162,11 +208,14 @@ impl Source {
                 _ => break,
             }
         }
-        if self.tokens.get(at).is_some_and(|token| token.text == "as") {
+        let mut name = names.iter().rev().find(|name| *name != "self").cloned();
+        if import && self.tokens.get(at).is_some_and(|token| token.text == "as") {
+            name = self.tokens.get(at + 1).map(|token| token.text.clone());
             at += 2;
         }
         let line = self.tokens[start].line;
-        found.push(Named { line, names, in_test: self.in_test(start) });
+        let import = name.filter(|_| import);
+        found.push(Named { line, names, in_test: self.in_test(start), import });
         at.max(start + 1)
     }
 }
