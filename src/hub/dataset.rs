@@ -1,4 +1,4 @@
-//! Data sets of the hub: of a repository that may hold many configurations and splits, only the files that are wanted.
+//! Data sets of the hub: of a repository that may hold many configurations and splits, only the wanted files are fetched.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use super::{Failure, Hub, Inner, Wanted, split, status};
 use crate::error;
 use crate::error::{Context, Error, Result};
 
-/// Picks the wanted files out of the names of all, which have slashes between folders; an error says why none fits.
+/// Picks the wanted files out of the names of all files (with slashes between folders); the error says why none fits.
 pub type Choose<'a> = &'a dyn Fn(&BTreeSet<String>) -> Result<Vec<String>>;
 
 impl Hub {
-    /// The folder with those files of a data set `owner/name` (or `owner/name@revision`) that `choose` picks. The hub is
-    /// asked which files there are; what the cache has already is not fetched again. Where the hub is switched off or cannot
-    /// be reached, `choose` picks from what the cache has.
+    /// The folder with those files of a data set `owner/name` (or `owner/name@revision`) that `choose` picks from the hub's
+    /// list of files. Files that are in the cache already are not fetched again. Where access to the hub is switched off or it
+    /// cannot be reached, `choose` picks from the files in the cache.
     ///
     /// # Errors
-    /// What `choose` fails with; `Missing` when the data set is neither in the cache nor to be had, `File` when the hub
-    /// cannot be reached or its answers do not hold together.
+    /// The error of `choose`; `Missing` when the data set is neither in the cache nor on the hub, `File` when the hub
+    /// cannot be reached or its answers are inconsistent.
     pub fn dataset(&self, id: &str, choose: Choose) -> Result<PathBuf> {
         let (repo, revision) = split(id);
         let wanted = Wanted { kind: RepoType::Dataset, id, repo, revision, files: &[], weights: false };
@@ -52,7 +52,7 @@ impl Inner {
         };
         let place = self.place(&api, wanted, &commit);
         for name in choose(&names)? {
-            // What is not in the hub's list, or leads out of the folder, is no file of it.
+            // A name that leads out of the folder is refused.
             if !names.contains(&name) || !is_inside(&name) {
                 return Err(error!(File, "the hub names the file `{name}`"));
             }

@@ -1,8 +1,9 @@
-//! Models and data sets of the Hugging Face hub, in the cache that Python's `huggingface_hub` uses: what it has downloaded is found,
-//! what llmore downloads is found by it. A complete snapshot in the cache is used without asking the hub.
+//! Models and data sets of the Hugging Face hub, in the cache that Python's `huggingface_hub` uses: each finds what the other
+//! has downloaded. A complete snapshot in the cache is used without contacting the hub.
 //!
-//! What hf-hub 0.5 leaves to this file: it does not compare a file's size with what the hub said, resumes wrongly when a
-//! server ignores ranges and when it retries by itself, and takes the names for files in the cache from the server.
+//! This file does what hf-hub 0.5 does not: it compares a file's size with the size the hub announced, resumes correctly
+//! when a server ignores range requests and when hf-hub retries by itself, and checks the file names that the server
+//! sends for the cache.
 
 mod dataset;
 mod progress;
@@ -36,26 +37,26 @@ const SMALL: [&str; 10] = [
     "tokenizer_config.json",
     INDEX,
 ];
-/// Weights in one file; the first that a repository has is taken.
+/// Names of a single weight file, in order of preference.
 const SINGLE: [&str; 4] = [WHOLE, "mm_projector.safetensors", "pytorch_model.bin", "mm_projector.bin"];
-/// How often a download that broke off is taken up again.
+/// How often an interrupted download is resumed.
 const ATTEMPTS: usize = 3;
-/// The status of a range that begins behind the file's last byte: what has arrived is not the beginning of this file.
+/// The HTTP status of a range that begins past the end of the file: the part that has arrived belongs to another file.
 const BEYOND_THE_END: u16 = 416;
 
-/// Where the hub is and where its files are kept; see [`crate::device::Settings`].
+/// The address of the hub and the folder of its cache; see [`crate::device::Settings`].
 #[derive(Clone, Debug)]
 pub struct HubSettings {
     /// The folder of `models--org--name`.
     pub cache: PathBuf,
-    /// `https://huggingface.co`.
+    /// Such as `https://huggingface.co`.
     pub endpoint: String,
     pub token: Option<String>,
-    /// Nothing is asked of the hub.
+    /// No requests are sent to the hub.
     pub offline: bool,
 }
 
-/// The hub as a session sees it; the default one knows no model.
+/// The hub as a session uses it; the default one has no access and no cache.
 #[derive(Clone, Default)]
 pub struct Hub(Option<Arc<Inner>>);
 
@@ -70,18 +71,18 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// A repository and what is wanted of it.
+/// A repository and the files that are wanted of it.
 struct Wanted<'a> {
     kind: RepoType,
     id: &'a str,
     repo: &'a str,
     revision: &'a str,
-    /// Files it has to have to be of use; `a or b` is one of two.
+    /// Files that must be there; `a or b` means one of the two.
     files: &'a [&'a str],
     weights: bool,
 }
 
-/// Whether a text can be the id of a repository on the hub: `org/name` or `org/name@revision`.
+/// Whether a text has the form of a repository id: `org/name` or `org/name@revision`.
 pub fn is_id(text: &str) -> bool {
     let (repo, revision) = split(text);
     let word = |word: &str| {
@@ -91,7 +92,7 @@ pub fn is_id(text: &str) -> bool {
     repo.split('/').count() == 2 && repo.split('/').all(word) && revision.split('/').all(word)
 }
 
-/// The id, with its commit, of a snapshot in a cache of the hub: `models--org--name/snapshots/commit`.
+/// The id, with its commit, of a snapshot folder in the hub's cache: `models--org--name/snapshots/commit`.
 pub fn id_of(path: &Path) -> Option<String> {
     let commit = path.file_name()?.to_str()?;
     let snapshots = path.parent()?;
@@ -105,17 +106,17 @@ fn split(id: &str) -> (&str, &str) {
 }
 
 impl Hub {
-    /// The hub of these settings; downloads are told to `listeners`.
+    /// The hub with these settings; `listeners` receive the progress of downloads.
     pub fn new(settings: HubSettings, listeners: Listeners) -> Self {
         Hub(Some(Arc::new(Inner { settings, listeners })))
     }
 
     /// The folder with the files of a model: from the cache if it has `files` (and the weights, where they are
-    /// wanted), else from the hub. `a or b` among the files is one of two.
+    /// wanted), else from the hub. `a or b` in `files` means one of the two.
     ///
     /// # Errors
-    /// `Missing` when files are neither in the cache nor to be had; `File` when the hub cannot be reached or its answers do
-    /// not hold together.
+    /// `Missing` when files are neither in the cache nor on the hub; `File` when the hub cannot be reached or its answers
+    /// are inconsistent.
     pub fn folder(&self, id: &str, files: &[&str], weights: bool) -> Result<PathBuf> {
         let (repo, revision) = split(id);
         let wanted = Wanted { kind: RepoType::Model, id, repo, revision, files, weights };
@@ -141,7 +142,7 @@ impl Wanted<'_> {
         Repo::with_revision(self.repo.to_string(), self.kind, revision.to_string())
     }
 
-    /// What a snapshot lacks of what is wanted.
+    /// The wanted files that a snapshot lacks.
     fn lacking(&self, folder: &Path) -> Vec<String> {
         let is_there = |files: &str| files.split(" or ").any(|file| folder.join(file).is_file());
         let mut lacking: Vec<String> =
@@ -158,9 +159,9 @@ impl Wanted<'_> {
         lacking
     }
 
-    /// The files to fetch, those that say which others are needed first.
+    /// The files to fetch; files that name further files come first.
     fn select(&self, names: &BTreeSet<String>) -> Vec<String> {
-        // A tower's config may lie in a folder of its own.
+        // The config of a tower may be in a folder of its own.
         let small = |name: &&String| match name.split('/').collect::<Vec<_>>().as_slice() {
             [file] => SMALL.contains(file),
             [_, file] => ["config.json", "preprocessor_config.json", "processor_config.json"].contains(file),
@@ -212,7 +213,7 @@ impl Inner {
         for name in wanted.select(&names) {
             self.file(&place, &name)?;
         }
-        // One file is read before an index.
+        // A single weight file is preferred over an index of shards.
         if wanted.weights && names.contains(INDEX) && !names.contains(WHOLE) {
             for shard in indexed_files(&Folder::Disk(place.snapshot.clone()))? {
                 self.file(&place, &shard)?;
@@ -243,19 +244,19 @@ impl Inner {
         }
     }
 
-    /// By commit, so that a change on the hub meanwhile cannot mix two versions.
+    /// Fetches by commit, so that a change on the hub in the meantime cannot mix two versions.
     fn place<'a>(&self, api: &'a Api, wanted: &'a Wanted<'a>, commit: &str) -> Place<'a> {
         let snapshot = self.cache().repo(wanted.repo(commit)).pointer_path(commit);
         Place { api, repo: api.repo(wanted.repo(commit)), wanted, snapshot }
     }
 
-    /// To be called last: a ref names a snapshot that is whole.
+    /// Writes the ref; to be called last, because a ref promises a complete snapshot.
     fn keep(&self, wanted: &Wanted, commit: &str) -> Result<()> {
         let cached = self.cache().repo(wanted.repo(wanted.revision));
         cached.create_ref(commit).map_err(|error| Error::file(&self.settings.cache, error))
     }
 
-    /// One file into the snapshot, unless it is there. A download that broke off is taken up where it ended.
+    /// Fetches one file into the snapshot, unless it is there. An interrupted download is resumed where it ended.
     fn file(&self, place: &Place, name: &str) -> Result<()> {
         if place.snapshot.join(name).is_file() {
             return Ok(());
@@ -287,7 +288,7 @@ impl Inner {
         let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
         let size = said.size() as u64;
         if length(&part) >= size {
-            // Whole already or not this file: a server has nothing to send from there on.
+            // Complete already, or another file: the server has nothing to send beyond this position.
             let _ = std::fs::remove_file(&part);
         }
         let tell = Tell::new(&self.listeners, task);
@@ -302,7 +303,7 @@ impl Inner {
             return Ok(());
         }
         let _ = std::fs::remove_file(snapshot.join(name));
-        // What broke off can be gone on with; what is too long is not this file.
+        // A file that is too short can be resumed; one that is too long is another file.
         let _ = if got < size { std::fs::rename(&blob, &part) } else { std::fs::remove_file(&blob) };
         Err(Failure::Wrong(error!(File, "{got} bytes arrived, the hub says it has {size}")))
     }
@@ -327,7 +328,7 @@ impl Inner {
     }
 }
 
-/// Where the files of one commit come from and go to.
+/// The source and the target of the files of one commit.
 struct Place<'a> {
     api: &'a Api,
     repo: ApiRepo,
@@ -335,7 +336,7 @@ struct Place<'a> {
     snapshot: PathBuf,
 }
 
-/// Why a download did not end well: the hub or the way to it, or what arrived.
+/// Why a download failed: the connection or the hub, or the content that arrived.
 enum Failure {
     Hub(ApiError),
     Wrong(Error),
@@ -350,7 +351,7 @@ impl Failure {
     }
 }
 
-/// Whether trying again cannot help: the hub refused, or another process writes the file.
+/// Whether a retry cannot help: the hub refused, or another process is writing the file.
 fn is_final(error: &ApiError) -> bool {
     matches!(status(error), Some(status @ 400..500) if status != BEYOND_THE_END)
         || matches!(error, ApiError::LockAcquisition(_))
@@ -366,7 +367,7 @@ fn status(error: &ApiError) -> Option<u16> {
     }
 }
 
-/// Whether a word from a server may become the name of a file.
+/// Whether a word from a server is safe as a file name.
 fn is_safe(word: &str) -> bool {
     !word.is_empty() && word.len() <= 128 && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
 }

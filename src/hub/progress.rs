@@ -6,17 +6,17 @@ use hf_hub::api::Progress;
 
 use crate::events::{Event, Listeners};
 
-/// Files below this many bytes come without a progress bar.
+/// Files below this many bytes are fetched without a progress bar.
 const SHOWN: usize = 4 << 20;
 const MB: usize = 1_000_000;
 
-/// Tells the progress of one file.
+/// Reports the progress of one file.
 pub(super) struct Tell<'a> {
     listeners: &'a Listeners,
     task: &'a str,
     done: usize,
     total: usize,
-    /// `done` when it was last told.
+    /// The value of `done` in the last event.
     shown: usize,
     started: Instant,
 }
@@ -29,7 +29,7 @@ impl<'a> Tell<'a> {
 
 impl Progress for Tell<'_> {
     fn init(&mut self, size: usize, _: &str) {
-        // hf-hub begins twice.
+        // hf-hub calls this twice.
         if self.total == 0 && size >= SHOWN {
             let (task, unit) = (self.task.to_string(), "MB".to_string());
             self.listeners.tell(&Event::Start { task, done: 0, total: (size / MB) as u64, unit });

@@ -1,6 +1,6 @@
-//! `preprocessor_config.json` of transformers, in and out: the image processors of CLIP, BiT (DINOv2), SigLIP, ViT
-//! (I-JEPA), LLaVA and DINOv3, old files with bare numbers as sizes included. What a file leaves out has the default of
-//! its class; what this program cannot compute is refused by key and file.
+//! Reads and writes `preprocessor_config.json` of transformers: the image processors of CLIP, BiT (DINOv2), SigLIP, ViT
+//! (I-JEPA), LLaVA and DINOv3, also old files with bare numbers as sizes. A missing key takes the default of its class;
+//! a value that cannot be computed here is refused, naming key and file.
 //! Source: transformers 5.24.0, `image_processing_backends.py` (steps, the Pillow ones), `image_processing_utils.py`
 //! (sizes) and `models/*/image_processing_pil_*.py` (defaults).
 
@@ -10,7 +10,7 @@ use super::{Aspect, ImageProcessor, Order, Resample, Resize};
 use crate::error;
 use crate::error::{Error, Result};
 
-/// A processor class and what it does unless told otherwise.
+/// A processor class and its defaults.
 struct Class {
     name: &'static str,
     /// Whether it resizes the shorter edge and crops, as CLIP's does; else it resizes to a square and does not crop.
@@ -44,20 +44,20 @@ const DINOV3: Class = Class {
 };
 const CLASSES: [Class; 6] = [CLIP, Class { name: "Bit", ..CLIP }, SIGLIP, VIT, LLAVA, DINOV3];
 
-/// Side of the square that every class makes unless told otherwise.
+/// The default side of the square for every class.
 const SIDE: usize = 224;
 
-/// What a file says of preparing pictures.
+/// How a file says pictures are prepared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocessing {
     pub processor: ImageProcessor,
-    /// What is done with pictures that are no squares, where the class has a say in it (`do_pad` of LLaVA's).
+    /// The treatment of pictures that are not square, where the class has an option for it (`do_pad` of LLaVA's).
     pub aspect: Option<Aspect>,
 }
 
 impl Preprocessing {
-    /// Reads what a `preprocessor_config.json` holds; `name` is for messages, `class` the processor of the model beside
-    /// it, for files that name none.
+    /// Reads the content of a `preprocessor_config.json`; `name` is for messages, `class` is the processor class of the model in
+    /// the same folder, for files that name none.
     ///
     /// # Errors
     /// `Decode`, naming the key that is missing or unusable.
@@ -68,14 +68,14 @@ impl Preprocessing {
         if file.flag("use_square_size", false)? {
             return Err(file.wrong("use_square_size", "false").help("write the size as {height, width}"));
         }
-        file.flag("do_convert_rgb", true)?; // pictures are RGB here, whatever it says
+        file.flag("do_convert_rgb", true)?; // pictures are always RGB here
         let resize = if file.flag("do_resize", true)? { file.size(class)? } else { Resize::Keep };
         let crop = if file.flag("do_center_crop", class.crops)? { Some(file.crop(class)?) } else { None };
         let rescale = if file.flag("do_rescale", true)? { file.rescale()? } else { 1.0 };
         let normalize = file.flag("do_normalize", true)?;
         let (mean, std) = match normalize {
             true => (file.channels("image_mean", class.mean)?, file.channels("image_std", class.std)?),
-            // The color of padding, and nothing.
+            // Without normalization the mean is only the color of padding.
             false => (file.given_channels("image_mean")?.unwrap_or(class.mean), [1.0; 3]),
         };
         let resample = file.resample(class)?;
@@ -90,7 +90,7 @@ impl Preprocessing {
         })
     }
 
-    /// The same as a `preprocessor_config.json` that transformers reads.
+    /// The processor as a `preprocessor_config.json` that transformers reads.
     pub fn to_json(&self) -> String {
         let processor = &self.processor;
         let class = match (processor.order, self.aspect, processor.resize, processor.crop) {
@@ -142,12 +142,12 @@ impl File<'_> {
         self.json.get(key).filter(|value| !value.is_null())
     }
 
-    /// The key of the class, where the file names one.
+    /// The key that names the class, where the file has one.
     fn class_key(&self) -> Option<&'static str> {
         ["image_processor_type", "feature_extractor_type"].into_iter().find(|key| self.get(key).is_some())
     }
 
-    /// A value that has a default if the class is known.
+    /// The value of a key whose default depends on the class.
     fn need(&self, key: &str) -> Result<Option<&Value>> {
         match self.get(key) {
             None if self.class_key().is_none() && self.fallback.is_none() => Err(error!(
@@ -269,7 +269,7 @@ impl File<'_> {
         }
     }
 
-    /// What is known of resizing floats: what torchvision does with them.
+    /// The options for resizing floats, which has to be computed as torchvision does.
     fn check_order(&self, resample: Resample) -> Result<()> {
         if !self.flag("do_rescale", true)? {
             return Err(self.wrong("do_rescale", "true, as it is of every published DINOv3"));
@@ -280,8 +280,8 @@ impl File<'_> {
         }
     }
 
-    /// LLaVA's `do_pad` makes a square of the picture first. That of the others pads what came out, to `pad_size` or to
-    /// the largest picture of a batch; here all come out alike.
+    /// LLaVA's `do_pad` first pads the picture to a square. In the other classes it pads the output, to `pad_size` or to
+    /// the largest picture of a batch; all outputs have one size here, so that changes nothing.
     fn padding(&self, class: &Class, resize: Resize, crop: Option<(usize, usize)>) -> Result<Option<Aspect>> {
         let pads = self.flag("do_pad", false)?;
         if class.name == LLAVA.name {
@@ -306,7 +306,7 @@ fn pixels(value: &Value) -> Option<usize> {
     value.as_u64().filter(|edge| (1..=1 << 16).contains(edge)).map(|edge| edge as usize)
 }
 
-/// A size by the names of its edges; those that are null are not there.
+/// A size by the names of its edges; null counts as absent.
 fn named_size(size: &Value) -> Option<Resize> {
     let given: Vec<(&str, usize)> = size
         .as_object()?
@@ -328,7 +328,7 @@ fn named_size(size: &Value) -> Option<Resize> {
     }
 }
 
-/// `{height, width}`, or the two in an array.
+/// `{height, width}`, or an array of the two.
 fn pair(size: &Value) -> Option<(usize, usize)> {
     match size.as_array().map(Vec::as_slice) {
         Some([height, width]) => Some((pixels(height)?, pixels(width)?)),

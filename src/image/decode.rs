@@ -1,6 +1,6 @@
 //! Decoding by content to 8-bit RGB with Pillow's conversions: alpha is dropped, not blended; 16-bit gray is
 //! clipped at 255, other 16-bit samples keep their high byte. Truncated files are errors, as in Pillow, which does not
-//! ask whether a PNG ends properly once its pixels are there.
+//! check the end of a PNG once it has all the pixels.
 
 use std::io::Cursor;
 
@@ -69,7 +69,7 @@ fn size_in(bytes: &[u8], format: ImageFormat) -> std::result::Result<(usize, usi
     }
 }
 
-/// Without limits of its own: the size is checked before anything is decoded.
+/// The decoder's own limits are off: the size is checked before anything is decoded.
 fn reader(bytes: &[u8], format: ImageFormat) -> ImageReader<Cursor<&[u8]>> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.no_limits();
@@ -91,7 +91,7 @@ fn check_size(name: &str, width: usize, height: usize) -> Result<()> {
     Ok(())
 }
 
-/// The format, or an error that says what the bytes are instead.
+/// The format, or an error that names the format that was found instead.
 fn format_of(bytes: &[u8], name: &str) -> Result<(ImageFormat, &'static str)> {
     let guessed = if tiff::is_one(bytes) { Some(ImageFormat::Tiff) } else { image::guess_format(bytes).ok() };
     let known = guessed.and_then(|format| FORMATS.into_iter().find(|(known, _)| *known == format));
@@ -118,9 +118,9 @@ fn unusable(name: &str, bytes: &[u8]) -> Error {
     }
 }
 
-/// Brings what the `image` crate makes of a PNG, BMP or WebP file to Pillow's bytes.
+/// Converts the output of the `image` crate for a PNG, BMP or WebP file to Pillow's bytes.
 fn rgb(decoded: DynamicImage, format: ImageFormat, bytes: &[u8]) -> Vec<u8> {
-    // A PNG header that says 16 bits of gray without alpha.
+    // The PNG header has 16 bits of gray without alpha.
     let gray16 = format == ImageFormat::Png && bytes.get(24..26) == Some(&[16, 0]);
     let bmp16 = format == ImageFormat::Bmp && bytes.get(28..30) == Some(&[16, 0]);
     let clip = |sample: u16| sample.min(255) as u8;
@@ -131,7 +131,7 @@ fn rgb(decoded: DynamicImage, format: ImageFormat, bytes: &[u8]) -> Vec<u8> {
         }
         DynamicImage::ImageRgb8(image) => image.into_raw(),
         DynamicImage::ImageLuma16(image) => image.as_raw().iter().flat_map(|v| [clip(*v); 3]).collect(),
-        // Gray with one transparent level comes with an alpha channel that is not stored.
+        // The crate adds an alpha channel to gray with one transparent level; it is not stored in the file.
         DynamicImage::ImageLumaA16(image) if gray16 => image.pixels().flat_map(|pixel| [clip(pixel.0[0]); 3]).collect(),
         DynamicImage::ImageLumaA16(image) => image.pixels().flat_map(|pixel| [high(pixel.0[0]); 3]).collect(),
         DynamicImage::ImageRgb16(image) => image.as_raw().iter().map(|v| high(*v)).collect(),
@@ -143,13 +143,13 @@ fn rgb(decoded: DynamicImage, format: ImageFormat, bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Bits of green in the pixel of a BMP file with 16 bits: 6 where masks (compression 3) say so, else 5.
+/// Bits of green in a 16-bit pixel of a BMP file: 6 where color masks (compression 3) define it so, else 5.
 fn green_bits(bytes: &[u8]) -> u32 {
     let has_masks = bytes.get(30) == Some(&3);
     if has_masks && bytes.get(58..62) == Some(&0x7e0u32.to_le_bytes()) { 6 } else { 5 }
 }
 
-/// Samples of 5 bits (green: `green_bits`) brought to 8 with the fraction cut off, not rounded.
+/// Samples of 5 bits (green: `green_bits`) scaled to 8 bits, truncated, not rounded.
 fn truncated(pixel: [u8; 3], green_bits: u32) -> [u8; 3] {
     let sample = |value: u8, bits: u32| (u32::from(value >> (8 - bits)) * 255 / ((1 << bits) - 1)) as u8;
     [sample(pixel[0], 5), sample(pixel[1], green_bits), sample(pixel[2], 5)]

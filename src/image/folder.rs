@@ -1,4 +1,4 @@
-//! Which file of a model's folder says how pictures are prepared. transformers 5 writes it into processor_config.json,
+//! Finds the file of a model's folder that says how pictures are prepared. transformers 5 writes it into processor_config.json,
 //! under `image_processor`, and leaves an older preprocessor_config.json as it was; `AutoImageProcessor` takes the new one
 //! (5.24.0, `image_processing_base.py`, `get_image_processor_dict`).
 
@@ -12,13 +12,13 @@ use crate::notes::Notes;
 
 /// The file of an image processor alone.
 pub const ALONE: &str = "preprocessor_config.json";
-/// The file of a whole processor.
+/// The file of a processor that includes the image processor.
 pub const WHOLE: &str = "processor_config.json";
-/// Under which key of that the image processor is.
+/// The key of the image processor in that file.
 pub const INSIDE: &str = "image_processor";
 
 impl Preprocessing {
-    /// Reads it from a folder; `class` is the processor of the model in it, for files that name none.
+    /// Reads it from a folder; `class` is the processor class of the model in it, for files that name none.
     ///
     /// # Errors
     /// `Missing` when neither file has it, `Decode` naming file and key.
@@ -42,7 +42,7 @@ impl Preprocessing {
         let read = Preprocessing::from_json(&inside, &format!("{}: {INSIDE}", folder.locate(WHOLE)), class)?;
         if folder.has(ALONE) && folder.json(ALONE).and_then(|json| alone(&json)).ok().as_ref() != Some(&read) {
             notes.add(format!(
-                "`{}` and `{ALONE}` beside it prepare pictures differently: the first is taken, as transformers 5 does",
+                "`{}` and `{ALONE}` beside it prepare pictures differently: the first is used, as in transformers 5",
                 folder.locate(WHOLE)
             ));
         }

@@ -1,13 +1,13 @@
-//! Kinds of files that are no pictures here, by their first bytes, so that a message can name them.
+//! Kinds of files that are not readable pictures here, recognized by their first bytes, so that a message can name them.
 
-/// The next step for what Pillow itself opens.
+/// The next step for formats that Pillow can open.
 pub(super) const CONVERT: &str =
     "convert it to PNG, for example with Pillow: `Image.open(file).convert(\"RGB\").save(\"picture.png\")`";
 const HEIF: &str = "convert it to PNG, for example with Pillow and the package pillow_heif";
 const JXL: &str = "convert it to PNG, for example with Pillow and the package pillow-jxl-plugin";
 const NO_PICTURE: &str = "a picture as PNG or JPEG is needed: check the path, or what was downloaded";
 
-/// First bytes, what they begin, the next step.
+/// The first bytes of a file, the name of its format, the next step.
 const BEGINNINGS: [(&[u8], &str, &str); 19] = [
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", CONVERT),
     (b"\xff\x4f\xff\x51", "JPEG 2000", CONVERT),
@@ -30,25 +30,25 @@ const BEGINNINGS: [(&[u8], &str, &str); 19] = [
     (b"\x1f\x8b", "compressed by gzip", "unpack it"),
 ];
 
-/// Brands of files in ISO's container.
+/// Brands of files in the ISO base media container.
 const BRANDS: [(&[&[u8]], &str, &str); 3] = [
     (&[b"avif", b"avis"], "AVIF", CONVERT),
     (&[b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"], "HEIC", HEIF),
     (&[b"mp41", b"mp42", b"isom", b"iso2", b"M4V ", b"qt  "], "a video", NO_PICTURE),
 ];
 
-/// What the bytes are and the next step, if their kind is known.
+/// The name of the format and the next step, if the format is known.
 pub(super) fn named(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     if bytes.get(4..8) == Some(b"ftyp") {
         let brand = bytes.get(8..12).unwrap_or_default();
-        // A general brand first; what it is for stands among the compatible ones.
+        // The first brand may be a general one; the specific one is then among the compatible brands.
         let length = bytes.get(..4).and_then(|length| length.try_into().ok()).map_or(0, u32::from_be_bytes) as usize;
         let compatible = bytes.get(16..length.min(bytes.len())).unwrap_or_default().chunks_exact(4);
         let all = || std::iter::once(brand).chain(compatible.clone());
         let found = BRANDS.iter().find(|(brands, ..)| all().any(|brand| brands.contains(&brand)));
         return Some(found.map_or(("a file of the MP4 family", NO_PICTURE), |(_, kind, help)| (kind, help)));
     }
-    // An ICO or CUR file holds a picture at least; a TGA file may begin alike.
+    // An ICO or CUR file holds at least one picture; a TGA file may begin with the same bytes.
     let holds_none = |beginning: &[u8]| beginning.len() == 4 && beginning[0] == 0 && bytes.get(4..6) == Some(&[0, 0]);
     let begins = |beginning: &[u8]| bytes.starts_with(beginning) && !holds_none(beginning);
     if let Some((_, kind, help)) = BEGINNINGS.iter().find(|(beginning, ..)| begins(beginning)) {
@@ -61,7 +61,7 @@ pub(super) fn named(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     is_tga(bytes).then_some(("TGA", CONVERT))
 }
 
-/// TGA says what it is at its end at best; a header that holds together does as well.
+/// A TGA file has a signature at its end only in newer versions; otherwise a consistent header is accepted.
 fn is_tga(bytes: &[u8]) -> bool {
     if bytes.len() > 26 && bytes[..bytes.len() - 1].ends_with(b"TRUEVISION-XFILE.") {
         return true;

@@ -1,4 +1,4 @@
-//! The first frame of a GIF on Pillow's canvas: as large as screen and frame together, around the frame the
+//! The first frame of a GIF on Pillow's canvas: large enough for screen and frame together; outside the frame it has the
 //! transparent color, else color 0 of the palette (not the background color).
 
 use gif::{ColorOutput, DecodeOptions, Decoder, DecodingError, Frame};
@@ -10,7 +10,7 @@ pub(super) fn size(bytes: &[u8]) -> Result<(usize, usize), String> {
     Ok(canvas(screen, first_frame(&mut decoder)?))
 }
 
-/// RGB of the canvas, whose size the caller has found bearable.
+/// The RGB bytes of the canvas; the caller has checked its size.
 pub(super) fn rgb(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut decoder = open(bytes)?;
     let screen = (decoder.width(), decoder.height());
@@ -43,7 +43,7 @@ fn canvas((width, height): (u16, u16), frame: &Frame) -> (usize, usize) {
     (reach(frame.left, frame.width).max(width.into()), reach(frame.top, frame.height).max(height.into()))
 }
 
-/// The 256 colors; what the palette lacks is black, but to Pillow a palette that begins as a gray wedge is one.
+/// The 256 colors; missing ones are black, except that Pillow continues a palette that is a gray ramp as far as it goes.
 fn colors(palette: &[u8]) -> [[u8; 3]; 256] {
     let known = palette.as_chunks().0;
     let is_wedge = known.iter().zip(0..).all(|(color, level)| *color == [level; 3]);

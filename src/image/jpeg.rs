@@ -1,5 +1,5 @@
-//! JPEG with the very pixels of Pillow: libjpeg-turbo's decoder in C (mozjpeg's branch of it), which Pillow uses too.
-//! libjpeg reports an error by unwinding; the unwinding ends here, and dropping the decoder frees its memory.
+//! JPEG with exactly Pillow's pixels: libjpeg-turbo's decoder in C (mozjpeg's branch of it), which Pillow uses too.
+//! libjpeg reports an error by unwinding; it is caught here, and dropping the decoder frees its memory.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, Read};
@@ -12,7 +12,7 @@ pub(super) fn size(bytes: &[u8]) -> Result<(usize, usize), String> {
     caught(bytes, |source| Ok(Decompress::new_reader(source)?.size()))
 }
 
-/// RGB of an image whose size the caller has found bearable.
+/// The RGB bytes of an image; the caller has checked its size.
 pub(super) fn rgb(bytes: &[u8]) -> Result<Vec<u8>, String> {
     caught(bytes, |source| match Decompress::new_reader(source)?.image()? {
         Format::RGB(mut started) => {
@@ -30,12 +30,12 @@ pub(super) fn rgb(bytes: &[u8]) -> Result<Vec<u8>, String> {
     })
 }
 
-/// What a file is coded with that this decoder is built without: it is named by the marker of its first frame.
+/// The coding of a file that this decoder is built without, by the marker of its first frame.
 pub(super) fn unread_coding(bytes: &[u8]) -> Option<&'static str> {
     let mut at = 2;
     while let Some([0xff, marker]) = bytes.get(at..at + 2) {
         match marker {
-            // Fill bytes, and markers that stand alone.
+            // Fill bytes, and markers without a length.
             0xff => at += 1,
             0x01 | 0xd0..=0xd8 => at += 2,
             0xc3 => return Some("lossless coding"),
@@ -49,7 +49,7 @@ pub(super) fn unread_coding(bytes: &[u8]) -> Option<&'static str> {
     None
 }
 
-/// Runs libjpeg on the file; the error is its sentence.
+/// Runs libjpeg on the file; the error is libjpeg's message.
 fn caught<T>(bytes: &[u8], read: impl FnOnce(Source) -> io::Result<T>) -> Result<T, String> {
     let ended = Cell::new(false);
     let source = Source { rest: bytes, ended: &ended };
@@ -63,7 +63,7 @@ fn caught<T>(bytes: &[u8], read: impl FnOnce(Source) -> io::Result<T>) -> Result
     })
 }
 
-/// Pillow takes every file with four components for one of Adobe's, whose inks are inverted.
+/// Pillow takes every file with four components for one of Adobe's, whose values are inverted.
 pub(super) fn rgb_of_cmyk([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     // Pillow's rounded product of two bytes over 255.
     let inked = |ink: u8| {
@@ -73,7 +73,7 @@ pub(super) fn rgb_of_cmyk([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     [cyan, magenta, yellow].map(|ink| black.saturating_sub(inked(ink)))
 }
 
-/// The file's bytes. To go on after their end is an error; libjpeg would paint the rest gray.
+/// The file's bytes. Reading past their end is an error; libjpeg would paint the rest gray.
 struct Source<'a> {
     rest: &'a [u8],
     ended: &'a Cell<bool>,
@@ -83,7 +83,7 @@ impl BufRead for Source<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.rest.is_empty() {
             self.ended.set(true);
-            // Any kind but `UnexpectedEof`, which mozjpeg forgives.
+            // Any kind except `UnexpectedEof`, which mozjpeg ignores.
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(self.rest)

@@ -35,7 +35,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Decodes a file by its content, whatever its name ends in, as Pillow's `open(path).convert("RGB")` does:
+    /// Decodes a file by its content, whatever its extension, as Pillow's `open(path).convert("RGB")` does:
     /// alpha is dropped, EXIF orientation is not applied, palettes are resolved, the first frame is taken.
     ///
     /// # Errors
@@ -45,12 +45,12 @@ impl Image {
         Self::decode(&bytes, &path.display().to_string())
     }
 
-    /// The same for bytes; `name` is for messages.
+    /// The same for the bytes of a file; `name` is for messages.
     pub fn decode(bytes: &[u8], name: &str) -> Result<Self> {
         decode::decode(bytes, name)
     }
 
-    /// Width and height from the header, nothing decoded.
+    /// Width and height from the header, without decoding.
     ///
     /// # Errors
     /// `Decode` when the bytes do not begin as an image.

@@ -1,12 +1,12 @@
-//! A PNG that Pillow opens though its end is not as it should be: Pillow 13 takes the pixels without asking for the checksum
-//! of IDAT, and what follows them does not matter to it.
+//! PNG files with a damaged end, which Pillow opens: Pillow 13 takes the pixels without checking the checksum
+//! of IDAT, and ignores what follows them.
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 
 const SIGNATURE: usize = 8;
 const DATA: &[u8] = b"IDAT";
 
-/// The file up to the last byte of its pixel data, with checksums that hold and an end. `None` where it has no such data.
+/// The file up to the last byte of its pixel data, with valid checksums and an end chunk. `None` where it has no such data.
 pub(super) fn ended(bytes: &[u8]) -> Option<Vec<u8>> {
     let crc = Crc::<u32>::new(&CRC_32_ISO_HDLC);
     let mut whole = bytes.get(..SIGNATURE)?.to_vec();
@@ -27,7 +27,7 @@ pub(super) fn ended(bytes: &[u8]) -> Option<Vec<u8>> {
         }
         let content = &bytes[first..checksum.min(bytes.len())];
         if !is_data {
-            // What comes before the pixels has to be right.
+            // Everything before the pixels has to be valid.
             let stored = bytes.get(checksum..checksum + 4)?;
             let mut digest = crc.digest();
             [&kind[..], content].into_iter().for_each(|part| digest.update(part));

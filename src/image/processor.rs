@@ -8,11 +8,11 @@ use super::{Image, Resample};
 use crate::error::{Error, Result};
 use crate::{bail, error};
 
-/// How an image that is not square meets the processor.
+/// How an image that is not square is brought into the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aspect {
-    /// Straight in: what the processor does to it happens.
+    /// Passed on as it is; the processor's own resizing may distort or crop it.
     Square,
     /// Centered on a square of the mean color first (LLaVA's `expand2square`).
     Pad,
@@ -37,7 +37,7 @@ impl Aspect {
     }
 }
 
-/// What the first step of a processor makes of a size.
+/// The first step of a processor: the target of the resize.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
@@ -47,19 +47,19 @@ pub enum Resize {
     Exact { height: usize, width: usize },
     /// The shorter edge gets `shortest`, or less, so that the other one has `longest` at most.
     Between { shortest: usize, longest: usize },
-    /// As large as fits in this size, the aspect ratio kept.
+    /// As large as fits into this size, the aspect ratio kept.
     Within { height: usize, width: usize },
     /// No resizing.
     Keep,
 }
 
-/// What comes first.
+/// The order of resizing and rescaling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// Bytes are resized, then brought to floats.
     ResizeFirst,
-    /// Floats are resized (DINOv3's processor, which is there for torchvision alone).
+    /// Floats are resized (DINOv3's processor, which exists for torchvision only).
     RescaleFirst,
 }
 
@@ -69,11 +69,11 @@ pub enum Order {
 pub struct ImageProcessor {
     /// The first step.
     pub resize: Resize,
-    /// Then the center of this (height, width); zeros where the image is smaller.
+    /// Then the center crop to this (height, width); zeros where the image is smaller.
     pub crop: Option<(usize, usize)>,
     /// The filter of the resize.
     pub resample: Resample,
-    /// Factor on 0..255, usually 1 / 255.
+    /// The factor on 0..255, usually 1 / 255.
     pub rescale: f64,
     /// Whether mean and deviation are applied.
     pub normalize: bool,
@@ -81,7 +81,7 @@ pub struct ImageProcessor {
     pub mean: [f64; 3],
     /// Divided by per channel.
     pub std: [f64; 3],
-    /// What comes first, resizing or rescaling.
+    /// The order of resizing and rescaling.
     pub order: Order,
 }
 
@@ -89,7 +89,7 @@ pub struct ImageProcessor {
 const MAX_PIXELS: usize = 1 << 28;
 
 impl ImageProcessor {
-    /// The (height, width) of what [`ImageProcessor::preprocess`] makes of an image of this size.
+    /// The (height, width) of the output of [`ImageProcessor::preprocess`] for an image of this size.
     pub fn output_size(&self, width: usize, height: usize) -> (usize, usize) {
         self.crop.unwrap_or_else(|| self.resized(width, height))
     }
@@ -107,7 +107,7 @@ impl ImageProcessor {
     /// The pixels a vision tower takes, (3, height, width) in row-major order.
     ///
     /// # Errors
-    /// `Data` for an image without pixels, or one so narrow that its resized form would be absurdly large.
+    /// `Data` for an image without pixels, or one so narrow that its resized form would exceed the limit.
     pub fn preprocess(&self, image: &Image, aspect: Aspect) -> Result<Vec<f32>> {
         if image.width == 0 || image.height == 0 || image.pixels.len() != image.width * image.height * 3 {
             bail!(Data, "an image of {} x {} with {} bytes", image.width, image.height, image.pixels.len());
@@ -138,7 +138,7 @@ impl ImageProcessor {
         Ok(planes(&bytes, window, place, (width, height), 0, value))
     }
 
-    /// The RGB bytes that pixels (3, height, width) of [`ImageProcessor::preprocess`] were made of, row by row.
+    /// The RGB bytes, row by row, from which [`ImageProcessor::preprocess`] made pixels (3, height, width): its inverse.
     pub fn bytes_of(&self, pixels: &[f32]) -> Vec<u8> {
         let plane = pixels.len() / 3;
         let byte = |place: usize, channel: usize| {
@@ -180,7 +180,7 @@ impl ImageProcessor {
         Ok(Image { width: side, height: side, pixels: pixels.into() })
     }
 
-    /// Every byte's value: rescaled in f64, cast to f32, normalized in f32.
+    /// The float value of every byte: rescaled in f64, cast to f32, normalized in f32.
     fn table(&self, channel: usize) -> [f32; 256] {
         std::array::from_fn(|byte| self.value((byte as f64 * self.rescale) as f32, channel))
     }
@@ -193,7 +193,7 @@ impl ImageProcessor {
     }
 }
 
-/// Puts the window's samples at `(left, top)` of an image of `black`, channel by channel, each brought to its value.
+/// Writes the window's samples at `(left, top)` of an image filled with `black`, channel by channel, converted to floats.
 fn planes<T: Copy, F: Fn(T) -> f32>(
     samples: &[T],
     (columns, rows): (usize, usize),
@@ -217,12 +217,12 @@ fn planes<T: Copy, F: Fn(T) -> f32>(
     out
 }
 
-/// The (height, width) whose shorter edge is `shortest`, or what the longer one leaves it.
+/// The (height, width) whose shorter edge is `shortest`, or less where the longer one is limited.
 fn between((width, height): (usize, usize), shortest: usize, longest: usize) -> (usize, usize) {
     let (short, long) = (width.min(height).max(1), width.max(height));
     let limit = longest as f64 * short as f64 / long as f64;
     let limited = long as f64 / short as f64 * shortest as f64 > longest as f64;
-    // Python's round() of the shorter edge; the longer one follows from the unrounded one.
+    // Python's round() of the shorter edge; the longer one follows from the unrounded value.
     let edge = if limited { limit.round_ties_even() as usize } else { shortest };
     let exact = if limited { limit } else { shortest as f64 };
     let follow = (exact * long as f64 / short as f64) as usize;
@@ -241,7 +241,7 @@ fn check_pixels(image: &Image, height: usize, width: usize) -> Result<()> {
     Ok(())
 }
 
-/// Where the center crop of an axis begins in the output, and which part of the resized axis it shows.
+/// Where the center crop of an axis begins in the output, and which part of the resized axis it covers.
 fn center(resized: usize, crop: usize) -> (usize, std::ops::Range<usize>) {
     if crop <= resized {
         let first = (resized - crop) / 2;

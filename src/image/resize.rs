@@ -1,6 +1,6 @@
 //! Pillow's resampling, bit for bit: 8-bit samples, coefficients in fixed point with 22 fractional bits, a
 //! horizontal and a vertical pass with bytes in between. The filter widens when an image shrinks. Checked
-//! against Pillow 13.0.0 (older ones never go vertically first: up to one level apart on tall images).
+//! against Pillow 13.0.0 (older versions never run the vertical pass first: up to one level apart on tall images).
 
 use std::f64::consts::PI;
 use std::ops::Range;
@@ -28,11 +28,11 @@ pub enum Resample {
 }
 
 impl Resample {
-    /// All of them, at their numbers in Pillow.
+    /// All filters, indexed by their numbers in Pillow.
     const BY_NUMBER: [Resample; 6] =
         [Resample::Nearest, Resample::Lanczos, Resample::Bilinear, Resample::Bicubic, Resample::Box, Resample::Hamming];
 
-    /// The filter of a number in Pillow.
+    /// The filter with this number in Pillow.
     pub(super) fn from_number(number: u64) -> Option<Self> {
         Self::BY_NUMBER.get(usize::try_from(number).ok()?).copied()
     }
@@ -71,7 +71,7 @@ fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) }
 }
 
-/// Fractional bits of a coefficient: 32 less 8 for the sample and 2 for overshoot.
+/// Fractional bits of a coefficient: 32 minus 8 for the sample and 2 for overshoot.
 const PRECISION: u32 = 32 - 8 - 2;
 /// One half, so that the shift rounds.
 const HALF: i32 = 1 << (PRECISION - 1);
@@ -92,7 +92,7 @@ pub(super) fn resample(
     }
     let across = (image.width != width).then(|| Taps::new(image.width, width, columns.clone(), filter));
     let down = (image.height != height).then(|| Taps::new(image.height, height, rows.clone(), filter));
-    // Pillow 13 goes vertically first where the height loses more than twice what the width does.
+    // Pillow 13 runs the vertical pass first where the height loses more than twice as many pixels as the width.
     let tall = image.height > height && image.height + 2 * width > height + 2 * image.width;
     let job = Job { across, down, columns, rows, tall };
     let source = Plane { pixels: &image.pixels, width: image.width, left: 0, top: 0 };
@@ -104,7 +104,7 @@ pub(super) fn resample(
     passes(&source, &job)
 }
 
-/// Pillow adds the step up from pixel to pixel, so its roundings add up too.
+/// Pillow adds up the step from pixel to pixel, so its rounding errors add up too.
 fn nearest(image: &Image, (width, height): (usize, usize), columns: Range<usize>, rows: Range<usize>) -> Vec<u8> {
     let places = |input: usize, output: usize, window: Range<usize>| -> Vec<usize> {
         let step = input as f64 / output as f64;
@@ -117,8 +117,8 @@ fn nearest(image: &Image, (width, height): (usize, usize), columns: Range<usize>
     rows.into_iter().flat_map(line).flat_map(|first| &image.pixels[first..first + 3]).copied().collect()
 }
 
-/// The window of the image brought to floats by `factor` and then resized, as torchvision does with floats: no rounding
-/// to bytes, the width first. RGB rows.
+/// The window of the image scaled to floats by `factor` and then resized, as torchvision resizes floats: no rounding
+/// to bytes, the horizontal pass first. RGB rows.
 pub(super) fn resample_floats(
     image: &Image,
     factor: f64,
@@ -164,7 +164,7 @@ pub(super) fn resample_floats(
     out
 }
 
-/// The passes to make and the window of the output they are made for.
+/// The passes to run and the window of the output they are run for.
 struct Job {
     across: Option<Taps>,
     down: Option<Taps>,
@@ -197,7 +197,7 @@ struct Taps {
     stride: usize,
 }
 
-/// The first input position that an output position reads; its weights, which add up to 1, are put into `weights`.
+/// The first input position that an output position reads; writes its weights, which add up to 1, into `weights`.
 fn normalized_weights(input: usize, scale: f64, position: usize, filter: Resample, weights: &mut Vec<f64>) -> usize {
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
@@ -232,7 +232,7 @@ impl Taps {
         Taps { starts, counts, weights, stride }
     }
 
-    /// The input positions that any output position reads.
+    /// The range of input positions that all output positions read.
     fn inputs(&self) -> Range<usize> {
         let ends = self.starts.iter().zip(&self.counts).map(|(start, count)| start + count);
         self.starts.first().copied().unwrap_or(0)..ends.max().unwrap_or(0)
@@ -272,7 +272,7 @@ fn passes(source: &Plane, job: &Job) -> Vec<u8> {
     }
 }
 
-/// The taps' columns of these rows.
+/// The horizontal pass: the weighted columns of these rows.
 #[inline(always)]
 fn horizontal(plane: &Plane, rows: &Range<usize>, taps: &Taps) -> Vec<u8> {
     let inputs = taps.inputs();
@@ -304,7 +304,7 @@ fn horizontal(plane: &Plane, rows: &Range<usize>, taps: &Taps) -> Vec<u8> {
     out
 }
 
-/// The taps' rows of these columns.
+/// The vertical pass: the weighted rows of these columns.
 #[inline(always)]
 fn vertical(plane: &Plane, columns: &Range<usize>, taps: &Taps) -> Vec<u8> {
     let length = columns.len() * 3;

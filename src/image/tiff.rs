@@ -1,6 +1,6 @@
-//! TIFF with the very pixels of Pillow 13.0.0 (`TiffImagePlugin.py`, the table `OPEN_INFO`): datasets stores pictures of
-//! modes P, CMYK, I;16 and F as TIFF. The crate `tiff` undoes compression, predictors, strips and tiles; what samples mean
-//! is decided here. It knows no palettes, so it is shown every picture as one of plain samples.
+//! TIFF with exactly the pixels of Pillow 13.0.0 (`TiffImagePlugin.py`, the table `OPEN_INFO`): the library datasets stores
+//! pictures of modes P, CMYK, I;16 and F as TIFF. The crate `tiff` decodes compression, predictors, strips and tiles; the
+//! meaning of samples is decided here. That crate knows no palettes, so every picture is presented to it as plain samples.
 
 use std::io::Cursor;
 
@@ -12,7 +12,7 @@ use crate::bail;
 use crate::error;
 use crate::error::{Error, Result};
 
-/// How a file begins: byte order, and whether it is BigTIFF.
+/// The first bytes of a file: byte order, and whether it is BigTIFF.
 const BEGINNINGS: [(&[u8], bool, bool); 4] =
     [(b"II\x2a\0", false, false), (b"MM\0\x2a", true, false), (b"II\x2b\0", false, true), (b"MM\0\x2b", true, true)];
 
@@ -39,11 +39,11 @@ mod tag {
     pub(super) const FORMAT: u16 = 339;
 }
 
-/// The most values that are read of a tag: three for each of 256 colors.
+/// The largest number of values read from a tag: three for each of 256 colors.
 const MOST_VALUES: usize = 768;
-/// No tile has a longer side.
+/// The largest side of a tile.
 const TILE_SIDE: u64 = 1 << 16;
-/// Gray with the least sample black: what the decoder is told every picture is.
+/// Gray with zero as black: how every picture is presented to the decoder.
 const PLAIN: u16 = 1;
 
 const COMPRESSIONS: [(u64, &str); 12] = [
@@ -66,7 +66,7 @@ pub(super) fn is_one(bytes: &[u8]) -> bool {
     BEGINNINGS.iter().any(|(beginning, ..)| bytes.starts_with(beginning))
 }
 
-/// What the first picture's directory says.
+/// The fields of the first picture's directory.
 pub(super) struct Header {
     width: usize,
     height: usize,
@@ -77,7 +77,7 @@ pub(super) struct Header {
     /// 1: whole numbers, 2: with a sign, 3: floats.
     format: u64,
     photometric: u64,
-    /// Where in the file that number is.
+    /// The position in the file of that number.
     photometric_at: usize,
     compression: u64,
     orientation: u64,
@@ -86,16 +86,16 @@ pub(super) struct Header {
     colors: Vec<u64>,
 }
 
-/// What a pixel's samples are.
+/// The meaning of a pixel's samples.
 enum Meaning {
-    /// Up to 8 bits, brought to 8; inverted where white is 0.
+    /// Up to 8 bits, scaled to 8; inverted where white is 0.
     Gray {
         inverted: bool,
     },
     /// Clipped to 0..255.
     Clipped,
     Palette,
-    /// The first three; `premultiplied` by the fourth or not.
+    /// The first three samples are red, green and blue, `premultiplied` by the fourth or not.
     Rgb {
         premultiplied: bool,
     },
@@ -103,7 +103,7 @@ enum Meaning {
 }
 
 impl Header {
-    /// Reads it; nothing is decoded.
+    /// Reads the directory; nothing is decoded.
     pub(super) fn read(bytes: &[u8], name: &str) -> Result<Self> {
         let directory = Directory::read(bytes).ok_or_else(|| damaged(name, "its directory is not whole"))?;
         let one = |tag: u16, default: u64| directory.values(tag).first().copied().unwrap_or(default);
@@ -120,7 +120,7 @@ impl Header {
             return Err(unread(name, "samples of several kinds in a pixel"));
         };
         let Some(photometric_at) = directory.short_at(tag::PHOTOMETRIC) else {
-            return Err(unread(name, "no word on what its samples mean (PhotometricInterpretation)"));
+            return Err(unread(name, "no PhotometricInterpretation, which says what its samples mean"));
         };
         let photometric = one(tag::PHOTOMETRIC, 0);
         if [tag::TILE_WIDTH, tag::TILE_HEIGHT].iter().any(|tag| one(*tag, 1) > TILE_SIDE) {
@@ -147,12 +147,12 @@ impl Header {
         })
     }
 
-    /// Width and height as the picture is to be seen.
+    /// Width and height after the orientation is applied.
     pub(super) fn size(&self) -> (usize, usize) {
         if (5..=8).contains(&self.orientation) { (self.height, self.width) } else { (self.width, self.height) }
     }
 
-    /// RGB of a picture whose size the caller has found bearable.
+    /// The RGB bytes of a picture; the caller has checked its size.
     pub(super) fn rgb(&self, bytes: &[u8], name: &str) -> Result<Vec<u8>> {
         let meaning = self.meaning(name)?;
         let samples = self.samples(bytes, name)?;
@@ -185,7 +185,7 @@ impl Header {
         Ok(out)
     }
 
-    /// Where a pixel of the picture as it is to be seen is stored.
+    /// The stored position of a pixel of the picture after the orientation is applied.
     fn stored_at(&self, x: usize, y: usize) -> (usize, usize) {
         let (right, bottom) = (|x: usize| self.width - 1 - x, |y: usize| self.height - 1 - y);
         match self.orientation {
@@ -204,7 +204,7 @@ impl Header {
         self.colors.get(at).filter(|_| known).map_or(0, |value| (value >> 8) as u8)
     }
 
-    /// What the samples are to Pillow, or that they are nothing to it.
+    /// The meaning of the samples in Pillow, or an error where Pillow refuses them.
     fn meaning(&self, name: &str) -> Result<Meaning> {
         if let Some((_, what)) = COMPRESSIONS.iter().find(|(number, _)| *number == self.compression) {
             return Err(unread(name, what));
@@ -253,7 +253,7 @@ impl Header {
         if let Some(place) = shown.get_mut(self.photometric_at..self.photometric_at + 2) {
             place.copy_from_slice(&plain);
         }
-        // The end of a compressed stream may be missing when all its pixels are there; Pillow refuses that.
+        // The end of a compressed stream may be missing though all its pixels are there; Pillow refuses such a file.
         if self.compression != 1 && Directory::read(bytes).is_none_or(|directory| directory.is_cut()) {
             return Err(damaged(name, "it is cut off"));
         }
@@ -295,15 +295,15 @@ struct Samples {
     per_pixel: usize,
     is_planar: bool,
     kind: Kind,
-    /// The largest one of up to 8 bits.
+    /// The largest value of a sample of up to 8 bits.
     most: u32,
 }
 
 enum Kind {
-    /// Up to 8, the first one highest.
+    /// Samples of up to 8 bits, the first one in the highest bits.
     Bits(usize),
     U16,
-    /// The high byte of 16 bits.
+    /// The high byte of a 16-bit sample.
     High,
     I16,
     I32,
@@ -331,13 +331,13 @@ impl Samples {
     }
 }
 
-/// Pillow's whole-number division by alpha; what is clear is black.
+/// Pillow's integer division by alpha; fully transparent pixels are black.
 fn unmultiplied([red, green, blue, alpha]: [u8; 4]) -> [u8; 3] {
     let divided = |sample: u8| (u32::from(sample) * 255).checked_div(u32::from(alpha)).unwrap_or(0).min(255) as u8;
     [red, green, blue].map(divided)
 }
 
-/// The entries of a directory: tag, type, number of values, where they are.
+/// The entries of a directory: tag, type, number of values, their position.
 struct Directory<'a> {
     bytes: &'a [u8],
     is_big_endian: bool,
@@ -373,7 +373,7 @@ impl<'a> Directory<'a> {
         Some(if self.is_big_endian { bytes.iter().fold(0, push) } else { bytes.iter().rev().fold(0, push) })
     }
 
-    /// The whole numbers of a tag; none where it is absent or something else.
+    /// The integers of a tag; none where it is absent or of another type.
     fn values(&self, tag: u16) -> Vec<u64> {
         let Some((_, kind, length, place)) = self.entries.iter().find(|entry| entry.0 == tag) else {
             return Vec::new();
@@ -396,13 +396,13 @@ impl<'a> Directory<'a> {
         ends.into_iter().flatten().any(|end| end > self.bytes.len() as u64)
     }
 
-    /// Where a tag's only value is, if that has two bytes.
+    /// The position of a tag's only value, if that has two bytes.
     fn short_at(&self, tag: u16) -> Option<usize> {
         self.entries.iter().find(|entry| (entry.0, entry.1, entry.2) == (tag, 3, 1)).map(|entry| entry.3)
     }
 }
 
-/// Bytes of a value of a type.
+/// The number of bytes of a value of a type.
 fn size_of(kind: u16) -> usize {
     match kind {
         3 | 8 => 2,

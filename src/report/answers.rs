@@ -1,5 +1,5 @@
-//! Galleries of answers: questions spread over a benchmark, wrong ones first, each with its pictures and with the way
-//! from the output to its score.
+//! Galleries of answers: questions spread over a benchmark, wrong ones first, each with its pictures and with how the
+//! output led to the score.
 
 use std::collections::HashMap;
 
@@ -11,24 +11,24 @@ use crate::show::Picture;
 use crate::show::page::{Card, Gallery, Shot, fitted};
 use crate::vlm::Vlm;
 
-/// Of so many cards one is of a right answer.
+/// One in so many cards shows a right answer.
 const ONE_RIGHT_IN: usize = 4;
 
-/// What a gallery is made from.
+/// The sources of a gallery.
 pub(super) struct Answers<'a> {
     pub results: &'a Results,
     /// The benchmark, or why it could not be opened.
     pub benchmark: std::result::Result<&'a Benchmark, &'a Error>,
-    /// The model that answered, where it is at hand, or why it could not be opened.
+    /// The model that answered, where it is available, or why it could not be opened.
     pub model: std::result::Result<Option<&'a Vlm>, &'a Error>,
-    /// Questions that get maps.
+    /// The number of questions that get maps.
     pub maps: usize,
-    /// Questions at most.
+    /// The largest number of questions.
     pub most: usize,
 }
 
 impl Answers<'_> {
-    /// The gallery under a title.
+    /// The gallery under the given title.
     pub(super) fn gallery(&self, title: &str) -> Result<Gallery> {
         let rows = &self.results.rows;
         let unscored = self.results.scorer.metric() == Metric::None;
@@ -63,7 +63,7 @@ impl Answers<'_> {
         let mut others = 0;
         for place in chosen {
             let row = &rows[place];
-            // A results file may be of other data than the benchmark has now.
+            // A results file may be about other data than the benchmark has now.
             let item = items.get(row.id.as_str()).filter(|item| item.prompt == row.prompt);
             let shown = item.map_or_else(Vec::new, |item| contents.of(item));
             let is_other = !row.pictures.is_empty() && !shown.is_empty() && row.pictures != shown;
@@ -87,7 +87,7 @@ impl Answers<'_> {
             cards.push(self.card(place, is_right(row), shots)?);
         }
         if others > 0 {
-            notes.push(format!("{others} pictures are left out: they are not those that these answers are about"));
+            notes.push(format!("{others} pictures are left out: these answers are about other pictures"));
         }
         notes.extend(broken);
         Ok(Gallery { title: title.to_string(), cards, note: notes.join("; ") })
@@ -108,14 +108,14 @@ impl Answers<'_> {
     }
 }
 
-/// The right answer, a letter with what it stands for.
+/// The right answer: for a letter also the text of that choice.
 fn gold(row: &Row) -> String {
     let answer = row.gold.answer.to_string();
     let choice = row.gold.choices.iter().find(|choice| choice.letter.to_string() == answer);
     choice.map_or(answer, |choice| format!("{}. {}", choice.letter, choice.text))
 }
 
-/// `n` of the places, as far from each other as they can be.
+/// `n` of the positions, as far from each other as possible.
 fn spread(places: &[usize], n: usize) -> Vec<usize> {
     let n = n.min(places.len());
     (0..n).map(|i| places[i * places.len() / n]).collect()

@@ -1,4 +1,4 @@
-//! Maps of a question's picture: its features in the encoder, and where the LLM looks before its first word.
+//! Maps of a question's picture: the encoder's features, and where the LLM attends before its first token.
 
 use crate::error::Result;
 use crate::image::Image;

@@ -1,5 +1,5 @@
 //! Reports: a run folder, a results file or a study folder as one page (`show/page`). Everything is read from files, so a
-//! report can be made of what another machine computed; what is missing is said, not guessed.
+//! report can be made of what another machine computed; the report says what is missing instead of guessing it.
 
 mod answers;
 mod maps;
@@ -19,24 +19,24 @@ use crate::train::Run;
 use crate::vlm::Vlm;
 use crate::weights::write_atomically;
 
-/// What belongs to a report beside the folder.
+/// What a report needs beside the folder.
 #[derive(Clone)]
 pub struct ReportOptions<'a> {
-    /// Where benchmarks and models are found.
+    /// Finds benchmarks and models by id.
     pub presets: &'a Presets,
-    /// The data of a benchmark that does not bring its own: its questions have the pictures.
+    /// The data set with the pictures of a benchmark's questions, for a benchmark without data of its own.
     pub data: Option<PathBuf>,
-    /// Questions of a gallery that get a feature map and an attention map, where their model can be opened.
+    /// The number of questions of a gallery that get a feature map and an attention map, where their model can be opened.
     pub maps: usize,
 }
 
-/// Questions that get maps unless told otherwise.
+/// The default number of questions that get maps.
 pub const MAPS: usize = 8;
 
 /// The page of a run folder, a study folder or a results file.
 ///
 /// # Errors
-/// `Usage` when it is none of these; what reading it gives.
+/// `Usage` when it is none of these, else the error of reading it.
 pub fn page_of(path: &Path, options: &ReportOptions) -> Result<Page> {
     if path.join(RECORD).is_file() {
         return study::page(path, options);
@@ -50,13 +50,13 @@ pub fn page_of(path: &Path, options: &ReportOptions) -> Result<Page> {
     }
     if path.exists() {
         return Err(error!(Usage, "`{}` is no run, no study and no results file", path.display())
-            .help("a run folder has a run.lock, a study folder a study.toml, a results file is `res.save(path)`'s"));
+            .help("a run folder has a run.lock, a study folder a study.toml, `res.save(path)` writes a results file"));
     }
     Err(Error::file(path, std::io::ErrorKind::NotFound.into()))
 }
 
-/// The page of results in memory. The benchmark they are of is opened by its id unless it is given; with the model that
-/// answered there are maps.
+/// The page of results in memory. Their benchmark is opened by its id unless it is given; maps need the model that
+/// answered.
 pub fn page_of_results(
     results: &Results,
     benchmark: Option<&Benchmark>,
@@ -70,7 +70,7 @@ pub fn page_of_results(
     results::page(results, opened.as_ref(), model, options)
 }
 
-/// Writes a page under a temporary name first; missing folders are made.
+/// Writes a page atomically; missing folders are created.
 pub fn write(page: &Page, path: &Path) -> Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
@@ -79,7 +79,7 @@ pub fn write(page: &Page, path: &Path) -> Result<()> {
     write_atomically(path, |file| std::fs::write(file, &html).map_err(|error| Error::file(file, error)))
 }
 
-/// The benchmark of some results, for its pictures.
+/// The benchmark that the results are about, for its pictures.
 fn open_benchmark(results: &Results, options: &ReportOptions) -> Result<Benchmark> {
     let data = options.data.clone();
     Benchmark::open(options.presets, &results.benchmark, &BenchmarkOptions { data, ..BenchmarkOptions::default() })

@@ -1,4 +1,4 @@
-//! The page of one result: the score with its interval, every metric, and answers to look through.
+//! The page of one result: the score with its interval, every metric, and a gallery of answers.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::show::page::{Block, Headline, Page, Section};
 use crate::show::{Cell, Table, count, percent};
 use crate::vlm::Vlm;
 
-/// Questions in the gallery of a benchmark.
+/// The number of questions in the gallery of a benchmark.
 pub(super) const CARDS: usize = 48;
 
 pub(super) fn page(
@@ -65,7 +65,7 @@ pub(super) fn headlines(results: &Results, benchmark: Option<&Benchmark>) -> Vec
     }
     let unread = results.rows.iter().filter(|row| row.is_unread()).count();
     headlines.push(Headline::new("could not be read", count(unread), "count as wrong"));
-    // A file of an older version does not say them.
+    // A file of an older version does not have them.
     let ids: HashSet<&str> = results.rows.iter().map(|row| row.id.as_str()).collect();
     let of = |benchmark: &Benchmark| {
         let asked: Vec<_> = benchmark.items.iter().filter(|item| ids.contains(item.id.as_str())).collect();
@@ -81,7 +81,7 @@ pub(super) fn headlines(results: &Results, benchmark: Option<&Benchmark>) -> Vec
     headlines
 }
 
-/// Every metric under its name; those by category are in the table of the score.
+/// Every metric by name; metrics per category are in the table of the score.
 fn metrics(results: &Results) -> Table {
     let mut table = Table::new("all metrics").column("metric").number("value");
     for (name, value) in &results.metrics() {

@@ -1,5 +1,5 @@
-//! The page of a run: its curves, what was planned and what it took, what happened on the way, results that lie in
-//! the folder, and the lock.
+//! The page of a run: its curves, the plan and the actual time and memory, its events, the results files in its folder,
+//! and run.lock.
 
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ use crate::show::{Cell, Figure, LinePlot, Table, bytes, count, number, seconds};
 use crate::train::{Lock, Run};
 use crate::vlm::{Vlm, checkpoint};
 
-/// Width and height of a curve: two stand side by side on a desk, one is readable on a phone.
+/// Width and height of a curve: two fit side by side on a desktop screen, one is readable on a phone.
 pub(super) const CURVE: (f64, f64) = (460.0, 290.0);
-/// Samples that are named.
+/// The largest number of samples that are listed by id.
 const NAMED: usize = 8;
-/// A value of a step.
+/// One quantity of a step.
 type Of<'a> = &'a dyn Fn(&Step) -> f64;
-/// Steps at the end over which the loss is averaged.
+/// The loss is averaged over this many steps at the end.
 const LAST: usize = 20;
 
 pub(super) fn page(run: &Run, options: &ReportOptions) -> Result<Page> {
@@ -62,7 +62,7 @@ fn headlines(run: &Run, steps: &[Step], events: &[Event]) -> Result<Vec<Headline
     Ok(headlines)
 }
 
-/// Positions in a second over all steps.
+/// Positions per second, averaged over all steps.
 pub(super) fn speed(steps: &[Step]) -> Option<f64> {
     let time: f64 = steps.iter().map(|step| step.seconds).sum();
     (time > 0.0).then(|| steps.iter().map(|step| step.positions as f64).sum::<f64>() / time)
@@ -89,7 +89,7 @@ fn training(steps: &[Step]) -> Result<Section> {
     ];
     let mut figures = Vec::new();
     for (name, of) in curves {
-        // A curve without a finite value has nothing to show; that is seen in the others.
+        // A curve without a finite value is left out; the other curves show that.
         if steps.iter().any(|step| of(step).is_finite()) {
             figures.push(curve(name, vec![(name.to_string(), points(steps, of))])?);
         }
@@ -97,7 +97,7 @@ fn training(steps: &[Step]) -> Result<Section> {
     Ok(section.with(Block::Figures(figures)))
 }
 
-/// One value of every step.
+/// One quantity of every step.
 pub(super) fn points(steps: &[Step], of: Of<'_>) -> Vec<(f64, f64)> {
     steps.iter().map(|step| (step.step as f64, of(step))).collect()
 }
@@ -108,7 +108,7 @@ pub(super) fn curve(title: &str, series: Vec<(String, Vec<(f64, f64)>)>) -> Resu
     Figure::line_of(LinePlot { series, title: title.to_string(), x, log, ..LinePlot::default() }, CURVE)
 }
 
-/// Whether values are so far apart that only logarithms show them all.
+/// Whether values span so many magnitudes that only a logarithmic axis shows them all.
 fn is_wide(series: &[(String, Vec<(f64, f64)>)]) -> bool {
     const FAR: f64 = 100.0;
     let values = || series.iter().flat_map(|(_, points)| points.iter().map(|point| point.1)).filter(|y| y.is_finite());
@@ -116,7 +116,7 @@ fn is_wide(series: &[(String, Vec<(f64, f64)>)]) -> bool {
     low > 0.0 && high > FAR * low
 }
 
-/// Plan and outcome, spikes, warnings, checkpoints.
+/// Plan and outcome, loss spikes, warnings, checkpoints.
 fn happened(events: &[Event]) -> Section {
     let mut took = Table::new("planned and taken").column("what").number("planned").number("taken");
     let mut spikes = Table::new("spikes: losses far above the median before")
@@ -164,7 +164,7 @@ fn named(samples: &[String], total: u64) -> String {
     if total as usize > NAMED.min(samples.len()) { format!("{shown}, ...") } else { shown }
 }
 
-/// Sections for the results files that lie in the run's folder; its newest checkpoint makes their maps.
+/// Sections for the results files in the run's folder; the newest checkpoint of the run makes their maps.
 fn results_in(run: &Run, options: &ReportOptions) -> Result<Vec<Section>> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(run.dir())
         .map_err(|error| Error::file(run.dir(), error))?
@@ -180,7 +180,7 @@ fn results_in(run: &Run, options: &ReportOptions) -> Result<Vec<Section>> {
     let mut sections = Vec::new();
     for (one, called) in found.iter().zip(called) {
         let benchmark = open_benchmark(one, options);
-        // Not what was shown gray pictures, nor another model.
+        // Maps are of no use for answers to gray pictures (a control), or of another model.
         let is_its = |model: &&Vlm| one.model == trained || one.model == model.describe();
         let seen = model.as_ref().map(|model| model.as_ref().filter(is_its));
         let (tables, gallery) = results::blocks(one, benchmark.as_ref(), seen, options)?;
@@ -191,7 +191,7 @@ fn results_in(run: &Run, options: &ReportOptions) -> Result<Vec<Section>> {
     Ok(sections)
 }
 
-/// The model of a run's newest checkpoint, if there is one and there are to be maps.
+/// The model of a run's newest checkpoint, if there is one and maps are wanted.
 pub(super) fn model_of(run: &Run, options: &ReportOptions) -> Result<Option<Vlm>> {
     if options.maps == 0 {
         return Ok(None);
@@ -200,7 +200,7 @@ pub(super) fn model_of(run: &Run, options: &ReportOptions) -> Result<Option<Vlm>
     checkpoint::load(options.presets, &folder, None, &Target::cpu()).map(Some)
 }
 
-/// The lock as it is, and the script it holds.
+/// run.lock as it is, and the script in it.
 pub(super) fn lock_section(run: &Run, lock: &Lock, title: &str) -> Result<Section> {
     let path = run.dir().join("run.lock");
     let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
@@ -212,7 +212,7 @@ pub(super) fn lock_section(run: &Run, lock: &Lock, title: &str) -> Result<Sectio
         .with(Block::Text { title: "script".to_string(), text: lock.script.clone() }))
 }
 
-/// Options by their whole names.
+/// The options as one flat list of full names.
 fn flatten(prefix: &str, from: &toml::Table, table: &mut Table) {
     for (key, value) in from {
         match value {

@@ -1,5 +1,5 @@
-//! The page of a study: what was found, the scores of all cells side by side, their losses over each other, answers
-//! of each, every lock. `study.toml` says where the parts lie; a cell that has not run yet is named as such.
+//! The page of a study: findings, the scores of all cells side by side, their losses in shared charts, answers of each
+//! cell, every run.lock. `study.toml` says where the parts are; a cell that has not run yet is listed as such.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use crate::study::{Cell, Folder, RECORD};
 use crate::train::Run;
 use crate::vlm::Vlm;
 
-/// Questions of a cell in a gallery, however many cells there are.
+/// The number of questions per cell in a gallery, whatever the number of cells.
 const FEWEST: usize = 8;
 
-/// A cell with what could be opened of it.
+/// A cell with its runs and results, as far as they could be opened.
 struct Opened {
     id: String,
     /// `None` where a stage has no run yet.
@@ -55,7 +55,7 @@ impl Opened {
         let (mut results, mut missing) = (Vec::new(), Vec::new());
         for (number, benchmark) in record.benchmarks.iter().enumerate() {
             match folder.results(cell, number) {
-                // Cells that differ in the seed alone have models of the same name.
+                // Cells that differ in the seed only have models of the same name.
                 Some(opened) => results.push(Results { model: id.clone(), ..opened.clone() }),
                 None => missing.push(format!("{id}: {benchmark}")),
             }
@@ -71,7 +71,7 @@ impl Opened {
     }
 }
 
-/// `done` cells have all their results.
+/// `done` is the number of cells with all their results.
 fn headlines(cells: &[Opened], done: usize) -> Vec<Headline> {
     let benchmarks = benchmarks(cells);
     let mut headlines = vec![
@@ -101,7 +101,7 @@ fn benchmarks(cells: &[Opened]) -> Vec<&str> {
     names
 }
 
-/// What the grid as a whole says.
+/// The findings about the grid as a whole.
 fn found(folder: &Folder) -> Result<Section> {
     let mut section = Section::new("What was found").with(Block::Note(folder.conclusion()?));
     let scored = (0..folder.record().cells.len())
@@ -119,8 +119,8 @@ fn found(folder: &Folder) -> Result<Section> {
     Ok(section)
 }
 
-/// All results, each with its difference from the first of its benchmark; without pairs where they are not about the
-/// same questions.
+/// All results, each with its difference from the first one of its benchmark; the difference is unpaired where the two are
+/// not about the same questions.
 fn scores(cells: &[Opened]) -> Result<Section> {
     let mut section = Section::new("Scores");
     let mut all: Vec<&Results> = Vec::new();
@@ -143,7 +143,7 @@ fn scores(cells: &[Opened]) -> Result<Section> {
     Ok(section)
 }
 
-/// Losses of all cells over each other, stage by stage, and a row for each run.
+/// The losses of all cells in one chart per stage, and a table row for each run.
 fn training(cells: &[Opened]) -> Result<Section> {
     let mut section = Section::new("Training");
     let mut table = Table::new("runs")
@@ -179,7 +179,7 @@ fn training(cells: &[Opened]) -> Result<Section> {
                 row.extend(speed(&steps).map(|speed| Entry::of(number(speed.round()), speed)));
             }
             table.push(row);
-            // A stage that cells share is one run.
+            // A stage that several cells share is one run.
             if drawn.insert(run.dir().to_path_buf()) {
                 series.push((cell.id.clone(), points(&steps, &|step| step.loss)));
             }
@@ -203,7 +203,7 @@ fn galleries(cells: &[Opened], options: &ReportOptions) -> Result<Vec<Section>> 
     let names = benchmarks(cells);
     let mut sections: Vec<Section> = names.iter().map(|name| Section::new(format!("Answers: {name}"))).collect();
     for cell in cells.iter().filter(|cell| !cell.results.is_empty()) {
-        // A model is opened once and not kept for the next cell.
+        // A model is opened once per cell and dropped before the next one.
         let model = cell.model(options);
         for results in &cell.results {
             let Some(place) = names.iter().position(|name| *name == results.benchmark) else { continue };

@@ -1,5 +1,5 @@
-//! Axes: where ticks stand, what they say, and the frame a chart is drawn in (title, legend, grid, labels).
-//! Grid lines are horizontal unless asked otherwise; the label of the y axis stands above it, not turned.
+//! Axes: positions and labels of ticks, and the frame of a chart (title, legend, grid, axis labels).
+//! Grid lines are horizontal unless asked otherwise; the label of the y axis is written above it, not rotated.
 
 use super::color::{AXIS, Color, GRID, INK, QUIET};
 use super::font;
@@ -45,14 +45,14 @@ impl Axis {
         Axis { low, high, log, ticks: ticks.into_iter().zip(texts).collect() }
     }
 
-    /// The same axis starting exactly at `low`, for charts whose marks stand on the axis.
+    /// The same axis starting exactly at `low`, for charts whose marks start at the axis.
     pub(super) fn from(mut self, low: f64) -> Self {
         self.low = low;
         self.ticks.retain(|(tick, _)| *tick >= low);
         self
     }
 
-    /// Where `value` lies: 0 at the low end, 1 at the high end.
+    /// The relative position of `value`: 0 at the low end, 1 at the high end.
     pub(super) fn place(&self, value: f64) -> f64 {
         let value = if self.log { value.log10() } else { value };
         (value - self.low) / (self.high - self.low)
@@ -88,7 +88,7 @@ fn log_ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     ticks.into_iter().step_by(every).collect()
 }
 
-/// The ticks in one notation, with as many decimals as tell them apart.
+/// The ticks in one notation, with the fewest decimals that distinguish them.
 fn tick_texts(ticks: &[f64]) -> Vec<String> {
     let largest = ticks.iter().fold(0f64, |most, tick| most.max(tick.abs()));
     let steps = || ticks.windows(2).map(|pair| (pair[1] - pair[0]).abs());
@@ -210,7 +210,7 @@ impl Plane {
         plane
     }
 
-    /// The logical pixel of a place on both axes, each 0..1.
+    /// The point, in logical pixels, at a relative position (0..1) on both axes.
     pub(super) fn point(&self, x: f64, y: f64) -> (f64, f64) {
         (self.left + x * (self.right - self.left), self.bottom - y * (self.bottom - self.top))
     }

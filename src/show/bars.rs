@@ -1,4 +1,4 @@
-//! Bars and histograms. Bars lie on their side, so that names of any length can be read.
+//! Bars and histograms. Bars are horizontal, so that names of any length can be read.
 
 use super::axis::{self, Axis, LABEL, MARGIN, Plane};
 use super::color::{self, AXIS, INK, QUIET};
@@ -29,7 +29,7 @@ impl Figure {
         let widest = bars.iter().map(|bar| font::width(&bar.0, LABEL, false)).fold(0.0, f64::max);
         let names = widest.min(scene.width * 0.4);
         let value = bars.iter().map(|bar| font::width(&written(bar.1), LABEL, false)).fold(0.0, f64::max) + 8.0;
-        // Values of bars that point left stand left of them.
+        // The values of bars that point left are written to the left of them.
         let left = MARGIN + names + 10.0 + if low < 0.0 { value } else { 0.0 };
         let reach = scene.width - MARGIN - value - left;
         let zero = left + reach * (-low / span);
@@ -81,7 +81,7 @@ impl Figure {
         for (i, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             let from = plane.point(x.place(start + step * i as f64), y.place(*count as f64));
             let to = plane.point(x.place(start + step * (i + 1) as f64), 0.0);
-            // A hair of paper between two bins.
+            // A thin line of background between two bins.
             scene.rect((from.0 + 0.5, from.1), (to.0 - from.0 - 1.0, to.1 - from.1), color::series(0));
         }
         scene.line(vec![(plane.left, plane.bottom), (plane.right, plane.bottom)], AXIS, 1.0);
@@ -90,7 +90,7 @@ impl Figure {
     }
 }
 
-/// A number with the minus sign that the ticks have.
+/// A number with the typographic minus sign that the ticks have.
 fn written(value: f64) -> String {
     units::number(value).replace('-', "\u{2212}")
 }

@@ -1,5 +1,5 @@
-//! The colors of figures: a palette that stays apart for color-blind eyes (Okabe and Ito), grays for what is not data,
-//! and two scales for maps.
+//! The colors of figures: a palette that color-blind readers can distinguish (Okabe and Ito), grays for what is not data,
+//! and two color scales for maps.
 
 /// Red, green, blue.
 pub(super) type Color = [u8; 3];
@@ -23,13 +23,13 @@ const SERIES: [Color; 7] = [
     [0x5b, 0x63, 0x6d],
 ];
 
-/// The color of the i-th series; after seven they come back darker, then repeat.
+/// The color of the i-th series; the seven colors are repeated in a darker shade, then from the start.
 pub(super) fn series(i: usize) -> Color {
     let color = SERIES[i % SERIES.len()];
     if (i / SERIES.len()).is_multiple_of(2) { color } else { mix(color, INK, 0.55) }
 }
 
-/// `color` thinned with paper: `strength` 1 is the color, 0 white.
+/// `color` mixed with white: `strength` 1 is the color, 0 white.
 pub(super) fn faint(color: Color, strength: f64) -> Color {
     mix(PAPER, color, strength)
 }
@@ -38,7 +38,7 @@ fn mix(from: Color, to: Color, t: f64) -> Color {
     std::array::from_fn(|c| (f64::from(from[c]) + t * (f64::from(to[c]) - f64::from(from[c]))).round() as u8)
 }
 
-/// `INK`, `QUIET`, `AXIS`, `GRID`, ... on dark paper; the last one is the paper.
+/// `INK`, `QUIET`, `AXIS`, `GRID`, ... for a dark background; the last one is the background.
 const GRAYS: [(Color, Color); 6] = [
     (INK, [0xe6, 0xe9, 0xed]),
     (QUIET, [0xa3, 0xac, 0xb6]),
@@ -48,7 +48,7 @@ const GRAYS: [(Color, Color); 6] = [
     (PAPER, [0x1b, 0x1f, 0x24]),
 ];
 
-/// `SERIES`, `RIGHT` and `WRONG` on dark paper: lighter, the same hues.
+/// `SERIES`, `RIGHT` and `WRONG` for a dark background: lighter, the same hues.
 const NIGHT_SERIES: [Color; 9] = [
     [0x4d, 0x9f, 0xe3],
     [0xff, 0x8a, 0x3d],
@@ -61,8 +61,8 @@ const NIGHT_SERIES: [Color; 9] = [
     [0xff, 0x8a, 0x4c],
 ];
 
-/// What stands for `color` on dark paper. A color that is a known one thinned with paper is the known one's thinned with
-/// dark paper as much.
+/// The color that replaces `color` on a dark background. A mixture of a palette color with white becomes the same mixture
+/// of that color's dark variant with the dark background.
 pub(super) fn night(color: Color) -> Color {
     if let Some((_, night)) = GRAYS.iter().find(|(day, _)| *day == color) {
         return *night;
@@ -78,7 +78,7 @@ pub(super) fn night(color: Color) -> Color {
     thinned.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(color, |(_, night)| night)
 }
 
-/// How much of `strong` there is in `color`, the rest being paper.
+/// The share of `strong` in `color` when `color` is a mixture of it with white.
 fn strength(color: Color, strong: Color) -> f64 {
     let away = |of: Color, c: usize| f64::from(PAPER[c]) - f64::from(of[c]);
     let (along, length) = (0..3).fold((0.0, 0.0), |(along, length), c| {
@@ -87,7 +87,7 @@ fn strength(color: Color, strong: Color) -> f64 {
     (along / length).clamp(0.0, 1.0)
 }
 
-/// Viridis at ten points: dark is low, light is high, lightness is even.
+/// Viridis at ten points, from dark (low) to light (high) in even steps of lightness.
 const SEQUENTIAL: [Color; 10] = [
     [0x44, 0x01, 0x54],
     [0x48, 0x28, 0x78],
@@ -105,7 +105,7 @@ const SEQUENTIAL: [Color; 10] = [
 const DIVERGING: [Color; 5] =
     [[0x05, 0x4a, 0x80], [0x6f, 0xa8, 0xd0], [0xf7, 0xf7, 0xf7], [0xee, 0x9e, 0x5c], [0xa3, 0x3f, 0x00]];
 
-/// How values become colors.
+/// The color scale of a map.
 #[derive(Clone, Copy)]
 pub(super) struct Scale {
     pub(super) low: f64,
@@ -114,7 +114,7 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// The scale for values from `low` to `high`: one with white at zero when they lie on both sides of it.
+    /// The scale for values from `low` to `high`: the one with white at zero when there are values of both signs.
     pub(super) fn over(low: f64, high: f64) -> Self {
         if low < 0.0 && high > 0.0 {
             let reach = high.max(-low);
@@ -145,11 +145,11 @@ mod tests {
     fn every_color_has_a_twin_on_dark_paper() {
         assert_eq!(night(PAPER), [0x1b, 0x1f, 0x24]);
         assert_eq!(night(SERIES[0]), NIGHT_SERIES[0]);
-        // A curve drawn faintly stays as faint.
+        // A curve drawn faintly keeps its faintness.
         let (faint_day, faint_night) = (faint(SERIES[1], 0.28), mix(night(PAPER), NIGHT_SERIES[1], 0.28));
         let close = |a: Color, b: Color| a.iter().zip(b).all(|(a, b)| a.abs_diff(b) <= 2);
         assert!(close(night(faint_day), faint_night), "{:?} {faint_night:?}", night(faint_day));
-        // Dark and light change places.
+        // Dark and light are exchanged.
         let lightness = |color: Color| color.iter().map(|c| u32::from(*c)).sum::<u32>();
         assert!(lightness(night(INK)) > lightness(night(QUIET)) && lightness(night(GRID)) < lightness(night(AXIS)));
     }

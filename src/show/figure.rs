@@ -1,4 +1,4 @@
-//! A figure: laid out once, then given as PNG, SVG or pixels. Everything is embedded; no font of the machine is used.
+//! A figure: laid out once, then written as PNG, SVG or pixels. Everything is embedded; no font of the machine is used.
 
 use std::fmt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::error;
 use crate::error::{Error, Result};
 use crate::weights::write_atomically;
 
-/// What stands around a chart. Empty texts are left out.
+/// The texts around a chart. Empty ones are left out.
 #[derive(Clone, Debug, Default)]
 pub struct Labels {
     pub title: String,
@@ -31,7 +31,7 @@ pub struct LinePlot {
 #[derive(Clone)]
 pub struct Figure {
     pub(super) scene: Scene,
-    /// What it shows, for its one-line print: "loss, 2 series".
+    /// A summary for its one-line display: "loss, 2 series".
     pub(super) about: String,
 }
 
@@ -56,7 +56,7 @@ impl Figure {
         self.scene.svg()
     }
 
-    /// Writes `.png` or `.svg`, by the ending of `path`, under a temporary name first. Missing folders are made.
+    /// Writes a `.png` or `.svg` file, as the extension of `path` says, atomically. Missing folders are created.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();

@@ -1,23 +1,23 @@
-//! The embedded font: registered once with plotters, measured and wrapped here. Sizes are in logical pixels per em.
+//! The embedded font: registered once with plotters; text is measured and wrapped here. Sizes are in logical pixels per em.
 
 use std::sync::Once;
 
 use plotters::style::{FontDesc, FontFamily, FontStyle, register_font};
 
-/// What SVG files ask for; the first name is also the one plotters knows the embedded font by.
+/// The font family in SVG files; plotters registers the embedded font under the first name.
 pub(super) const FAMILY: &str = "Inter, Helvetica, Arial, sans-serif";
 const REGULAR: &[u8] = include_bytes!("font/Inter-Regular.otf");
 const SEMI_BOLD: &[u8] = include_bytes!("font/Inter-SemiBold.otf");
-/// plotters takes the height of a line for the size; this is one line in ems, as plotters converts it.
+/// plotters takes the size to be the height of a line; this is the height of a line in ems, as plotters converts it.
 const LINE: f64 = 1.24;
-/// plotters measures in whole pixels, so text is measured this much larger.
+/// plotters measures in whole pixels, so text is measured at this multiple of its size.
 const PRECISION: f64 = 32.0;
 
 /// The font for `size` pixels per em.
 pub(super) fn font(size: f64, bold: bool) -> FontDesc<'static> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
-        // A font that cannot be read shows up as an error of the first text drawn.
+        // A font that cannot be read becomes an error when the first text is drawn.
         let _ = register_font(FAMILY, FontStyle::Normal, REGULAR);
         let _ = register_font(FAMILY, FontStyle::Bold, SEMI_BOLD);
     });
@@ -30,7 +30,8 @@ pub(super) fn width(text: &str, size: f64, bold: bool) -> f64 {
     font(size * PRECISION, bold).layout_box(text).map_or(0.0, |(_, (right, _))| f64::from(right) / PRECISION)
 }
 
-/// The text broken at spaces into lines no wider than `limit`; line breaks in it hold. More than `most` lines end in an ellipsis.
+/// The text broken at spaces into lines no wider than `limit`; its own line breaks are kept. Where there are more than
+/// `most` lines the last one ends in an ellipsis.
 pub(super) fn wrap(text: &str, size: f64, limit: f64, most: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.lines() {

@@ -1,4 +1,4 @@
-//! Bars in groups, with intervals: one color a series, lying on their side like all bars here.
+//! Horizontal bars in groups, with confidence intervals: one color per series.
 
 use super::axis::{self, Axis, LABEL, MARGIN};
 use super::color::{self, AXIS, Color, GRID, INK, QUIET};
@@ -9,30 +9,30 @@ use super::units;
 use crate::error;
 use crate::error::Result;
 
-/// Heights of a bar, of the room around it and of that between two groups.
+/// Heights of a bar, of the gap between two bars, and of the gap between two groups.
 const BAR: f64 = 14.0;
 const GAP: f64 = 4.0;
 const BETWEEN: f64 = 14.0;
 
-/// A bar: its value, and the interval around it.
+/// A bar: its value and the interval of that value.
 #[derive(Clone, Copy, Debug)]
 pub struct Bar {
     pub value: f64,
     pub interval: Option<(f64, f64)>,
 }
 
-/// Groups of bars; every group has one place per series, empty where there is no bar. Empty texts are left out.
+/// Groups of bars; every group has one position per series, empty where there is no bar. Empty texts are left out.
 #[derive(Clone, Debug, Default)]
 pub struct GroupedBars {
     pub groups: Vec<(String, Vec<Option<Bar>>)>,
     pub series: Vec<String>,
     pub title: String,
-    /// What the values are.
+    /// The quantity and its unit, written at the axis.
     pub x: String,
 }
 
 impl Figure {
-    /// Groups of bars, each with its value at its end and, across that, its interval. Errors: no finite value.
+    /// A chart of grouped bars, each with its value and its interval. Errors: no finite value.
     pub fn grouped_bars(chart: &GroupedBars) -> Result<Figure> {
         let bars = || chart.groups.iter().flat_map(|(_, bars)| bars.iter().flatten());
         if !bars().any(|bar| bar.value.is_finite()) {
@@ -86,14 +86,14 @@ impl Figure {
     }
 }
 
-/// A bar with its interval as a line across its end, and its value beyond both.
+/// A bar with its interval as a line across its end, and its value to the right of both.
 fn draw(scene: &mut Scene, bar: Bar, hue: Color, top: f64, place: &dyn Fn(f64) -> f64) {
     let (zero, end, middle) = (place(0.0), place(bar.value), top + BAR / 2.0);
     scene.rect((zero.min(end), top), ((end - zero).abs(), BAR), hue);
     let mut beyond = end;
     if let Some((low, high)) = bar.interval.filter(|(low, high)| low.is_finite() && high.is_finite()) {
         let (from, to) = (place(low), place(high));
-        // Seen on the bar and on paper alike.
+        // Visible on the bar and on the background.
         scene.line(vec![(from, middle), (to, middle)], INK, 1.4);
         for end in [from, to] {
             scene.line(vec![(end, middle - 3.5), (end, middle + 3.5)], INK, 1.4);
@@ -104,7 +104,7 @@ fn draw(scene: &mut Scene, bar: Bar, hue: Color, top: f64, place: &dyn Fn(f64) -
     scene.text((at, middle + LABEL * 0.36), &written(bar.value), LABEL, INK, anchor);
 }
 
-/// A value with one decimal where it is of the size of percent, else as numbers are written.
+/// A value with one decimal when it is in the range of percentages, else as numbers are written elsewhere.
 fn written(value: f64) -> String {
     let text = if (1.0..1000.0).contains(&value.abs()) { format!("{value:.1}") } else { units::number(value) };
     text.replace('-', "\u{2212}")

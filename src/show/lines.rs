@@ -1,4 +1,4 @@
-//! Line charts. Long noisy series (losses) are drawn twice: every value faintly, and a local linear fit above it.
+//! Line charts. Long noisy series (losses) are drawn twice: every value faintly, and a local linear fit on top.
 
 use super::axis::{self, Axis, Plane};
 use super::color;
@@ -9,10 +9,10 @@ use crate::error::Result;
 
 /// Series longer than this are smoothed.
 const NOISY: usize = 100;
-/// More points than this are thinned to the extremes of each pixel column.
+/// More points than this are reduced to the extremes of each pixel column.
 const DENSE: usize = 4000;
 
-/// Where a chart starts below a title and one row of legend.
+/// The y at which a chart starts, below a title and one row of legend.
 const USUAL_TOP: f64 = 75.0;
 
 type Points = Vec<(f64, f64)>;
@@ -24,7 +24,7 @@ impl Figure {
         Figure::line_of(plot, (axis::WIDTH, axis::HEIGHT))
     }
 
-    /// The same on a page of another width and height.
+    /// The same with a page of the given width and height.
     pub fn line_of(plot: LinePlot, (width, height): (f64, f64)) -> Result<Figure> {
         let usable = |&(x, y): &(f64, f64)| x.is_finite() && y.is_finite() && (!plot.log || y > 0.0);
         let points = || plot.series.iter().flat_map(|(_, points)| points.iter().copied().filter(usable));
@@ -58,7 +58,7 @@ impl Figure {
                 } else {
                     place(run)
                 };
-                // Dots while values stand apart, and where a value has no neighbor to be joined to.
+                // Dots where values are far apart, and where a value has no neighbor to be joined to.
                 if points.len() <= 30 || run.len() == 1 {
                     strong.items.extend(curve.iter().map(|&(x, y)| Item::Dot { x, y, radius: 3.0, color: hue }));
                 }
@@ -73,21 +73,21 @@ impl Figure {
     }
 }
 
-/// From zero when the values come close to it, else around them.
+/// From zero when the values come close to it, else around the values.
 fn y_axis((low, high): (f64, f64), log: bool) -> Axis {
     let axis = Axis::new((low, high), log, 0.05, 5, false);
     let near_zero = !log && low >= 0.0 && high > 0.0 && low < 0.3 * (high - low);
     if near_zero { Axis::new((0.0, high), false, 0.05, 5, false).from(0.0) } else { axis }
 }
 
-/// Whether the series turns often enough to hide its course; learning rates and cumulated counts do not.
+/// Whether the series changes direction so often that its trend is hard to see; learning rates and cumulated counts do not.
 fn is_noisy(points: &[(f64, f64)]) -> bool {
     let turns = |w: &&[(f64, f64)]| (w[1].1 - w[0].1) * (w[2].1 - w[1].1) < 0.0;
     points.windows(3).filter(turns).count() * 5 > points.len()
 }
 
-/// At each point the straight line fitted to the window around it, which keeps slopes and does not bend at the ends; fitted to
-/// the logarithms on a logarithmic axis.
+/// At each point the value of the straight line fitted to the window around it, which keeps slopes and is not biased at the
+/// ends; the fit is to the logarithms on a logarithmic axis.
 fn smoothed(points: &[(f64, f64)], log: bool) -> Points {
     let reach = (points.len() / 30).max(4);
     // Running sums of y and of index * y.
@@ -101,7 +101,7 @@ fn smoothed(points: &[(f64, f64)], log: bool) -> Points {
         let n = (to - from) as f64;
         let middle = (from + to - 1) as f64 / 2.0;
         let mean = (sums[to].0 - sums[from].0) / n;
-        // The sum of squared distances from the middle of n neighboring integers.
+        // The sum of squared distances of n successive integers from their mean.
         let spread = (n * (n * n - 1.0) / 12.0).max(1.0);
         let slope = (sums[to].1 - sums[from].1 - middle * mean * n) / spread;
         let value = mean + slope * (i as f64 - middle);
@@ -110,7 +110,7 @@ fn smoothed(points: &[(f64, f64)], log: bool) -> Points {
     (0..points.len()).map(fit).collect()
 }
 
-/// Of too many places, the first, lowest, highest and last of each half pixel.
+/// Reduces too many points to the first, lowest, highest and last of each half pixel.
 fn thinned(places: Points, left: f64, right: f64) -> Points {
     if places.len() <= DENSE {
         return places;

@@ -1,5 +1,5 @@
-//! Looking at things: tables, figures and the spelling of numbers. Everything here returns strings, bytes or pixels;
-//! whoever has a terminal, a notebook or a file puts them there.
+//! Display: tables, figures, pages and the formatting of numbers. Everything here returns strings, bytes or pixels;
+//! the caller puts them on a terminal, into a notebook or into a file.
 
 mod axis;
 mod bars;

@@ -21,7 +21,7 @@ impl Painted {
 }
 
 impl Figure {
-    /// Shows the figure as a PNG; a figure that cannot be drawn says why.
+    /// Shows the figure as a PNG, or the error when it cannot be drawn.
     pub fn evcxr_display(&self) {
         match self.png() {
             Ok(png) => println!("EVCXR_BEGIN_CONTENT image/png\n{}\nEVCXR_END_CONTENT", STANDARD.encode(png)),

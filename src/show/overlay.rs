@@ -1,4 +1,4 @@
-//! Pictures with something laid over them: a grid of values as heat.
+//! Pictures with a grid of values laid over them as a heat map.
 
 use super::color::Scale;
 use super::picture::Picture;
@@ -6,8 +6,8 @@ use crate::bail;
 use crate::error::Result;
 
 impl Picture {
-    /// The picture, grayed, under a grid of `rows` x `columns` values, row by row: dark where they are low, colored where they
-    /// are high, each value one block. Errors: a length that does not fit.
+    /// The picture in gray under a grid of `rows` x `columns` values (row-major): dark where they are low, colored where they
+    /// are high, one block per value. Errors: a length that does not fit.
     pub fn under_heat(&self, (rows, columns): (usize, usize), values: &[f32]) -> Result<Picture> {
         if rows == 0 || columns == 0 || values.len() != rows * columns {
             bail!(Shape, "{} values do not fill a grid of {rows} x {columns}", values.len());

@@ -1,22 +1,22 @@
-//! Text whose parts are painted: what is supervised in a sample, where its image is. One list of spans feeds the terminal,
-//! the notebook and, with brackets in place of color, everything else.
+//! Text with highlighted parts: what is supervised in a sample, where its image is. One list of spans is shown in the
+//! terminal, in the notebook and, with brackets in place of color, everywhere else.
 
 use super::text::escape;
 
 const RESET: &str = "\u{1b}[0m";
 
-/// How a part of a text looks.
+/// The style of a span of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// In the background: what is only read.
+    /// Dimmed: context that is not supervised.
     Quiet,
-    /// What is learned.
+    /// Supervised.
     Strong,
-    /// What stands for something that is no text.
+    /// A placeholder for something that is not text, such as an image.
     Mark,
 }
 
-/// A part of a text, and what a pointer over it says.
+/// A span of text, and the hint shown when the pointer is over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     pub text: String,
@@ -24,7 +24,7 @@ pub struct Span {
     pub hint: String,
 }
 
-/// A text in parts, with a line below it.
+/// A text in spans, with a line below it.
 #[derive(Clone, Debug, Default)]
 pub struct Painted {
     pub spans: Vec<Span>,
@@ -32,7 +32,7 @@ pub struct Painted {
 }
 
 impl Painted {
-    /// The text for a terminal: with ANSI colors, or with what is strong in brackets.
+    /// The text for a terminal: with ANSI colors, or with brackets around supervised spans.
     pub fn text(&self, color: bool) -> String {
         let mut out = String::new();
         for group in self.spans.chunk_by(|a, b| a.tone == b.tone) {
@@ -52,7 +52,7 @@ impl Painted {
         out
     }
 
-    /// The text as HTML without dependence on any style sheet; every span is an element of its own, with its hint.
+    /// The text as HTML that needs no style sheet; every span is an element with its hint as a tooltip.
     pub fn html(&self) -> String {
         let mut out = String::from("<pre style=\"white-space:pre-wrap\">");
         for span in &self.spans {

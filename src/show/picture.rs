@@ -46,7 +46,7 @@ impl Picture {
         Ok(file.into_inner())
     }
 
-    /// The picture as a JPEG file: what a photograph is for a page.
+    /// The picture as a JPEG file, as pages embed photographs.
     pub fn jpeg(&self) -> Result<Vec<u8>> {
         const QUALITY: f32 = 85.0;
         let encode = || -> std::io::Result<Vec<u8>> {
@@ -57,7 +57,7 @@ impl Picture {
             started.write_scanlines(&self.rgb)?;
             started.finish()
         };
-        // libjpeg reports an error by unwinding.
+        // libjpeg (mozjpeg) reports an error by unwinding.
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode))
             .unwrap_or_else(|_| Err(std::io::Error::other("libjpeg failed")))
             .map_err(|cause| {
@@ -100,7 +100,7 @@ impl Picture {
     }
 }
 
-/// For each of `to` pixels the `(source, weight)` it is made of; weights sum to 1.
+/// For each of `to` output pixels its source pixels and weights, `(source, weight)`; weights sum to 1.
 fn coverage(from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
     let step = from as f64 / to as f64;
     let taps = |i: usize| {

@@ -1,5 +1,5 @@
-//! Radar charts: several values of several things, one spoke a value. All spokes have one scale, and its rings bear their
-//! numbers: when the values lie close together the center is not zero, and the innermost ring says so.
+//! Radar charts: one spoke per value, one closed line per series. All spokes share one scale, and its rings are labeled:
+//! when the values are close together the center is not zero, and the innermost ring shows its value.
 
 use std::f64::consts::TAU;
 
@@ -13,10 +13,10 @@ use crate::error;
 use crate::error::Result;
 
 const RADIUS: f64 = 165.0;
-/// Rings wanted between the center and the rim.
+/// The number of rings to aim for between the center and the rim.
 const RINGS: f64 = 4.0;
 
-/// With more series than this none is filled: areas over areas become mud.
+/// With more series than this the areas are not filled: overlapping colors become unreadable.
 const FILLED: usize = 2;
 
 /// Named series with one value per axis; a value that is not finite breaks its line. Empty texts are left out.
@@ -25,11 +25,11 @@ pub struct Radar {
     pub axes: Vec<String>,
     pub series: Vec<(String, Vec<f64>)>,
     pub title: String,
-    /// What the values are.
+    /// The quantity and its unit.
     pub note: String,
 }
 
-/// The scale of every spoke.
+/// The scale that all spokes share.
 struct Scale {
     low: f64,
     step: f64,
@@ -94,7 +94,7 @@ impl Figure {
 }
 
 impl Scale {
-    /// Rings at round numbers from zero to the largest value; from below the smallest one when all lie far from zero.
+    /// Rings at round numbers from zero to the largest value; from below the smallest one when all values are far from zero.
     fn over((low, high): (f64, f64)) -> Self {
         let far = low > 0.6 * high && low > 0.0;
         let start = if far { (low - 0.6 * (high - low).max(0.05 * high)).max(0.0) } else { low.min(0.0) };
@@ -111,7 +111,7 @@ impl Scale {
         self.low + self.step * number as f64
     }
 
-    /// 0 in the center, 1 on the rim.
+    /// The relative distance from the center: 0 in the center, 1 on the rim.
     fn place(&self, value: f64) -> f64 {
         (value - self.low) / (self.step * self.rings as f64)
     }
@@ -128,19 +128,19 @@ fn web(scene: &mut Scene, scale: &Scale, n: usize, at: &dyn Fn(usize, f64) -> (f
     (0..n).for_each(|spoke| scene.line(vec![at(spoke, 0.0), at(spoke, RADIUS)], GRID, 1.0));
 }
 
-/// The numbers of the rings, along the first spoke.
+/// The labels of the rings, along the first spoke.
 fn numbers(scene: &mut Scene, scale: &Scale, at: &dyn Fn(usize, f64) -> (f64, f64)) {
     for ring in 0..=scale.rings {
         let (x, y) = at(0, RADIUS * ring as f64 / scale.rings as f64);
         let text = units::number(scale.ring(ring)).replace('-', "\u{2212}");
         let (size, wide) = (LABEL * 0.88, font::width(&text, LABEL * 0.88, false));
-        // The web passes behind, data before.
+        // Grid lines are drawn first, data over them.
         scene.rect((x - 8.0 - wide, y - size * 0.55), (wide + 4.0, size * 1.1), PAPER);
         scene.text((x - 6.0, y + size * 0.36), &text, size, QUIET, Anchor::End);
     }
 }
 
-/// A spoke's name outside the rim, leaning away from it; `turn` is the spoke's place around, 0 to 1.
+/// A spoke's name outside the rim, aligned away from it; `turn` is the spoke's angle as a fraction of a full turn, 0 to 1.
 fn label(scene: &mut Scene, name: &str, turn: f64, (x, y): (f64, f64)) {
     let (side, up) = ((TAU * turn).sin(), (TAU * turn).cos());
     let anchor = match side {
@@ -153,7 +153,7 @@ fn label(scene: &mut Scene, name: &str, turn: f64, (x, y): (f64, f64)) {
         Anchor::Start => scene.width - MARGIN - x,
         Anchor::End => x - MARGIN,
     };
-    // The baseline stands above the point at the top, below it at the bottom.
+    // The baseline is above the point at the top, below it at the bottom.
     let baseline = y + LABEL * (0.36 - 0.5 * up);
     scene.text((x, baseline), &font::cut(name, LABEL, room), LABEL, INK, anchor);
 }

@@ -1,4 +1,4 @@
-//! A figure as a list of marks in logical pixels, and its two painters over plotters: PNG pixels and SVG text.
+//! A figure as a list of marks in logical pixels, drawn over plotters' two backends: PNG pixels and SVG text.
 //! Layout happens before (`lines.rs`, `bars.rs`, `tiles.rs`), so that both look the same.
 
 use base64::Engine as _;
@@ -17,12 +17,12 @@ use crate::error::{Error, Result};
 
 /// PNG pixels per logical pixel.
 pub(super) const DENSITY: f64 = 2.0;
-/// SVG units per logical pixel: plotters draws at whole units.
+/// SVG units per logical pixel: plotters draws at whole units only.
 const FINENESS: f64 = 8.0;
 /// Above this many pixels a figure is drawn without oversampling.
 const LARGE: f64 = 30e6;
 
-/// The side of its point that a text stands on.
+/// The side of a text that is at its point.
 #[derive(Clone, Copy)]
 pub(super) enum Anchor {
     Start,
@@ -30,7 +30,7 @@ pub(super) enum Anchor {
     End,
 }
 
-/// One thing to draw; lengths and places in logical pixels, y down.
+/// One mark; lengths and positions in logical pixels, y down.
 #[derive(Clone)]
 pub(super) enum Item {
     Line {
@@ -45,7 +45,7 @@ pub(super) enum Item {
         height: f64,
         color: Color,
     },
-    /// A filled polygon through which what is below shows: `strength` 1 covers it.
+    /// A filled polygon, translucent: `strength` 1 is opaque.
     Area {
         points: Vec<(f64, f64)>,
         color: Color,
@@ -77,7 +77,7 @@ pub(super) enum Item {
     },
 }
 
-/// What a figure is made of.
+/// The marks of a figure and its size.
 #[derive(Clone, Default)]
 pub(super) struct Scene {
     pub(super) width: f64,
@@ -111,7 +111,7 @@ impl Scene {
     /// The figure as pixels.
     pub(super) fn picture(&self) -> Result<Picture> {
         let (width, height) = self.pixels();
-        // plotters has no smooth edges for thick lines: draw larger, then take means.
+        // plotters does not smooth the edges of thick lines: draw larger, then average.
         let oversample = if (width * height) as f64 * 4.0 > LARGE { 1 } else { 2 };
         let (wide, high) = (width * oversample, height * oversample);
         let mut buffer = vec![255u8; wide * high * 3];
@@ -155,7 +155,7 @@ impl Scene {
         Ok(text)
     }
 
-    /// Draws everything but the pictures; `scale` is units per logical pixel.
+    /// Draws everything except the pictures; `scale` is units per logical pixel.
     fn paint<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, scale: f64, backend: Backend) -> Result<()> {
         let at = |x: f64, y: f64| ((x * scale).round() as i32, (y * scale).round() as i32);
         area.fill(&rgb(PAPER)).map_err(trouble)?;
@@ -172,7 +172,7 @@ impl Scene {
                     }
                 }
                 Item::Rect { x, y, width, height, color } => {
-                    // plotters fills up to and including the far corner.
+                    // plotters fills up to and including the far corner, so one unit is subtracted.
                     let (right, bottom) = at(x + width, y + height);
                     area.draw(&Rectangle::new([at(*x, *y), (right - 1, bottom - 1)], rgb(*color).filled()))
                 }
@@ -210,7 +210,7 @@ enum Backend {
 }
 
 impl Backend {
-    /// Where the backend puts the baseline, in ems below the point of a text anchored at its top.
+    /// The distance from the top anchor of a text to its baseline in this backend, in ems.
     fn baseline(self) -> f64 {
         match self {
             Backend::Pixels => 0.62,
@@ -248,7 +248,7 @@ fn trouble(cause: impl std::fmt::Display) -> Error {
     error!(File, "cannot draw the figure: {cause}")
 }
 
-/// Copies `picture` into the pixels of a page, cutting what lies outside.
+/// Copies `picture` into the pixels of a page; parts outside are cut off.
 fn paste(page: &mut [u8], (width, height): (usize, usize), picture: &Picture, (left, top): (usize, usize)) {
     let columns = picture.width.min(width.saturating_sub(left));
     for row in 0..picture.height.min(height.saturating_sub(top)) {
@@ -258,7 +258,7 @@ fn paste(page: &mut [u8], (width, height): (usize, usize), picture: &Picture, (l
     }
 }
 
-/// An `<image>` element, scaled here to the pixels of the PNG: not every viewer keeps hard pixels hard.
+/// An `<image>` element, scaled here to the pixels of the PNG because not every viewer keeps enlarged pixels sharp.
 fn embedded(picture: &Picture, [x, y, width, height]: [f64; 4]) -> Result<String> {
     let stored = picture.scaled((width * DENSITY).round() as usize, (height * DENSITY).round() as usize);
     let style = if stored.width > picture.width { " style=\"image-rendering:pixelated\"" } else { "" };

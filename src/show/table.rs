@@ -1,11 +1,11 @@
-//! A table as data: columns, rows of cells, a title and a note. One walk over it feeds both spellings (`text.rs`).
-//! Cells hold the text people read and the value machines read.
+//! A table as data: columns, rows of cells, a title and a note. `Table::walk` feeds all its output formats (`text.rs`).
+//! Cells hold the text for people and the value for programs.
 
 use serde_json::{Map, Value, json};
 
 use super::text::{self, Html, Text};
 
-/// The side a column's text leans to.
+/// The alignment of a column's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     Left,
@@ -19,7 +19,7 @@ pub struct Column {
     pub align: Align,
 }
 
-/// One cell: its text, its machine-readable value, and whether it stands out (the winner of its column).
+/// One cell: its text, its machine-readable value, and whether it is bold (the best of its column).
 #[derive(Clone, Debug)]
 pub struct Cell {
     pub text: String,
@@ -33,12 +33,12 @@ impl Cell {
         Cell { text: text.into(), value: value.into(), bold: false }
     }
 
-    /// The same cell, standing out.
+    /// The same cell in bold.
     pub fn bold(self) -> Self {
         self.bold_if(true)
     }
 
-    /// The same cell, standing out when `winner` holds.
+    /// The same cell, in bold when `winner` holds.
     pub fn bold_if(mut self, winner: bool) -> Self {
         self.bold = winner;
         self
@@ -69,7 +69,7 @@ impl From<f64> for Cell {
     }
 }
 
-/// Rows under named columns. Built in one sentence:
+/// Rows under named columns, built by chained calls:
 /// `Table::new("tiny-vqa").column("metric").number("score").row(["accuracy".into(), 0.82.into()]).note("n = 64")`.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -80,31 +80,31 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table; an empty title is none.
+    /// An empty table; an empty `title` means no title.
     pub fn new(title: impl Into<String>) -> Self {
         let title = title.into();
         Table { title: (!title.is_empty()).then_some(title), ..Table::default() }
     }
 
-    /// With one more column of text, leaning left.
+    /// The table with one more left-aligned column, for text.
     pub fn column(mut self, name: impl Into<String>) -> Self {
         self.columns.push(Column { name: name.into(), align: Align::Left });
         self
     }
 
-    /// With one more column of numbers, leaning right.
+    /// The table with one more right-aligned column, for numbers.
     pub fn number(mut self, name: impl Into<String>) -> Self {
         self.columns.push(Column { name: name.into(), align: Align::Right });
         self
     }
 
-    /// With one more row; see [`Table::push`].
+    /// The table with one more row; see [`Table::push`].
     pub fn row(mut self, cells: impl IntoIterator<Item = Cell>) -> Self {
         self.push(cells);
         self
     }
 
-    /// Adds a row. A short row is filled with empty cells, a long one adds nameless columns.
+    /// Adds a row. A short row is filled with empty cells; a long one adds columns without names.
     pub fn push(&mut self, cells: impl IntoIterator<Item = Cell>) {
         let mut row: Vec<Cell> = cells.into_iter().collect();
         while self.columns.len() < row.len() {
@@ -114,28 +114,28 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// With a line below the table.
+    /// The table with a line below it.
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
         self
     }
 
-    /// `9 rows x 4 columns`.
+    /// The size in words: `9 rows x 4 columns`.
     pub fn shape(&self) -> String {
         let plural = |n: usize, thing: &str| format!("{n} {thing}{}", if n == 1 { "" } else { "s" });
         format!("{} x {}", plural(self.rows.len(), "row"), plural(self.columns.len(), "column"))
     }
 
-    /// Aligned text, the shape first. With a `width` in terminal columns, long cells are cut, columns that still do not fit are
-    /// left out and long tables lose their middle, each said in a line; without one everything is written. `color` allows
-    /// ANSI bold and dim.
+    /// Aligned text, starting with the size. With a `width` in terminal columns, long cells are cut, columns that still do not
+    /// fit are left out and the middle of a long table is left out; a line says so in each case. Without a `width` everything is
+    /// written. `color` allows ANSI bold and dim.
     pub fn text(&self, width: Option<usize>, color: bool) -> String {
         let mut sink = Text::new(self, width, color);
         self.walk(&mut sink, width.map(|_| 40));
         sink.finish()
     }
 
-    /// An HTML `<table>` without dependence on any style sheet.
+    /// An HTML `<table>` that needs no style sheet.
     pub fn html(&self) -> String {
         let mut sink = Html::new();
         self.walk(&mut sink, Some(200));
@@ -153,7 +153,7 @@ impl Table {
         json!({ "title": self.title, "columns": names, "rows": rows, "note": self.note })
     }
 
-    /// The one walk: shape and title, heading, rows with the middle of more than `limit` left out, note.
+    /// The traversal that all formats share: size and title, heading, rows without the middle of more than `limit`, note.
     pub(super) fn walk(&self, sink: &mut dyn text::Sink, limit: Option<usize>) {
         sink.start(&self.shape(), self.title.as_deref());
         sink.heading(&self.columns);

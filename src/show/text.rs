@@ -1,4 +1,4 @@
-//! The two spellings of a table: aligned text and HTML, both fed by `Table::walk`.
+//! Two output formats of a table: aligned text and HTML, both fed by `Table::walk`.
 //! Widths are terminal columns, in which a CJK character takes two.
 
 use super::table::{Align, Cell, Column, Table};
@@ -6,12 +6,12 @@ use super::table::{Align, Cell, Column, Table};
 const BOLD: &str = "\u{1b}[1m";
 const DIM: &str = "\u{1b}[2m";
 const RESET: &str = "\u{1b}[0m";
-/// Columns between two cells.
+/// Terminal columns between two cells.
 const GAP: usize = 2;
-/// The narrowest a column of text is cut to.
+/// The smallest width to which a column of text is cut.
 const NARROWEST: usize = 8;
 
-/// What a walk over a table writes to.
+/// Receives the parts of a table in order; one implementation per output format.
 pub(super) trait Sink {
     fn start(&mut self, shape: &str, title: Option<&str>);
     fn heading(&mut self, columns: &[Column]);
@@ -106,7 +106,7 @@ impl Sink for Text {
     }
 }
 
-/// A `<table>` that looks like one wherever HTML is shown.
+/// A `<table>` that looks right in any HTML viewer.
 pub(super) struct Html {
     out: String,
 }
@@ -164,14 +164,14 @@ fn style(align: Align) -> &'static str {
     }
 }
 
-/// Text made safe between tags and in attributes; characters that HTML does not know are replaced.
+/// Text escaped for use between tags and in attributes; control characters are replaced.
 pub(super) fn escape(text: &str) -> String {
     let known = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
     let text: String = text.chars().map(|c| if known(c) { c } else { '\u{fffd}' }).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Narrows the widest columns until the line fits `limit`, then drops columns from the right.
+/// Narrows the widest columns until the line fits into `limit`, then drops columns from the right.
 fn fit(widths: &mut Vec<usize>, columns: &[Column], limit: usize) {
     let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
     while total(widths) > limit {
@@ -187,12 +187,12 @@ fn fit(widths: &mut Vec<usize>, columns: &[Column], limit: usize) {
     }
 }
 
-/// The text with its line breaks and tabs made visible as spaces.
+/// The text with line breaks and tabs replaced by spaces.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The text cut to `width` terminal columns, with an ellipsis where something is missing.
+/// The text cut to `width` terminal columns, with an ellipsis where it was cut.
 fn cut(text: &str, width: usize) -> String {
     if display_width(text) <= width {
         return text.to_string();
@@ -210,7 +210,7 @@ fn cut(text: &str, width: usize) -> String {
     kept
 }
 
-/// Terminal columns that `text` takes.
+/// The number of terminal columns that `text` takes.
 pub(super) fn display_width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }

@@ -11,10 +11,10 @@ use crate::{bail, error};
 
 const CAPTION: f64 = 11.0;
 const GUTTER: f64 = 16.0;
-/// Lines of a caption that are shown.
+/// The largest number of lines of a caption.
 const LINES: usize = 4;
 
-/// Whether a caption tells of a right or a wrong answer.
+/// Whether a caption belongs to a right or a wrong answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mark {
     #[default]
@@ -23,7 +23,7 @@ pub enum Mark {
     Wrong,
 }
 
-/// The text below a picture: a question and, on its last line, the answer that the mark judges.
+/// The text below a picture: a question and, on its last line, the answer that is marked right or wrong.
 #[derive(Clone, Debug, Default)]
 pub struct Caption {
     pub text: String,
@@ -43,8 +43,8 @@ impl From<&str> for Caption {
 }
 
 impl Figure {
-    /// A matrix of `rows` x `columns` values, row by row, as colors: viridis, or blue to orange around zero when the values
-    /// have both signs; what is not finite is gray. Errors: a length that does not fit, or no finite value.
+    /// A matrix of `rows` x `columns` values (row-major) as colors: viridis, or blue to orange around zero when the values
+    /// have both signs; values that are not finite are gray. Errors: a length that does not fit, or no finite value.
     pub fn heatmap(rows: usize, columns: usize, values: &[f32], labels: &Labels) -> Result<Figure> {
         if rows == 0 || columns == 0 || values.len() != rows * columns {
             bail!(Shape, "{} values do not fill a heatmap of {rows} x {columns}", values.len());
@@ -93,8 +93,8 @@ impl Figure {
         Ok(Figure { scene, about: format!("{title}, {rows} x {columns}") })
     }
 
-    /// Pictures in rows, each with its caption below; tiny ones grow with hard pixels. Fewer captions than pictures leave the
-    /// rest without. Errors: no pictures.
+    /// Pictures in rows, each with its caption below; tiny ones are enlarged without smoothing. With fewer captions than pictures
+    /// the rest have none. Errors: no pictures.
     pub fn gallery(pictures: &[Picture], captions: &[Caption], title: &str) -> Result<Figure> {
         if pictures.is_empty() {
             return Err(error!(Data, "nothing to show: no pictures"));
@@ -139,8 +139,8 @@ impl Figure {
     }
 }
 
-/// The size of a heatmap: square cells as large as fit, whole pixels where there is room for them, longer cells only where a
-/// side would be too thin to see.
+/// The size of a heatmap: square cells as large as fit, of whole pixels where there is room; cells are longer than wide only
+/// where one side of the map would otherwise be too thin to see.
 fn cells(columns: usize, rows: usize, wide: f64, high: f64) -> (f64, f64) {
     let side = (wide / columns as f64).min(high / rows as f64).min(36.0);
     let side = if side * DENSITY >= 1.0 { (side * DENSITY).floor() / DENSITY } else { side };
@@ -148,7 +148,7 @@ fn cells(columns: usize, rows: usize, wide: f64, high: f64) -> (f64, f64) {
     (fill(columns, wide), fill(rows, high))
 }
 
-/// The size a picture is shown at in a square tile: whole multiples when it grows.
+/// The size at which a picture is shown in a square tile: whole multiples when it is enlarged.
 fn shown(picture: &Picture, tile: f64) -> (f64, f64) {
     let (width, height) = (picture.width as f64, picture.height as f64);
     let factor = tile * DENSITY / width.max(height);
@@ -156,7 +156,7 @@ fn shown(picture: &Picture, tile: f64) -> (f64, f64) {
     ((width * factor / DENSITY).max(0.5), (height * factor / DENSITY).max(0.5))
 }
 
-/// The scale of a heatmap, high end up, with its ticks.
+/// The color bar of a heatmap, high end up, with its ticks.
 fn color_bar(scene: &mut Scene, scale: Scale, (x, y): (f64, f64), height: f64) -> Result<()> {
     let steps = 256;
     let value = |i: usize| scale.high - (scale.high - scale.low) * (i as f64 + 0.5) / steps as f64;
@@ -171,7 +171,7 @@ fn color_bar(scene: &mut Scene, scale: Scale, (x, y): (f64, f64), height: f64) -
     Ok(())
 }
 
-/// Writes a caption below `(x, y)` and returns how many lines it took.
+/// Writes a caption below `(x, y)` and returns its number of lines.
 fn write_caption(scene: &mut Scene, caption: &Caption, (x, y): (f64, f64), room: f64) -> usize {
     let mark_room = if caption.mark == Mark::None { 0.0 } else { CAPTION * 1.5 };
     // The last line, the answer, is kept when the question is too long.

@@ -1,4 +1,4 @@
-//! How numbers are spelled for people: three significant digits and a unit, never a machine's full precision.
+//! Numbers formatted for people: three significant digits and a unit, not a machine's full precision.
 
 /// A count with a magnitude: `853`, `1,234`, `31.6 k`, `8.35 B`. Below 10,000 it is exact.
 pub fn count(n: usize) -> String {
@@ -81,7 +81,7 @@ pub fn grouped(n: usize) -> String {
     text
 }
 
-/// `value` divided by `base` until three digits hold it, with the unit of that power.
+/// `value` divided by `base` until it has at most three digits before the point, with the unit of that power.
 fn scaled(mut value: f64, base: f64, units: &[&str]) -> String {
     let mut power = 0;
     // 999.5 would print as 1000: it belongs to the next unit.

@@ -1,5 +1,5 @@
-//! Galleries of a page: questions as cards, each with its pictures, the answer, the right answer and the way from one
-//! to the score. Pictures are inside the page, small enough that a page stays a page.
+//! Galleries of a page: questions as cards, each with its pictures, the model's answer, the right answer and how the
+//! score came about. Pictures are embedded, small enough to keep the file small.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,16 +8,16 @@ use super::super::picture::Picture;
 use super::super::text::escape;
 use crate::error::Result;
 
-/// The longer side of a picture in a page, in pixels.
+/// The longer side of an embedded picture, in pixels.
 const LARGEST: usize = 336;
 
-/// Questions to look through.
+/// A gallery of questions.
 #[derive(Clone, Debug, Default)]
 pub struct Gallery {
-    /// Above the cards, where a section has several galleries.
+    /// The heading above the cards, where a section has several galleries.
     pub title: String,
     pub cards: Vec<Card>,
-    /// What is not shown, and why.
+    /// What is left out, and why.
     pub note: String,
 }
 
@@ -30,13 +30,13 @@ pub struct Card {
     pub question: String,
     pub output: String,
     pub gold: String,
-    /// From output to score, in words.
+    /// How the output led to the score, in words.
     pub why: String,
     /// The question's picture first, then maps of it.
     pub shots: Vec<Shot>,
 }
 
-/// A picture with a word below it.
+/// A picture with a caption.
 #[derive(Clone)]
 pub struct Shot {
     pub picture: Picture,
@@ -68,7 +68,7 @@ pub(super) fn write(gallery: &Gallery, out: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// Buttons that choose wrong, right or all, and a list of categories. They are shown when there is a script to hear them.
+/// Buttons that choose wrong, right or all answers, and a list of categories. They are hidden where scripts are off.
 fn tools(gallery: &Gallery, wrong: usize, out: &mut String) {
     let right = gallery.cards.len() - wrong;
     let mut categories: Vec<&str> = gallery.cards.iter().map(|card| card.category.as_str()).collect();
@@ -123,7 +123,7 @@ fn or_nothing(text: &str) -> String {
 
 fn write_shot(shot: &Shot, id: &str, out: &mut String) -> Result<()> {
     let picture = fitted(&shot.picture);
-    // Few pixels are meant to be seen as such.
+    // Few pixels are to be seen as pixels, not smoothed.
     let hard = if picture.width.max(picture.height) <= 128 { " class=\"hard\"" } else { "" };
     let (width, height) = (picture.width, picture.height);
     let alt = escape(&format!("{} of question {id}", if shot.caption.is_empty() { "picture" } else { &shot.caption }));
@@ -149,7 +149,7 @@ pub fn fitted(picture: &Picture) -> Picture {
     picture.scaled(scaled(picture.width), scaled(picture.height))
 }
 
-/// PNG; what is large that way (a photograph) as JPEG.
+/// PNG, or JPEG where the PNG would be large (a photograph).
 fn encoded(picture: &Picture) -> Result<(&'static str, Vec<u8>)> {
     const LARGE: usize = 48 << 10;
     let png = picture.png()?;

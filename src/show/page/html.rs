@@ -12,7 +12,7 @@ use crate::error::Result;
 
 const STYLE: &str = include_str!("../../../stdlib/report/page.css");
 const SCRIPT: &str = include_str!("../../../stdlib/report/page.js");
-/// Before the page is painted: the theme chosen last time, and that there are scripts.
+/// The script that runs before the page is painted: sets the theme chosen last time, and marks that scripts are on.
 const EARLY: &str = include_str!("../../../stdlib/report/early.js");
 
 pub(super) fn write(page: &Page) -> Result<String> {
@@ -87,7 +87,7 @@ fn write_block(block: &Block, colors: &mut Colors, out: &mut String) -> Result<(
         Block::Figures(figures) => {
             out.push_str("<div class=\"figures\">\n");
             for figure in figures {
-                // A wide one keeps its letters readable on a phone and scrolls.
+                // A wide figure keeps its text readable on a phone and scrolls.
                 let wide = if figure.scene.width > 480.0 { " wide" } else { "" };
                 let svg = colors.svg(figure)?;
                 out.push_str(&format!("<div class=\"figure{wide}\">{svg}</div>\n"));
@@ -105,7 +105,7 @@ fn write_block(block: &Block, colors: &mut Colors, out: &mut String) -> Result<(
     Ok(())
 }
 
-/// Nothing is loaded, styles are those of the page, and only its two scripts run.
+/// The content policy: nothing is loaded, styles are those of the page, and only its two scripts run.
 fn policy() -> String {
     let hash = |script: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(script)));
     format!(

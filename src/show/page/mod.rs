@@ -15,41 +15,41 @@ use crate::error::Result;
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     pub title: String,
-    /// Below the title: what this is about, in a line or two.
+    /// Below the title: the subject, in a line or two.
     pub about: Vec<String>,
-    /// The few numbers that a reader came for.
+    /// The most important numbers.
     pub headlines: Vec<Headline>,
     pub sections: Vec<Section>,
 }
 
-/// A number that stands out.
+/// A number shown large at the top.
 #[derive(Clone, Debug, Default)]
 pub struct Headline {
     pub label: String,
     pub value: String,
-    /// Its interval, its unit, what it is out of.
+    /// Its interval, its unit, or what it is a share of.
     pub note: String,
 }
 
-/// A part of the page, with a place in its table of contents.
+/// A section of the page, with an entry in the table of contents.
 #[derive(Clone, Debug, Default)]
 pub struct Section {
     pub title: String,
     pub blocks: Vec<Block>,
 }
 
-/// What a section is made of.
+/// The parts that a section can have.
 #[derive(Clone, Debug)]
 pub enum Block {
     /// A paragraph.
     Note(String),
     /// A list of things to know.
     List(Vec<String>),
-    /// Figures beside each other where there is room.
+    /// Figures side by side where there is room.
     Figures(Vec<Figure>),
     Table(Table),
     Gallery(Gallery),
-    /// A text with its line breaks, folded under a title.
+    /// A text with its line breaks, collapsed under a title.
     Text {
         title: String,
         text: String,
@@ -62,7 +62,7 @@ impl Section {
         Section { title: title.into(), blocks: Vec::new() }
     }
 
-    /// With one more block.
+    /// The section with one more block.
     pub fn with(mut self, block: Block) -> Self {
         self.blocks.push(block);
         self
@@ -70,14 +70,14 @@ impl Section {
 }
 
 impl Headline {
-    /// A number with what it is and a word on it.
+    /// A number with its label and a note.
     pub fn new(label: impl Into<String>, value: impl Into<String>, note: impl Into<String>) -> Self {
         Headline { label: label.into(), value: value.into(), note: note.into() }
     }
 }
 
 impl Page {
-    /// The file.
+    /// The HTML of the page.
     pub fn html(&self) -> Result<String> {
         html::write(self)
     }

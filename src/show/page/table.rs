@@ -1,12 +1,12 @@
-//! Tables of a page: the walk of every table, written so that a click on a heading sorts by the values of its cells.
+//! Tables of a page: written by `Table::walk` so that a click on a heading sorts by the values of the cells.
 
 use super::super::table::{Align, Cell, Column, Table};
 use super::super::text::{Sink, escape};
 
-/// Rows that are written at most.
+/// The largest number of rows that are written.
 const ROWS: usize = 500;
 
-/// Characters of a cell that stay on one line.
+/// Cells of at most this many characters are not wrapped.
 const SHORT: usize = 28;
 
 /// A table in a box of its own that scrolls sideways on narrow screens.
@@ -42,7 +42,7 @@ impl Sink for Sortable<'_> {
         self.out.push_str("<tr>");
         for (place, (column, cell)) in columns.iter().zip(cells).enumerate() {
             let class = match column.align {
-                // What is short is not broken, but for the names that stay in sight on a narrow screen.
+                // Short cells are not wrapped, except in the first column, which stays visible on a narrow screen.
                 Align::Left if place > 0 && cell.text.chars().count() <= SHORT => " class=\"s\"",
                 align => class(align),
             };

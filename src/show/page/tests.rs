@@ -51,7 +51,7 @@ fn hostile_texts_are_inert() {
     assert!(html.starts_with("<!doctype html>"));
     assert!(!html.contains("<img src=x"), "an element came through");
     assert!(!html.contains("x\" onload") && !html.contains('\u{0}'));
-    // Two scripts of ours, an image for each card, and no other element that could do anything.
+    // Our two scripts, one image per card, and no other active element.
     assert_eq!((html.matches("<script").count(), html.matches("</script>").count()), (2, 2));
     assert_eq!(html.matches("<img").count(), 2);
     assert!(html.contains("&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;"));
@@ -76,7 +76,7 @@ fn figures_have_every_color_in_both_themes() {
         svg.match_indices("var(").map(|(at, _)| svg[at + 4..].split(')').next().unwrap()).collect();
     assert!(names.len() > 4, "{names:?}");
     for name in names {
-        // Light, dark by the system, dark by the button, and on paper.
+        // Light, dark by the system's setting, dark by the button, and printed.
         assert_eq!(html.matches(&format!("{name}:#")).count(), 4, "{name}");
     }
     assert!(html.contains("--f-ffffff:#ffffff") && html.contains("--f-ffffff:#1b1f24"));

@@ -1,5 +1,5 @@
-//! Figures that follow the theme of a page: every color in the SVG becomes a CSS variable with one value for light and
-//! one for dark paper.
+//! Figures that follow the theme of a page: every color in the SVG becomes a CSS variable with one value for a light and
+//! one for a dark background.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,20 +9,20 @@ use super::super::color::{Color, night};
 use super::super::text::escape;
 use crate::error::Result;
 
-/// The colors that figures of a page use.
+/// The colors that the figures of a page use.
 #[derive(Default)]
 pub(super) struct Colors(BTreeSet<Color>);
 
 impl Colors {
-    /// A figure as an `<svg>` element in variables.
+    /// A figure as an `<svg>` element whose colors are variables.
     pub(super) fn svg(&mut self, figure: &Figure) -> Result<String> {
-        // The painter escapes texts, but for characters that no page may hold.
+        // plotters escapes texts, except for control characters, which no page may contain.
         let svg = figure.svg()?.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}");
         let label = format!("<svg role=\"img\" aria-label=\"{}\"", escape(&figure.about));
-        // A name space is for files, not for elements in a page.
+        // The namespace is needed in files, not in elements of a page.
         let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1).replacen("<svg", &label, 1);
         let mut out = String::with_capacity(svg.len() + 1024);
-        // Texts have their quotes escaped, so what looks like an attribute is one.
+        // Quotes in texts are escaped, so whatever looks like an attribute is one.
         let mut parts = svg.split("=\"#");
         out.push_str(parts.next().unwrap_or_default());
         for part in parts {
@@ -40,7 +40,7 @@ impl Colors {
         Ok(out)
     }
 
-    /// The variables by day and by night, for `light { ... }` and `dark { ... }`.
+    /// The variables for the light and the dark theme, for `light { ... }` and `dark { ... }`.
     pub(super) fn css(&self) -> [String; 2] {
         let rules = |of: &dyn Fn(Color) -> Color| {
             self.0.iter().fold(String::new(), |css, color| format!("{css}{}:{};", name(*color), written(of(*color))))
