@@ -2,7 +2,7 @@
 
 use llmore::eval::{Benchmark, BenchmarkOptions, Results};
 use llmore::preset::Presets;
-use llmore::study::{Cell, Folder, Record, ResultFile};
+use llmore::study::{Folder, Record, ResultFile, StudyCell};
 
 use super::scripting::scratch;
 use super::study::strings;
@@ -45,7 +45,7 @@ fn made_up(
             results.push(ResultFile { benchmark: set.id.clone(), file, answered: None });
         }
         let (encoder, llm) = (encoders[encoder].to_string(), llms[llm].to_string());
-        cells.push(Cell { id, encoder, llm, seed, folder, stages: Vec::new(), error: None, results });
+        cells.push(StudyCell { id, encoder, llm, seed, folder, stages: Vec::new(), error: None, results });
     }
     let record = Record {
         about: "made up".to_string(),

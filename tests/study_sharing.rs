@@ -38,7 +38,7 @@ fn a_cell_that_somebody_makes_is_left_to_them() {
     assert_eq!(summary.rows[0][1].text, "done");
     assert!(summary.rows[1][1].text.starts_with(&whose), "{}", summary.text(None, false));
     let warnings = ears.warnings.lock().unwrap().join("\n");
-    assert!(warnings.contains("left to others") && warnings.contains("--s1 by process"), "{warnings}");
+    assert!(warnings.contains("left to other processes") && warnings.contains("--s1 by process"), "{warnings}");
     // Somebody else lets the study grow meanwhile, and this one notes what it does: both stay.
     let (mut grown, _) = study(&folder, small(&out, &[0, 1, 2])).unwrap();
     grown.run().unwrap();

@@ -10,8 +10,8 @@ use super::{ReportOptions, name_of, open_benchmark};
 use crate::error::{Error, Result};
 use crate::eval::{Results, compare};
 use crate::show::page::{Block, Headline, Page, Section};
-use crate::show::{Cell as Entry, Table, count, number, seconds};
-use crate::study::{Cell, Folder, RECORD};
+use crate::show::{Cell, Table, count, number, seconds};
+use crate::study::{Folder, RECORD, StudyCell};
 use crate::train::Run;
 use crate::vlm::Vlm;
 
@@ -19,7 +19,7 @@ use crate::vlm::Vlm;
 const FEWEST: usize = 8;
 
 /// A cell with its runs and results, as far as they could be opened.
-struct Opened {
+struct OpenedCell {
     id: String,
     /// `None` where a stage has no run yet.
     stages: Vec<(String, Option<Run>)>,
@@ -29,8 +29,8 @@ struct Opened {
 
 pub(super) fn page(path: &Path, options: &ReportOptions) -> Result<Page> {
     let folder = Folder::open(path)?;
-    let cells: Vec<Opened> =
-        (0..folder.record().cells.len()).map(|cell| Opened::new(&folder, cell)).collect::<Result<_>>()?;
+    let cells: Vec<OpenedCell> =
+        (0..folder.record().cells.len()).map(|cell| OpenedCell::new(&folder, cell)).collect::<Result<_>>()?;
     let mut sections = vec![found(&folder)?];
     sections.push(scores(&cells)?);
     sections.push(training(&cells)?);
@@ -47,10 +47,10 @@ pub(super) fn page(path: &Path, options: &ReportOptions) -> Result<Page> {
     Ok(Page { title: format!("Study: {}", name_of(path)), about, headlines: headlines(&cells, done), sections })
 }
 
-impl Opened {
+impl OpenedCell {
     fn new(folder: &Folder, cell: usize) -> Result<Self> {
         let record = folder.record();
-        let Cell { id, error, .. } = &record.cells[cell];
+        let StudyCell { id, error, .. } = &record.cells[cell];
         let stages = folder.stages(cell)?.iter().map(|path| (name_of(path), Run::open(path).ok())).collect();
         let (mut results, mut missing) = (Vec::new(), Vec::new());
         for (number, benchmark) in record.benchmarks.iter().enumerate() {
@@ -61,7 +61,7 @@ impl Opened {
             }
         }
         missing.extend(error.iter().map(|error| format!("{id} failed: {error}")));
-        Ok(Opened { id: id.clone(), stages, results, missing })
+        Ok(OpenedCell { id: id.clone(), stages, results, missing })
     }
 
     /// The model after the last stage.
@@ -72,7 +72,7 @@ impl Opened {
 }
 
 /// `done` is the number of cells with all their results.
-fn headlines(cells: &[Opened], done: usize) -> Vec<Headline> {
+fn headlines(cells: &[OpenedCell], done: usize) -> Vec<Headline> {
     let benchmarks = benchmarks(cells);
     let mut headlines = vec![
         Headline::new("models", count(cells.len()), format!("{done} with all results")),
@@ -91,7 +91,7 @@ fn headlines(cells: &[Opened], done: usize) -> Vec<Headline> {
 }
 
 /// The benchmarks in the order in which cells name them.
-fn benchmarks(cells: &[Opened]) -> Vec<&str> {
+fn benchmarks(cells: &[OpenedCell]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for results in cells.iter().flat_map(|cell| &cell.results) {
         if !names.contains(&results.benchmark.as_str()) {
@@ -121,7 +121,7 @@ fn found(folder: &Folder) -> Result<Section> {
 
 /// All results, each with its difference from the first one of its benchmark; the difference is unpaired where the two are
 /// not about the same questions.
-fn scores(cells: &[Opened]) -> Result<Section> {
+fn scores(cells: &[OpenedCell]) -> Result<Section> {
     let mut section = Section::new("Scores");
     let mut all: Vec<&Results> = Vec::new();
     for benchmark in benchmarks(cells) {
@@ -144,7 +144,7 @@ fn scores(cells: &[Opened]) -> Result<Section> {
 }
 
 /// The losses of all cells in one chart per stage, and a table row for each run.
-fn training(cells: &[Opened]) -> Result<Section> {
+fn training(cells: &[OpenedCell]) -> Result<Section> {
     let mut section = Section::new("Training");
     let mut table = Table::new("runs")
         .column("model")
@@ -162,21 +162,21 @@ fn training(cells: &[Opened]) -> Result<Section> {
             let Some((stage, run)) = cell.stages.get(stage) else { continue };
             name.clone_from(stage);
             let Some(run) = run else {
-                table.push([cell.id.as_str(), stage.as_str(), "not run yet"].map(Entry::from));
+                table.push([cell.id.as_str(), stage.as_str(), "not run yet"].map(Cell::from));
                 continue;
             };
             let steps = run.steps()?;
             let time: f64 = steps.iter().map(|step| step.seconds).sum();
             let mut row = vec![
-                Entry::from(cell.id.as_str()),
-                Entry::from(stage.as_str()),
-                Entry::from(run.status()?),
-                Entry::from(steps.len()),
+                Cell::from(cell.id.as_str()),
+                Cell::from(stage.as_str()),
+                Cell::from(run.status()?),
+                Cell::from(steps.len()),
             ];
             if !steps.is_empty() {
-                row.push(Entry::from(last_loss(&steps)));
-                row.push(Entry::of(seconds(time), time));
-                row.extend(speed(&steps).map(|speed| Entry::of(number(speed.round()), speed)));
+                row.push(Cell::from(last_loss(&steps)));
+                row.push(Cell::of(seconds(time), time));
+                row.extend(speed(&steps).map(|speed| Cell::of(number(speed.round()), speed)));
             }
             table.push(row);
             // A stage that several cells share is one run.
@@ -198,7 +198,7 @@ fn training(cells: &[Opened]) -> Result<Section> {
 }
 
 /// A section for each benchmark with a gallery for each cell.
-fn galleries(cells: &[Opened], options: &ReportOptions) -> Result<Vec<Section>> {
+fn galleries(cells: &[OpenedCell], options: &ReportOptions) -> Result<Vec<Section>> {
     let most = (CARDS / cells.len().max(1)).max(FEWEST);
     let names = benchmarks(cells);
     let mut sections: Vec<Section> = names.iter().map(|name| Section::new(format!("Answers: {name}"))).collect();
@@ -216,7 +216,7 @@ fn galleries(cells: &[Opened], options: &ReportOptions) -> Result<Vec<Section>> 
     Ok(sections)
 }
 
-fn locks(cells: &[Opened], study: String) -> Result<Section> {
+fn locks(cells: &[OpenedCell], study: String) -> Result<Section> {
     let mut section = Section::new("Locks").with(Block::Text { title: RECORD.to_string(), text: study });
     for cell in cells {
         for (stage, run) in &cell.stages {

@@ -1,10 +1,10 @@
-//! Whether cells may be pooled: what has one name is the same thing in all of them. Parts, data and program stand in the
-//! locks of the runs that are there, questions in the files of answers.
+//! Checks whether cells may be pooled: parts, data and program of the same name have to be the same in all of them. They are
+//! recorded in the run.lock of each run; questions are recorded in the files of answers.
 
 use std::collections::BTreeSet;
 
 use super::Study;
-use super::cells::{Cell, below};
+use super::cells::{StudyCell, below};
 use super::parts::rate;
 use crate::error;
 use crate::error::Result;
@@ -15,9 +15,9 @@ use crate::vlm::{Part, Weights};
 const OTHER: &str = "give it what it had, or choose another `out` for another study";
 
 impl Study {
-    /// Refuses a new run of a stage where that of another cell was about other data, or began with another encoder or LLM of
-    /// the same name, or was made by another program.
-    pub(super) fn refuse_others(&self, (cell, stage): (&Cell, usize), trainer: &Trainer) -> Result<()> {
+    /// Refuses a new run of a stage when the run of another cell used other data, or started from another encoder or LLM
+    /// under the same name, or was made by another build of the program.
+    pub(super) fn refuse_others(&self, (cell, stage): (&StudyCell, usize), trainer: &Trainer) -> Result<()> {
         let now = trainer.lock()?;
         for other in self.record.cells.iter().filter(|other| other.stages[stage] != cell.stages[stage]) {
             let Ok(run) = Run::open(&self.run_folder(other, stage)?) else { continue };
@@ -38,11 +38,11 @@ impl Study {
         Ok(())
     }
 
-    /// What two runs of a stage do not have in common, though their cells' names say so.
+    /// What differs between the runs of a stage in two cells although their names say it is the same.
     fn differences(
         &self,
-        (other, then): (&Cell, &Lock),
-        (cell, now): (&Cell, &Lock),
+        (other, then): (&StudyCell, &Lock),
+        (cell, now): (&StudyCell, &Lock),
         stage: usize,
         trainer: &Trainer,
     ) -> Vec<String> {
@@ -57,7 +57,7 @@ impl Study {
             }
         }
         if then.identity.is_empty() {
-            // A lock of an older version says no more.
+            // A lock of an older version records no more.
             return found;
         }
         let vlm = trainer.vlm();
@@ -69,7 +69,7 @@ impl Study {
         keys.retain(|key| {
             let part = parts.iter().find(|(part, ..)| key.starts_with(&format!("{}.", part.name())));
             let Some((part, same, weights)) = part else { return key.starts_with("data.") || *key == "projector.kind" };
-            // Of what is drawn, or trained by the stages before, every seed has its own weights.
+            // Weights that are drawn at random, or trained by earlier stages, differ between seeds.
             let begun = self.stages[..stage].iter().all(|options| rate(options, *part) == 0.0);
             let comparable = begun && (*weights == Weights::Stored || other.seed == cell.seed);
             *same && (comparable || !key.ends_with(".weights"))
@@ -80,22 +80,22 @@ impl Study {
         found
     }
 
-    /// Refuses questions of other words, right answers or pictures than those that cells have answered; before anything is
-    /// trained.
+    /// Refuses questions whose text, right answers or pictures differ from those that other cells have answered; called before
+    /// anything is trained.
     pub(super) fn check_questions(&self) -> Result<()> {
         for benchmark in &self.options.benchmarks {
-            let of = |cell: &Cell| cell.results.iter().position(|result| result.benchmark == benchmark.id);
-            let to_do = |cell: &&Cell| of(cell).is_some_and(|place| self.record.left(cell).contains(&place));
+            let of = |cell: &StudyCell| cell.results.iter().position(|result| result.benchmark == benchmark.id);
+            let to_do = |cell: &&StudyCell| of(cell).is_some_and(|place| self.record.left(cell).contains(&place));
             if !self.record.cells.iter().any(|cell| to_do(&cell)) {
                 continue;
             }
-            // A file that is whole tells of all questions.
-            let mut cells: Vec<&Cell> = self.record.cells.iter().collect();
+            // A complete file has all the questions.
+            let mut cells: Vec<&StudyCell> = self.record.cells.iter().collect();
             cells.sort_by_key(|cell| to_do(cell));
             for cell in cells {
                 let Some(place) = of(cell) else { continue };
                 let file = below(&self.options.out, &cell.results[place].file)?;
-                // What cannot be read is asked again.
+                // A file that cannot be read will be written anew.
                 let Ok(results) = Results::open(&file) else { continue };
                 let changes = Changes::new(&results.rows, benchmark.items.iter(), &mut Contents::default());
                 let whose = format!("benchmark `{}`, answered by {}", benchmark.id, cell.id);

@@ -1,5 +1,5 @@
-//! Which questions a study asks where a limit leaves some out: `questions.json`, beside study.toml. A limit may grow and shrink
-//! again: answers to other questions stay in their files and out of the scores.
+//! The questions that a study asks where a limit leaves some out: `questions.json`, beside study.toml. A limit may be raised
+//! and lowered again: answers to other questions stay in their files and are left out of the scores.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -13,31 +13,35 @@ use crate::weights::write_atomically;
 /// The file's name in the folder.
 const FILE: &str = "questions.json";
 
-/// Ids by benchmark; a benchmark that is asked whole is not there.
+/// Ids by benchmark; a benchmark without a limit has no entry.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Asked(BTreeMap<String, Vec<String>>);
+pub(super) struct AskedQuestions(BTreeMap<String, Vec<String>>);
 
-impl Asked {
-    /// What is asked of some benchmarks.
+impl AskedQuestions {
+    /// The ids of the questions of some benchmarks.
     pub(super) fn of(benchmarks: &[Arc<Benchmark>]) -> Self {
         let limited = benchmarks.iter().filter(|benchmark| benchmark.items.len() < benchmark.counts.found);
         let ids = |benchmark: &Arc<Benchmark>| benchmark.items.iter().map(|item| item.id.clone()).collect();
-        Asked(limited.map(|benchmark| (benchmark.id.clone(), ids(benchmark))).collect())
+        AskedQuestions(limited.map(|benchmark| (benchmark.id.clone(), ids(benchmark))).collect())
     }
 
-    /// What the folder of a study says; folders of older versions say nothing.
+    /// The content of questions.json in a study's folder; folders of older versions have none.
     pub(super) fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
         if !path.is_file() {
-            return Ok(Asked::default());
+            return Ok(AskedQuestions::default());
         }
         let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
-        serde_json::from_slice(&bytes).map(Asked).map_err(|error| error!(Decode, "`{}`: {error}", path.display()))
+        serde_json::from_slice(&bytes)
+            .map(AskedQuestions)
+            .map_err(|error| error!(Decode, "`{}`: {error}", path.display()))
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
         let path = dir.join(FILE);
-        if self.0.is_empty() && !path.exists() || Asked::open(dir).is_ok_and(|there| there == *self && path.exists()) {
+        if self.0.is_empty() && !path.exists()
+            || AskedQuestions::open(dir).is_ok_and(|there| there == *self && path.exists())
+        {
             return Ok(());
         }
         let text = serde_json::to_vec(&self.0).map_err(|error| error!(File, "{FILE}: {error}"))?;

@@ -1,5 +1,5 @@
-//! The cells of a study: where each has its runs and results, and whose runs it shares. A cell once written down stays where
-//! it is when the study grows.
+//! The cells of a study: the folders of their runs and results, and the runs they share. A cell keeps its folder when the
+//! study grows.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -12,16 +12,16 @@ use crate::error::Result;
 
 /// One model of the grid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cell {
+pub struct StudyCell {
     pub id: String,
     pub encoder: String,
     pub llm: String,
     pub seed: u64,
-    /// Below the study's folder.
+    /// Relative to the study's folder.
     pub folder: String,
-    /// The run folder of each stage below the study's folder; another cell's where the two share it.
+    /// The run folder of each stage, relative to the study's folder; another cell's where the two share it.
     pub stages: Vec<String>,
-    /// Why it could not be finished when it was last tried.
+    /// The error of the last attempt, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub results: Vec<ResultFile>,
@@ -31,27 +31,27 @@ pub struct Cell {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResultFile {
     pub benchmark: String,
-    /// Below the study's folder.
+    /// Relative to the study's folder.
     pub file: String,
-    /// How many questions it answers, once it is whole.
+    /// How many questions are answered, once the file is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<usize>,
 }
 
 impl Record {
-    /// The cells, encoder by encoder. Those that are known stay what they are.
-    pub(super) fn lay_out(&self, known: &[Cell]) -> Vec<Cell> {
+    /// The cells, encoder by encoder. Known cells are taken over unchanged.
+    pub(super) fn lay_out(&self, known: &[StudyCell]) -> Vec<StudyCell> {
         let mut used: BTreeSet<String> = known.iter().map(|cell| cell.id.clone()).collect();
-        let mut cells: Vec<Cell> = Vec::new();
+        let mut cells: Vec<StudyCell> = Vec::new();
         for encoder in &self.encoders {
             for llm in &self.llms {
                 for seed in &self.seeds {
-                    let is = |cell: &&Cell| (&cell.encoder, &cell.llm, &cell.seed) == (encoder, llm, seed);
+                    let is = |cell: &&StudyCell| (&cell.encoder, &cell.llm, &cell.seed) == (encoder, llm, seed);
                     let mut cell = match known.iter().find(is) {
                         Some(cell) => cell.clone(),
                         None => {
                             let id = free(format!("{}--{}--s{seed}", file_safe(encoder), file_safe(llm)), &mut used);
-                            let pair = |cell: &&Cell| (&cell.encoder, &cell.llm) == (encoder, llm);
+                            let pair = |cell: &&StudyCell| (&cell.encoder, &cell.llm) == (encoder, llm);
                             let before = known.iter().chain(&cells).find(pair);
                             self.new_cell(id, (encoder, llm, *seed), before)
                         }
@@ -69,14 +69,14 @@ impl Record {
         cells
     }
 
-    /// A cell whose stages before `seeds_from` are those of an earlier cell of the same encoder and LLM.
-    fn new_cell(&self, id: String, (encoder, llm, seed): (&str, &str, u64), before: Option<&Cell>) -> Cell {
+    /// A cell that shares the stages before `seeds_from` with an earlier cell of the same encoder and LLM.
+    fn new_cell(&self, id: String, (encoder, llm, seed): (&str, &str, u64), before: Option<&StudyCell>) -> StudyCell {
         let folder = format!("cells/{id}");
         let stage = |number: usize| match before.and_then(|cell| cell.stages.get(number - 1)) {
             Some(theirs) if number < self.seeds_from => theirs.clone(),
             _ => format!("{folder}/stage-{number}"),
         };
-        Cell {
+        StudyCell {
             encoder: encoder.to_string(),
             llm: llm.to_string(),
             seed,
@@ -88,13 +88,13 @@ impl Record {
         }
     }
 
-    /// What tells a cell from the others: `siglip + phi-4, seed 1`; axes with one value say nothing.
-    pub fn short_name(&self, cell: &Cell) -> String {
+    /// The name that distinguishes a cell from the others: `siglip + phi-4, seed 1`; axes with one value are left out.
+    pub fn short_name(&self, cell: &StudyCell) -> String {
         let model = self.pair_name(&cell.encoder, &cell.llm);
         if self.seeds.len() > 1 { format!("{model}, seed {}", cell.seed) } else { model }
     }
 
-    /// The same of an encoder with an LLM.
+    /// The same for an encoder with an LLM.
     pub fn pair_name(&self, encoder: &str, llm: &str) -> String {
         match (self.encoders.len(), self.llms.len()) {
             (_, 1) => encoder.to_string(),
@@ -104,20 +104,21 @@ impl Record {
     }
 
     /// The cell whose folder a stage's run is in.
-    pub(super) fn owner<'a>(&'a self, cell: &'a Cell, stage: usize) -> &'a Cell {
-        let is_in = |owner: &&Cell| cell.stages[stage].strip_prefix(&owner.folder).is_some_and(|r| r.starts_with('/'));
+    pub(super) fn owner<'a>(&'a self, cell: &'a StudyCell, stage: usize) -> &'a StudyCell {
+        let is_in =
+            |owner: &&StudyCell| cell.stages[stage].strip_prefix(&owner.folder).is_some_and(|r| r.starts_with('/'));
         self.cells.iter().find(is_in).unwrap_or(cell)
     }
 }
 
-/// An id as a part of a file's name.
+/// An id in a form that is safe in a file name.
 fn file_safe(id: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
     let name: String = id.trim_matches(['/', '.']).chars().map(safe).collect();
     if name.is_empty() { "x".to_string() } else { name }
 }
 
-/// The name, numbered when it is taken.
+/// The name, with a number appended when it is taken.
 fn free(name: String, used: &mut BTreeSet<String>) -> String {
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     let found = std::iter::once(name.clone()).chain(numbered).find(|name| !used.contains(name)).unwrap_or(name);

@@ -1,16 +1,16 @@
 //! The effect of each axis: one encoder against another, averaged over LLMs and seeds, and one LLM against another,
 //! averaged over encoders and seeds. The mean over the benchmarks is tested first; p values are corrected (Holm) among
-//! those tests, and, apart from them, among the tests of single benchmarks.
+//! those tests, and separately among the tests of single benchmarks.
 
-use super::cells::Cell;
+use super::cells::StudyCell;
 use super::grid::{Contrast, Grid};
 use crate::error::Result;
 use crate::eval::stats::{detectable, holm};
 
-/// Below this p after correction a difference is told apart.
+/// A difference with a corrected p below this is significant.
 pub(super) const ALPHA: f64 = 0.05;
 
-/// What is compared.
+/// The axis that is compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Axis {
     Encoder,
@@ -32,19 +32,19 @@ pub(super) struct Effect {
 }
 
 impl Effect {
-    /// Whether the questions tell the two apart.
+    /// Whether the difference is significant.
     pub(super) fn is_found(&self) -> bool {
         self.p < ALPHA
     }
 
-    /// Whether other seeds alone may move the difference by as much.
+    /// Whether other seeds alone could move the difference by as much.
     pub(super) fn is_within_seeds(&self) -> bool {
         let difference = self.contrast.paired.difference.abs();
         self.contrast.seeds.is_some_and(|seeds| difference < seeds.margin)
     }
 
-    /// The smallest true difference that is found in 80 % of the cases; `None` where no question tells the two apart, or
-    /// all by as much: without variance nothing can be said of power.
+    /// The smallest true difference that would be found in 80 % of the cases; `None` where the scores of no question differ, or
+    /// all differ by the same amount: without variance the power is unknown.
     pub(super) fn detectable(&self, points: bool) -> Option<f64> {
         let error = self.contrast.paired.error;
         // No difference of fractions is above 1.
@@ -92,10 +92,10 @@ impl Grid<'_> {
         Ok(effects)
     }
 
-    /// Cells with the first value beside those that differ from them in having the second.
+    /// The cells with the first value, and for each the cell that differs from it only in having the second.
     fn opposed(&self, axis: Axis, first: &str, second: &str) -> Vec<(usize, usize)> {
         let cells = &self.folder.record().cells;
-        let parts = |cell: &Cell| match axis {
+        let parts = |cell: &StudyCell| match axis {
             Axis::Encoder => (cell.encoder.clone(), (cell.llm.clone(), cell.seed)),
             Axis::Llm => (cell.llm.clone(), (cell.encoder.clone(), cell.seed)),
         };

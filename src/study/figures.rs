@@ -9,7 +9,7 @@ use crate::show::{Bar, Figure, GroupedBars, Radar};
 
 impl Folder {
     /// Bars with 95 % intervals: a group per benchmark, a bar per encoder and LLM. Scores in points are shown as percent of
-    /// the most there is.
+    /// the maximum.
     ///
     /// # Errors
     /// `Data` when no cell is done.
@@ -34,7 +34,7 @@ impl Folder {
         })
     }
 
-    /// A radar chart over benchmarks: a line per encoder and LLM, in percent of the most there is.
+    /// A radar chart over benchmarks: a line per encoder and LLM, in percent of the maximum.
     ///
     /// # Errors
     /// `Data` when no cell is done, or for fewer than three benchmarks.

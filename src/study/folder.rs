@@ -1,10 +1,10 @@
-//! A study's folder, read: which cells are done, with what results. No model is opened here; tables, figures and the
+//! Reads a study's folder: which cells are done, with what results. No model is opened here; tables, figures and the
 //! report are made from these files alone.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::asked::Asked;
+use super::asked::AskedQuestions;
 use super::cells::below;
 use super::record::Record;
 use super::standing::{self, look_at_answers};
@@ -13,11 +13,11 @@ use crate::error::{Context, Result};
 use crate::eval::{Metric, Results, Row, compare};
 use crate::train::Run;
 
-/// A study as its folder has it.
+/// The content of a study's folder.
 pub struct Folder {
     dir: PathBuf,
     record: Record,
-    /// By cell and benchmark, in the record's order; only whole ones.
+    /// By cell and benchmark, in the record's order; complete ones only.
     results: Vec<Vec<Option<Results>>>,
 }
 
@@ -25,9 +25,9 @@ impl Folder {
     /// Opens the folder of a study, finished or not.
     ///
     /// # Errors
-    /// `Missing` when it is none; what its files give, naming them.
+    /// `Missing` when it is not the folder of a study; else the error of reading its files, naming them.
     pub fn open(dir: &Path) -> Result<Self> {
-        let (mut record, asked) = (Record::open(dir)?, Asked::open(dir)?);
+        let (mut record, asked) = (Record::open(dir)?, AskedQuestions::open(dir)?);
         for stage in record.cells.iter().flat_map(|cell| &cell.stages) {
             below(dir, stage)?;
         }
@@ -35,9 +35,9 @@ impl Folder {
         Folder::of(dir, record, &asked)
     }
 
-    /// The folder of a study that was looked at.
-    pub(super) fn of(dir: &Path, mut record: Record, asked: &Asked) -> Result<Self> {
-        // What another cell answers more of is to be asked again: a picture may have been missing then.
+    /// The folder for a record whose `answered` counts are up to date.
+    pub(super) fn of(dir: &Path, mut record: Record, asked: &AskedQuestions) -> Result<Self> {
+        // A benchmark that another cell answered more of will be run again: a picture may have been missing then.
         let left: Vec<Vec<usize>> = record.cells.iter().map(|cell| record.left(cell)).collect();
         let mut results: Vec<Vec<Option<Results>>> = Vec::with_capacity(record.cells.len());
         for (cell, left) in record.cells.iter_mut().zip(left) {
@@ -56,7 +56,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// All cells have to have answered the same questions.
+    /// Checks that all cells have answered the same questions.
     fn check_questions(&self) -> Result<()> {
         for (benchmark, id) in self.record.benchmarks.iter().enumerate() {
             let named = |cell: usize| Some((self.record.cells[cell].id.as_str(), self.results(cell, benchmark)?));
@@ -72,10 +72,10 @@ impl Folder {
         Ok(())
     }
 
-    /// Whether there is nothing left to do, or the run that was last written says that it ended before its last step.
+    /// Whether nothing is left to do, or the run written last says that it ended before its last step.
     ///
     /// # Errors
-    /// What reading the runs gives.
+    /// The errors of reading the runs.
     pub fn is_at_rest(&self) -> Result<bool> {
         if self.record.cells.iter().all(|cell| cell.error.is_some() || self.record.left(cell).is_empty()) {
             return Ok(true);
@@ -94,17 +94,17 @@ impl Folder {
         }
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// What its study.toml says.
+    /// The content of its study.toml.
     pub fn record(&self) -> &Record {
         &self.record
     }
 
-    /// The run folders of a cell's stages, made yet or not.
+    /// The run folders of a cell's stages, whether they exist yet or not.
     ///
     /// # Errors
     /// `Decode` for one that is not below the study's folder.
@@ -113,25 +113,25 @@ impl Folder {
         stages.iter().map(|stage| below(&self.dir, stage)).collect()
     }
 
-    /// The results of a cell, by the positions of both in the record; `None` when they are not whole.
+    /// The results of a cell, by the positions of both in the record; `None` when they are incomplete.
     pub fn results(&self, cell: usize, benchmark: usize) -> Option<&Results> {
         self.results.get(cell)?.get(benchmark)?.as_ref()
     }
 
-    /// Any cell's results of a benchmark: its metric, its questions.
+    /// Some cell's results of a benchmark, for its metric and its questions.
     pub(super) fn example(&self, benchmark: usize) -> Option<&Results> {
         self.results.iter().find_map(|of| of[benchmark].as_ref())
     }
 
-    /// Benchmarks that something was answered to and that are scored automatically.
+    /// Benchmarks that are scored automatically and have an answer.
     pub(super) fn scored(&self) -> Vec<usize> {
         let is = |benchmark: &usize| self.example(*benchmark).is_some_and(|r| r.scorer.metric() != Metric::None);
         (0..self.record.benchmarks.len()).filter(is).collect()
     }
 }
 
-/// Refuses results whose questions have the same ids but other words, answers or pictures. These may be what is compared
-/// elsewhere; in a study they are the same for all.
+/// Refuses results whose questions have the same ids but other text, answers or pictures. Elsewhere such results may be
+/// compared on purpose; in a study the questions are the same for all cells.
 fn same_words((cell, first): (&str, &Results), (other, second): (&str, &Results)) -> Result<()> {
     let known: HashMap<&str, &Row> = first.rows.iter().map(|row| (row.id.as_str(), row)).collect();
     let differs = |row: &Row| -> Option<&str> {

@@ -1,12 +1,12 @@
-//! The statistics of a grid: results pooled over seeds (and whatever else is averaged), compared pair by pair on the same
-//! questions. A question's score becomes its mean over what is pooled; images are resampled, with all their questions.
+//! The statistics of a grid: results pooled over seeds (and over the other axis), compared pair by pair on the same
+//! questions. A question's score becomes its mean over the pooled cells; images are resampled, with all their questions.
 
 use super::folder::Folder;
 use crate::error::Result;
 use crate::eval::shared;
 use crate::eval::stats::{Groups, Paired, paired, t_quantile};
 
-/// Sums per group of every whole result.
+/// Sums per group of every complete result.
 pub(super) struct Grid<'a> {
     pub folder: &'a Folder,
     /// By cell and benchmark.
@@ -19,27 +19,27 @@ pub(super) struct Grid<'a> {
 pub(super) struct Pair {
     pub encoder: String,
     pub llm: String,
-    /// Its cells, one a seed.
+    /// Its cells, one per seed.
     pub cells: Vec<usize>,
 }
 
-/// Two models, or two values of an axis averaged over the other ones.
+/// The comparison of two models, or of two values of an axis averaged over the other axes.
 pub(super) struct Contrast {
     /// First minus second.
     pub paired: Paired,
     /// Questions that both sides answered.
     pub questions: usize,
-    /// How far other seeds move the difference, where there are several.
+    /// How much the difference varies with the seed, where there are several.
     pub seeds: Option<Seeds>,
 }
 
-/// What another draw of seeds would do to a mean difference.
+/// How much a mean difference varies with the choice of seeds.
 #[derive(Clone, Copy)]
 pub(super) struct Seeds {
     /// Its standard error.
     pub error: f64,
-    /// What the error exceeds in one of 20 draws: Student's t, whose degrees of freedom are the seeds beyond the first of
-    /// each pair of models.
+    /// The margin that the error exceeds in one of 20 choices of seeds: Student's t with as many degrees of freedom as there are
+    /// seeds beyond the first of each pair of models.
     pub margin: f64,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Grid<'a> {
     pub(super) fn new(folder: &'a Folder) -> Self {
         let (cells, benchmarks) = (folder.record().cells.len(), folder.record().benchmarks.len());
         let scored = folder.scored();
-        // Cells of an older version may say otherwise which questions share a picture.
+        // Cells of an older version may group questions by picture differently.
         let all = |benchmark| (0..cells).filter_map(|cell| folder.results(cell, benchmark)).collect::<Vec<_>>();
         let shared: Vec<_> = (0..benchmarks).map(|benchmark| shared(&all(benchmark))).collect();
         let groups = |cell: usize, benchmark: usize| {
@@ -73,17 +73,17 @@ impl<'a> Grid<'a> {
         pairs
     }
 
-    /// Whether a cell answered all of some benchmarks.
+    /// Whether a cell has complete results for all of the given benchmarks.
     fn has(&self, cell: usize, which: &[usize]) -> bool {
         !which.is_empty() && which.iter().all(|benchmark| self.groups[cell][*benchmark].is_some())
     }
 
-    /// Of some cells those that answered all of some benchmarks.
+    /// Those of the given cells that have complete results for all of the given benchmarks.
     pub(super) fn whole(&self, cells: &[usize], which: &[usize]) -> Vec<usize> {
         cells.iter().copied().filter(|cell| self.has(*cell, which)).collect()
     }
 
-    /// Some cells on some benchmarks as one result; several benchmarks have the mean of their metrics.
+    /// The results of some cells on some benchmarks as one; several benchmarks have the mean of their metrics.
     pub(super) fn pooled(&self, cells: &[usize], which: &[usize]) -> Result<Option<Groups>> {
         let cells = self.whole(cells, which);
         if cells.is_empty() {
@@ -97,7 +97,7 @@ impl<'a> Grid<'a> {
         Ok(if pooled.len() == 1 { pooled.pop() } else { Some(Groups::stacked(&pooled)) })
     }
 
-    /// Compares the first cells of some pairs with the second ones, pooled over the pairs of which both are whole.
+    /// Compares the first cells of some pairs with the second ones, pooled over the pairs of which both are complete.
     pub(super) fn contrast(&self, pairs: &[(usize, usize)], which: &[usize]) -> Result<Option<Contrast>> {
         let whole = |(a, b): &&(usize, usize)| self.has(*a, which) && self.has(*b, which);
         let pairs: Vec<(usize, usize)> = pairs.iter().filter(whole).copied().collect();
@@ -113,8 +113,8 @@ impl<'a> Grid<'a> {
         }))
     }
 
-    /// How far the mean difference over pairs strays from seed to seed: the variance within what differs in nothing but
-    /// the seed, over the number of pairs.
+    /// The variance over seeds of the mean difference over pairs: the variance within groups that differ in the seed only,
+    /// divided by the number of pairs.
     fn over_seeds(&self, pairs: &[(usize, usize)], which: &[usize]) -> Result<Option<Seeds>> {
         let cells = &self.folder.record().cells;
         let mut by_model: std::collections::BTreeMap<[&str; 4], Vec<f64>> = std::collections::BTreeMap::new();
@@ -134,7 +134,7 @@ impl<'a> Grid<'a> {
         Ok(Some(Seeds { error, margin: t_quantile(freedom as f64) * error }))
     }
 
-    /// The standard deviation over seeds of some cells; `None` with one.
+    /// The standard deviation over the seeds of some cells; `None` for a single seed.
     pub(super) fn spread(&self, cells: &[usize], which: &[usize]) -> Result<Option<f64>> {
         let mut values = Vec::new();
         for cell in cells {

@@ -1,7 +1,7 @@
-//! Studies: every encoder of a list with every LLM of another, each trained by one recipe over some seeds and asked the
-//! same benchmarks, so that one can say which is better and whether the difference is real. A layer of its own above
-//! `train` and `eval`, which it joins: it trains cells, has them answer, and pools their results. What it knows is in
-//! its folder; [`Folder`] reads that back without any model.
+//! Studies: every encoder of a list combined with every LLM of another, each trained by one recipe over some seeds and
+//! evaluated on the same benchmarks, so that one can say which is better and whether the difference is real. A layer of its
+//! own above `train` and `eval`: it trains cells, evaluates them, and pools their results. Its state is in its folder;
+//! [`Folder`] reads that without opening a model.
 
 mod agreement;
 mod asked;
@@ -27,8 +27,8 @@ use std::sync::Arc;
 
 use toml::{Table, Value};
 
-use asked::Asked;
-pub use cells::{Cell, ResultFile};
+use asked::AskedQuestions;
+pub use cells::{ResultFile, StudyCell};
 pub use folder::Folder;
 pub use record::{FILE as RECORD, Record};
 pub use repeat::{Repeated, StudyDiff};
@@ -43,21 +43,21 @@ use crate::show::Table as ShownTable;
 use crate::train::{Lock, Recipe};
 use crate::vlm::ProjectorChoice;
 
-/// What to study.
+/// The options of a study.
 pub struct StudyOptions {
     pub encoders: Vec<String>,
     pub llms: Vec<String>,
     pub projector: ProjectorChoice,
     pub recipe: String,
-    /// Trainer options that go over those of every stage.
+    /// Trainer options that override those of every stage.
     pub stage: Table,
     pub benchmarks: Vec<Arc<Benchmark>>,
-    /// Questions of each benchmark, from its first on.
+    /// Only the first so many questions of each benchmark.
     pub limit: Option<usize>,
     pub seeds: Vec<u64>,
     /// The first stage, from 1, that a seed changes; the stages before it are trained once for all seeds of a pair.
     pub seeds_from: usize,
-    /// The folder of data files that stages name, with their pictures in `images`.
+    /// The folder with the data files that stages name, and their pictures in `images`.
     pub data: Option<PathBuf>,
     /// Questions decoded together.
     pub batch: usize,
@@ -65,16 +65,16 @@ pub struct StudyOptions {
     pub out: PathBuf,
 }
 
-/// What a study needs of its session.
+/// What a study needs from its session.
 pub struct StudySetup {
     pub presets: Presets,
     pub listeners: Listeners,
     pub interrupt: Interrupt,
-    /// What run.lock says about the script.
+    /// The script as run.lock records it.
     pub lock: Lock,
-    /// Where features are kept between runs.
+    /// The folder of features that are kept between runs.
     pub cache: PathBuf,
-    /// The study that this one makes again.
+    /// The study that this one repeats.
     pub repeats: Option<Repeated>,
 }
 
@@ -85,14 +85,14 @@ pub struct Study {
     /// Trainer options of each stage.
     stages: Vec<Table>,
     record: Record,
-    asked: Asked,
+    asked: AskedQuestions,
 }
 
 impl Study {
-    /// A study; nothing is written yet. Where its folder is there, it goes on with that.
+    /// A study; nothing is written yet. Where its folder exists, the study continues there.
     ///
     /// # Errors
-    /// What the parts, the recipe or the folder give; an empty axis; a folder of another study, naming what differs.
+    /// The errors of the parts, the recipe or the folder; an empty axis; the folder of another study, naming the difference.
     pub fn new(mut options: StudyOptions, setup: StudySetup) -> Result<Self> {
         options.tidy()?;
         let recipe = Recipe::open(&setup.presets, &options.recipe, &options.stage)?;
@@ -108,38 +108,38 @@ impl Study {
         }
         let file = options.out.join(record::FILE);
         let known = match &setup.repeats {
-            _ if file.is_file() => Some((Record::open(&options.out)?, Asked::open(&options.out)?)),
+            _ if file.is_file() => Some((Record::open(&options.out)?, AskedQuestions::open(&options.out)?)),
             Some(repeated) => Some(repeated.untried()?),
             None => None,
         };
         let known = known.as_ref().map(|(record, asked)| (record, asked));
         let mut record =
             Record::new(&options, &stages, known).context(|| format!("the study in `{}`", options.out.display()))?;
-        let asked = Asked::of(&options.benchmarks);
+        let asked = AskedQuestions::of(&options.benchmarks);
         standing::look(&options.out, &mut record, &asked)?;
         let study = Study { options, setup, stages, record, asked };
         study.check_parts()?;
         Ok(study)
     }
 
-    /// Where it is or will be.
+    /// The path of its folder, which may not exist yet.
     pub fn dir(&self) -> &std::path::Path {
         &self.options.out
     }
 
-    /// What is in its study.toml.
+    /// The content of its study.toml.
     pub fn record(&self) -> &Record {
         &self.record
     }
 
-    /// The folder as it is now, with its tables and figures.
+    /// The folder as it is now, for its tables and figures.
     pub fn folder(&self) -> Result<Folder> {
         let mut record = self.record.clone();
         standing::look(&self.options.out, &mut record, &self.asked)?;
         Folder::of(&self.options.out, record, &self.asked)
     }
 
-    /// A table with a line per cell: what became of it.
+    /// A table with a row per cell: its state.
     pub fn summary(&self) -> ShownTable {
         let mut table =
             ShownTable::new(format!("study in `{}`", self.options.out.display())).column("cell").column("state");
@@ -159,7 +159,7 @@ impl Study {
             };
             table.push([cell.id.as_str().into(), state.into()]);
         }
-        let is_failed = |cell: &&Cell| cell.error.is_some() && !self.record.left(cell).is_empty();
+        let is_failed = |cell: &&StudyCell| cell.error.is_some() && !self.record.left(cell).is_empty();
         let (failed, cells) = (self.record.cells.iter().filter(is_failed).count(), self.record.cells.len());
         let mut notes = Vec::new();
         if failed > 0 {
@@ -173,7 +173,7 @@ impl Study {
 }
 
 impl StudyOptions {
-    /// Takes repetitions out of the axes and refuses empty ones.
+    /// Removes duplicates from the axes and refuses empty ones.
     fn tidy(&mut self) -> Result<()> {
         unique(&mut self.encoders);
         unique(&mut self.llms);
@@ -198,7 +198,7 @@ impl StudyOptions {
                 Arc::make_mut(benchmark).limit(limit);
             }
         }
-        // A study gives every run its folder and its seed.
+        // Folder and seed of every run are set by the study.
         self.stage.remove("out");
         self.stage.remove("seed");
         Ok(())

@@ -1,11 +1,11 @@
-//! From a cell to its model and its trainers. A frozen encoder, its features and the data sets stay over the cells that
-//! share them; the LLM and the projector are a cell's own.
+//! Opens the model of a cell and its trainers. A frozen encoder, its features and the data sets are shared by successive
+//! cells; the LLM and the projector are opened for each cell.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cells::{Cell, below};
+use super::cells::{StudyCell, below};
 use super::{Study, StudyOptions};
 use crate::data::{Dataset, Format, Pictures};
 use crate::error;
@@ -17,9 +17,9 @@ use crate::text::Template;
 use crate::train::{Place, TrainOptions, Trainer, TrainerSetup};
 use crate::vlm::{Encoder, EncoderOptions, FeatureCache, Llm, LlmOptions, Part, Vlm, Weights};
 
-/// What outlives a cell.
+/// Parts that are kept for the cells that follow.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct SharedParts {
     encoder: Option<(u64, Arc<Encoder>)>,
     /// Of that encoder, by stage.
     features: BTreeMap<usize, Arc<FeatureCache>>,
@@ -27,7 +27,7 @@ pub(super) struct Kept {
 }
 
 impl Study {
-    /// Opens every part without weights and joins every pair, so that what cannot fit is found before the first step.
+    /// Opens every part without weights and combines every pair, so that what does not fit is found before the first step.
     pub(super) fn check_parts(&self) -> Result<()> {
         let encoders = self.record.encoders.iter().map(|id| self.open_encoder(id, Weights::None, 0));
         let encoders: Vec<_> = encoders.map(|encoder| encoder.map(Arc::new)).collect::<Result<_>>()?;
@@ -42,7 +42,7 @@ impl Study {
         Ok(())
     }
 
-    /// Refuses templates of stages that an LLM cannot write, as far as its tokenizer is at hand.
+    /// Refuses templates of stages that an LLM cannot use, where its tokenizer is available.
     fn check_templates(&self, llm: &Llm) -> Result<()> {
         let Ok(tokenizer) = llm.tokenizer() else { return Ok(()) };
         for stage in 0..self.stages.len() {
@@ -56,15 +56,15 @@ impl Study {
     }
 
     /// The untrained model of a cell.
-    pub(super) fn compose(&self, cell: &Cell, kept: &mut Kept) -> Result<Arc<Vlm>> {
-        // What a run begins with is drawn from the seed of the cell it belongs to.
+    pub(super) fn compose(&self, cell: &StudyCell, kept: &mut SharedParts) -> Result<Arc<Vlm>> {
+        // Random initial weights are drawn with the seed of the cell that owns the run.
         let seed = self.record.owner(cell, 0).seed;
         let encoder = self.encoder(&cell.encoder, seed, kept)?;
         let llm = Arc::new(self.open_llm(&cell.llm, Weights::Stored, seed)?);
         Ok(Arc::new(self.join(encoder, llm, seed)?))
     }
 
-    fn encoder(&self, id: &str, seed: u64, kept: &mut Kept) -> Result<Arc<Encoder>> {
+    fn encoder(&self, id: &str, seed: u64, kept: &mut SharedParts) -> Result<Arc<Encoder>> {
         let stays = !self.trains_encoder();
         let fits = |(drawn, encoder): &&(u64, Arc<Encoder>)| {
             encoder.id == id && (encoder.weights() != Weights::Random || *drawn == seed)
@@ -72,7 +72,7 @@ impl Study {
         if let Some((_, encoder)) = kept.encoder.as_ref().filter(fits) {
             return Ok(encoder.clone());
         }
-        // The one before goes first: two need not fit.
+        // The old encoder is dropped first: both may not fit into memory.
         kept.encoder = None;
         kept.features.clear();
         let encoder = Arc::new(self.open_encoder(id, Weights::Stored, seed)?);
@@ -103,12 +103,12 @@ impl Study {
         Vlm::compose(encoder, &self.options.projector, llm, template, Aspect::Pad, seed)
     }
 
-    /// The trainer of a stage, at its step 0.
+    /// The trainer of a stage, before its first step.
     pub(super) fn trainer(
         &self,
         vlm: &Arc<Vlm>,
-        (cell, stage): (&Cell, usize),
-        kept: &mut Kept,
+        (cell, stage): (&StudyCell, usize),
+        kept: &mut SharedParts,
         listeners: Listeners,
     ) -> Result<Trainer> {
         let folder = self.run_folder(cell, stage)?;
@@ -138,12 +138,12 @@ impl Study {
     }
 
     /// The run folder of a stage.
-    pub(super) fn run_folder(&self, cell: &Cell, stage: usize) -> Result<std::path::PathBuf> {
+    pub(super) fn run_folder(&self, cell: &StudyCell, stage: usize) -> Result<std::path::PathBuf> {
         below(&self.options.out, &cell.stages[stage])
     }
 
     /// The data of a stage: a preset, or a file in the folder `data`.
-    fn dataset(&self, name: &str, kept: &mut Kept) -> Result<Dataset> {
+    fn dataset(&self, name: &str, kept: &mut SharedParts) -> Result<Dataset> {
         if let Some(known) = kept.datasets.get(name) {
             return Ok(known.clone());
         }

@@ -1,32 +1,32 @@
-//! What a study will take: per cell what is left of it, with times from dry steps and a few questions of each encoder
-//! with each LLM. What is done is not measured again, and what cells share is counted once.
+//! The cost of a study: what is left to do per cell, with times from dry steps and from a few questions for each pair of
+//! encoder and LLM. What is done is not measured again, and what cells share is counted once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Study;
-use super::cells::{Cell, below};
-use super::parts::Kept;
+use super::cells::{StudyCell, below};
+use super::parts::SharedParts;
 use super::run::{Progress, progress};
 use super::standing::{answered, look};
 use crate::error::{Kind, Result};
 use crate::eval::{self, Benchmark};
 use crate::events::{Event, Listeners};
-use crate::show::{self, Cell as Shown, Table};
+use crate::show::{self, Cell, Table};
 use crate::train::{Limits, Plan};
 
-/// Questions of each benchmark that are timed, and among how many the middle ones are taken.
+/// How many questions of each benchmark are timed.
 const TIMED: usize = 8;
 
-/// What was measured for an encoder with an LLM.
+/// The measurements for an encoder with an LLM.
 struct Measured {
     stages: Vec<Plan>,
     /// Seconds per question, by benchmark.
     question: BTreeMap<String, f64>,
 }
 
-/// What comes to the totals while cells are gone through.
+/// Totals, summed up cell by cell.
 #[derive(Default)]
 struct Totals {
     seconds: f64,
@@ -37,7 +37,7 @@ struct Totals {
     runs_saved: f64,
     features_saved: f64,
     runs_shared: usize,
-    /// Run folders gone through, and (encoder, stage) whose features are known from there on.
+    /// Run folders counted already, and (encoder, stage) whose features are available from there on.
     seen: BTreeMap<String, String>,
     encoded: BTreeSet<(String, usize)>,
 }
@@ -46,7 +46,7 @@ impl Study {
     /// The plan as a table: per cell each stage, the questions and the time; below it the totals, and what sharing saves.
     ///
     /// # Errors
-    /// `Interrupted`. A pair that cannot be measured is no error here: its cells say why.
+    /// `Interrupted`. A pair that cannot be measured is not an error: the rows of its cells say why.
     pub fn plan(&mut self) -> Result<Table> {
         look(&self.options.out, &mut self.record, &self.asked)?;
         let this = &*self;
@@ -54,7 +54,7 @@ impl Study {
     }
 
     fn planned(&self) -> Result<Table> {
-        let mut kept = Kept::default();
+        let mut kept = SharedParts::default();
         let mut totals = Totals::default();
         let mut table = Table::new(format!("plan of a study: {}", self.record.about)).column("cell");
         for stage in 0..self.stages.len() {
@@ -69,15 +69,16 @@ impl Study {
             self.setup.listeners.tell(&Event::Progress { task: task.clone(), done, total });
             let now = (cell.encoder.as_str(), cell.llm.as_str());
             if pair != Some(now) {
-                let mine = |other: &&Cell| (other.encoder.as_str(), other.llm.as_str()) == now;
+                let mine = |other: &&StudyCell| (other.encoder.as_str(), other.llm.as_str()) == now;
                 let left = self.record.cells.iter().filter(mine).any(|cell| self.is_left(cell));
                 measured = if left { Some(self.measure(cell, &mut kept)) } else { None };
                 pair = Some(now);
             }
             match &measured {
                 Some(Err(error)) if error.kind() == Kind::Interrupted => return Err(error.clone()),
-                Some(Err(error)) => table
-                    .push([Shown::from(cell.id.as_str()), format!("cannot be planned: {}", error.message()).into()]),
+                Some(Err(error)) => {
+                    table.push([Cell::from(cell.id.as_str()), format!("cannot be planned: {}", error.message()).into()])
+                }
                 Some(Ok(measured)) => table.push(self.row(cell, Some(measured), &mut totals)?),
                 None => table.push(self.row(cell, None, &mut totals)?),
             }
@@ -88,13 +89,13 @@ impl Study {
     }
 
     /// Whether anything of a cell is left to do.
-    fn is_left(&self, cell: &Cell) -> bool {
+    fn is_left(&self, cell: &StudyCell) -> bool {
         !self.record.left(cell).is_empty()
     }
 
-    fn row(&self, cell: &Cell, measured: Option<&Measured>, totals: &mut Totals) -> Result<Vec<Shown>> {
+    fn row(&self, cell: &StudyCell, measured: Option<&Measured>, totals: &mut Totals) -> Result<Vec<Cell>> {
         let mut seconds = 0.0;
-        let mut row = vec![Shown::from(cell.id.as_str())];
+        let mut row = vec![Cell::from(cell.id.as_str())];
         for stage in 0..self.stages.len() {
             let (text, time) = self.stage(cell, stage, measured, totals)?;
             row.push(text.into());
@@ -117,8 +118,8 @@ impl Study {
             true if holder.is_some() => {
                 format!("being made by {}", holder.map_or(String::new(), |holder| holder.to_string())).into()
             }
-            true => Shown::of(show::seconds(seconds), seconds),
-            false => Shown::of("done", 0.0),
+            true => Cell::of(show::seconds(seconds), seconds),
+            false => Cell::of("done", 0.0),
         });
         Ok(row)
     }
@@ -126,7 +127,7 @@ impl Study {
     /// What is left of a stage, in words and in seconds.
     fn stage(
         &self,
-        cell: &Cell,
+        cell: &StudyCell,
         stage: usize,
         measured: Option<&Measured>,
         totals: &mut Totals,
@@ -134,7 +135,7 @@ impl Study {
         let folder = &cell.stages[stage];
         let state = match self.is_left(cell) && self.whole_at(cell)?.is_none_or(|last| stage > last) {
             true => progress(&below(&self.options.out, folder)?)?,
-            // What came of it is there.
+            // Its outcome is in the weights of a later stage.
             false => Progress::Done,
         };
         let plan = measured.and_then(|measured| measured.stages.get(stage));
@@ -158,7 +159,7 @@ impl Study {
         };
         let mut seconds = plan.time.of_steps(left);
         if plan.features.kept > 0 && !totals.encoded.insert((cell.encoder.clone(), stage)) {
-            // What a run takes beyond its steps is encoding, for the most part.
+            // Most of the time outside of steps is spent on encoding.
             let encoding = (plan.time.total - plan.time.step * plan.steps as f64).max(0.0);
             let saved = (encoding * plan.features.kept as f64 / plan.features.bytes.max(1) as f64).min(seconds);
             totals.features_saved += saved;
@@ -197,7 +198,7 @@ impl Study {
     }
 
     /// Plans every stage of an encoder with an LLM and times a few questions.
-    fn measure(&self, cell: &Cell, kept: &mut Kept) -> Result<Measured> {
+    fn measure(&self, cell: &StudyCell, kept: &mut SharedParts) -> Result<Measured> {
         self.stop_if_asked()?;
         let vlm = self.compose(cell, kept)?;
         let plan = |stage| {
@@ -218,7 +219,7 @@ impl Study {
     }
 }
 
-/// Questions from the middle of a benchmark, in a row: neighbors share their picture as they do in the run.
+/// Consecutive questions from the middle of a benchmark: neighbors share their picture as they do in the run.
 fn few_questions(benchmark: &Arc<Benchmark>) -> Benchmark {
     let mut few = benchmark.as_ref().clone();
     let start = (few.items.len() / 2).min(few.items.len().saturating_sub(TIMED));

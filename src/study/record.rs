@@ -1,5 +1,5 @@
-//! `study.toml`: the axes of a study, its cells with their folders, and which of their results are whole. It is written
-//! before anything else, and a study goes on only in a folder whose axes it contains.
+//! `study.toml`: the axes of a study, its cells with their folders, and which of their results are complete. It is written
+//! before anything else; a study can be continued only in a folder whose axes are a subset of its own.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::StudyOptions;
-use super::asked::Asked;
-use super::cells::{Cell, ResultFile};
+use super::asked::AskedQuestions;
+use super::cells::{ResultFile, StudyCell};
 use crate::device::device_name;
 use crate::error;
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ use crate::weights::write_atomically;
 /// The file's name in the folder.
 pub const FILE: &str = "study.toml";
 
-/// What a study's folder says of it.
+/// The content of study.toml.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub about: String,
@@ -42,13 +42,13 @@ pub struct Record {
     /// What trivial answerers score, by benchmark.
     #[serde(default)]
     pub baselines: BTreeMap<String, BTreeMap<String, f64>>,
-    /// The type and the device of all numbers.
+    /// The number type and the device of all computations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub computed: Option<String>,
     /// Trainer options of each stage.
     #[serde(default)]
     pub protocol: Vec<Table>,
-    pub cells: Vec<Cell>,
+    pub cells: Vec<StudyCell>,
 }
 
 fn one() -> usize {
@@ -59,7 +59,7 @@ impl Record {
     /// Reads a study's folder.
     ///
     /// # Errors
-    /// `Missing` when it is none, `Decode` when its file says something else.
+    /// `Missing` when it is not the folder of a study, `Decode` when study.toml cannot be read.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
         if !path.is_file() {
@@ -75,8 +75,12 @@ impl Record {
         write_atomically(&dir.join(FILE), |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
     }
 
-    /// The record of a study; `known` is what its folder says already, with the questions it asked.
-    pub(super) fn new(options: &StudyOptions, stages: &[Table], known: Option<(&Record, &Asked)>) -> Result<Self> {
+    /// The record of a study; `known` is the record that its folder holds already, with the questions it asked.
+    pub(super) fn new(
+        options: &StudyOptions,
+        stages: &[Table],
+        known: Option<(&Record, &AskedQuestions)>,
+    ) -> Result<Self> {
         let mut record = Record {
             about: String::new(),
             encoders: options.encoders.clone(),
@@ -96,14 +100,14 @@ impl Record {
         record.about = format!("{}, recipe {}, projector {}", record.grid(), record.recipe, record.projector);
         if let Some((known, asked)) = known {
             known.refuse_smaller(&record)?;
-            known.refuse_drift(&record, asked, &Asked::of(&options.benchmarks))?;
+            known.refuse_drift(&record, asked, &AskedQuestions::of(&options.benchmarks))?;
         }
         record.cells = record.lay_out(known.map_or(&[], |(known, _)| &known.cells));
         Ok(record)
     }
 
-    /// This record with what the folder's knows more: cells that other processes have added or gone on with, values by which
-    /// they let an axis grow. Of `own` cells, by position, this one knows best.
+    /// This record, completed from the record in the folder: cells and values of an axis that other processes have added, and
+    /// the state of their cells. For the cells in `own` (positions) this record is the current one.
     pub(super) fn joined(&self, folder: &Record, own: &[usize]) -> Record {
         let mut joined = self.clone();
         for (_, cell) in joined.cells.iter_mut().enumerate().filter(|(place, _)| !own.contains(place)) {
@@ -111,7 +115,7 @@ impl Record {
                 cell.clone_from(there);
             }
         }
-        let new = |there: &&Cell| !self.cells.iter().any(|cell| cell.id == there.id);
+        let new = |there: &&StudyCell| !self.cells.iter().any(|cell| cell.id == there.id);
         joined.cells.extend(folder.cells.iter().filter(new).cloned());
         add(&mut joined.encoders, &folder.encoders);
         add(&mut joined.llms, &folder.llms);
@@ -138,8 +142,9 @@ impl Record {
         self.cells.iter().filter(|cell| self.left(cell).is_empty()).count()
     }
 
-    /// What a cell has not answered yet, or less of than another cell, by position: a picture may have been missing then.
-    pub(super) fn left(&self, cell: &Cell) -> Vec<usize> {
+    /// The benchmarks, by position, of which a cell has fewer answers than are asked, or than another cell has (a picture may
+    /// have been missing then).
+    pub(super) fn left(&self, cell: &StudyCell) -> Vec<usize> {
         let of = |benchmark: &str| -> Option<usize> {
             let same = |result: &&ResultFile| result.benchmark == benchmark;
             self.cells.iter().flat_map(|cell| &cell.results).filter(same).filter_map(|result| result.answered).max()
@@ -148,7 +153,7 @@ impl Record {
         (0..cell.results.len()).filter(|place| is_left(&cell.results[*place])).collect()
     }
 
-    /// A folder takes studies whose axes contain its own.
+    /// Refuses a study whose axes do not contain those of the folder.
     fn refuse_smaller(&self, new: &Record) -> Result<()> {
         grown("encoders", &self.encoders, &new.encoders)?;
         grown("llms", &self.llms, &new.llms)?;
@@ -156,9 +161,9 @@ impl Record {
         grown("benchmarks", &self.benchmarks, &new.benchmarks)
     }
 
-    /// And that are the same in everything else but the limits: `then` and `now` are questions that are not all of their
-    /// benchmark's.
-    pub(super) fn refuse_drift(&self, new: &Record, then: &Asked, now: &Asked) -> Result<()> {
+    /// Refuses a study that differs from the folder's in anything but the limits; `then` and `now` are the questions asked
+    /// of limited benchmarks.
+    pub(super) fn refuse_drift(&self, new: &Record, then: &AskedQuestions, now: &AskedQuestions) -> Result<()> {
         same("projector", &self.projector, &new.projector)?;
         same("recipe", &self.recipe, &new.recipe)?;
         same("seeds_from", &self.seeds_from, &new.seeds_from)?;
@@ -187,7 +192,7 @@ impl Record {
     }
 }
 
-/// What trivial answerers score on the questions that are asked.
+/// The scores of trivial answerers on the questions that are asked.
 fn baselines(benchmark: &Benchmark) -> BTreeMap<String, f64> {
     benchmark.baselines_of(&benchmark.items.iter().collect::<Vec<_>>())
 }

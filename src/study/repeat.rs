@@ -1,31 +1,32 @@
-//! A study made again, and what two studies differ in: cell by cell, each stage's run and each benchmark's answers.
+//! A study run again (`llmore rerun`), and the differences of two studies: by cell, each stage's run and each benchmark's
+//! answers.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Study;
-use super::asked::Asked;
-use super::cells::{Cell, below};
+use super::asked::AskedQuestions;
+use super::cells::{StudyCell, below};
 use super::record::Record;
 use crate::error;
 use crate::error::Result;
 use crate::eval::{AnswerDiff, Results};
 use crate::train::{Lock, Run, RunDiff};
 
-/// The study that one made again repeats.
+/// The study that is repeated by another one.
 #[derive(Clone, Debug)]
 pub struct Repeated {
     /// Its folder.
     pub folder: PathBuf,
-    /// The cell that is made again; without, all of them.
+    /// The only cell to be run again; `None` for all of them.
     pub cell: Option<String>,
 }
 
 impl Repeated {
-    /// The part of a study that a folder is: all of it, a cell, or the cell that a stage's run is of; `None` outside studies.
+    /// The part of a study that a folder belongs to: all of it, a cell, or the cell of a stage's run; `None` outside studies.
     ///
     /// # Errors
-    /// What reading study.toml gives.
+    /// The errors of reading study.toml.
     pub fn of(folder: &Path) -> Result<Option<Self>> {
         let Ok(real) = std::fs::canonicalize(folder) else { return Ok(None) };
         let mut above = real.ancestors();
@@ -34,14 +35,14 @@ impl Repeated {
         if inside.as_os_str().is_empty() {
             return Ok(Some(Repeated { folder: folder.to_path_buf(), cell: None }));
         }
-        let is_it = |cell: &&Cell| {
+        let is_it = |cell: &&StudyCell| {
             inside == Path::new(&cell.folder) || cell.stages.iter().any(|stage| inside == Path::new(stage))
         };
         let cell = Record::open(root)?.cells.iter().find(is_it).map(|cell| cell.id.clone());
         Ok(cell.map(|cell| Repeated { folder: root.to_path_buf(), cell: Some(cell) }))
     }
 
-    /// What run.lock says of the script that made it.
+    /// The run.lock with the script that made the study.
     ///
     /// # Errors
     /// `Missing` when nothing was trained, `Data` when several scripts made it.
@@ -52,7 +53,7 @@ impl Repeated {
             for stage in cell.stages.iter().rev() {
                 if let Ok(run) = Run::open(&below(&self.folder, stage)?) {
                     locks.push(run.lock()?);
-                    // The last stage is the cell's own; an earlier one may be another's.
+                    // The last stage belongs to the cell itself; an earlier one may belong to another.
                     break;
                 }
             }
@@ -69,35 +70,35 @@ impl Repeated {
         }
     }
 
-    fn is_wanted(&self, cell: &Cell) -> bool {
+    fn is_wanted(&self, cell: &StudyCell) -> bool {
         self.cell.as_ref().is_none_or(|wanted| *wanted == cell.id)
     }
 
-    /// Its record, with the same cells and nothing done, and what it asked.
-    pub(super) fn untried(&self) -> Result<(Record, Asked)> {
+    /// Its record with the same cells, none of them done, and the questions it asked.
+    pub(super) fn untried(&self) -> Result<(Record, AskedQuestions)> {
         let mut record = Record::open(&self.folder)?;
         for cell in &mut record.cells {
             cell.error = None;
             cell.results.iter_mut().for_each(|result| result.answered = None);
         }
-        Ok((record, Asked::open(&self.folder)?))
+        Ok((record, AskedQuestions::open(&self.folder)?))
     }
 }
 
 impl Study {
-    /// Whether a cell is to be trained: a study that is made again may be asked for one only.
-    pub(super) fn is_wanted(&self, cell: &Cell) -> bool {
+    /// Whether a cell is to be trained: a rerun may be limited to one cell.
+    pub(super) fn is_wanted(&self, cell: &StudyCell) -> bool {
         self.setup.repeats.as_ref().is_none_or(|repeated| repeated.is_wanted(cell))
     }
 
     /// run.lock of the run that a stage repeats.
-    pub(super) fn repeated_run(&self, cell: &Cell, stage: usize) -> Result<Option<Lock>> {
+    pub(super) fn repeated_run(&self, cell: &StudyCell, stage: usize) -> Result<Option<Lock>> {
         let Some(repeated) = &self.setup.repeats else { return Ok(None) };
         Run::open(&below(&repeated.folder, &cell.stages[stage])?).ok().map(|run| run.lock()).transpose()
     }
 }
 
-/// Two studies side by side, over the cells that both have.
+/// The differences of two studies, over the cells that both have.
 #[derive(Clone, Debug, Default)]
 pub struct StudyDiff {
     /// Cells that only one of them has.
@@ -109,10 +110,10 @@ pub struct StudyDiff {
 }
 
 impl StudyDiff {
-    /// Compares two studies; of `cell` only, if it is given.
+    /// Compares two studies, or only `cell` of them.
     ///
     /// # Errors
-    /// What reading them gives; `Usage` when they are one.
+    /// The errors of reading them; `Usage` when both are the same study.
     pub fn new(a: &Path, b: &Path, cell: Option<&str>) -> Result<Self> {
         let (then, now) = (Record::open(a)?, Record::open(b)?);
         let real = |path: &Path| std::fs::canonicalize(path).ok();
@@ -121,11 +122,11 @@ impl StudyDiff {
                 .help("a study agrees with itself; name another one, or make it again: `llmore rerun STUDY`"));
         }
         let mut diff = StudyDiff::default();
-        let wanted = |record: &Record| -> Vec<Cell> {
+        let wanted = |record: &Record| -> Vec<StudyCell> {
             record.cells.iter().filter(|other| cell.is_none_or(|cell| cell == other.id)).cloned().collect()
         };
         let (then, now) = (wanted(&then), wanted(&now));
-        let lacks = |cells: &[Cell], id: &str| !cells.iter().any(|cell| cell.id == id);
+        let lacks = |cells: &[StudyCell], id: &str| !cells.iter().any(|cell| cell.id == id);
         diff.only[0] = then.iter().filter(|cell| lacks(&now, &cell.id)).map(|cell| cell.id.clone()).collect();
         diff.only[1] = now.iter().filter(|cell| lacks(&then, &cell.id)).map(|cell| cell.id.clone()).collect();
         let mut seen = BTreeSet::new();
@@ -154,7 +155,7 @@ impl StudyDiff {
         Ok(diff)
     }
 
-    /// Whether something was compared, and all of it is the same.
+    /// Whether something was compared and no difference was found.
     pub fn same(&self) -> bool {
         let trained = self.runs.iter().all(|(_, diff)| diff.same());
         !self.runs.is_empty() && trained && self.answers.iter().all(|(_, diff)| diff.same())

@@ -1,13 +1,13 @@
 //! Running a study: cell after cell, stage after stage, benchmark after benchmark. What is on disk is not done again: a
-//! run goes on from its last checkpoint, a results file from its last line, and of a finished run the weights are read.
+//! run resumes from its last checkpoint, a results file from its last line, and the weights of a finished run are read.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Study;
-use super::cells::{Cell, below};
-use super::parts::{Kept, rate};
+use super::cells::{StudyCell, below};
+use super::parts::{SharedParts, rate};
 use super::titled::Titled;
 use crate::error;
 use crate::error::{Context, Error, Kind, Result};
@@ -19,7 +19,7 @@ use crate::train::{Run, Status, checkpoints};
 use crate::vlm::{Part, Vlm};
 use crate::weights::TensorFiles;
 
-/// How far a stage is.
+/// The progress of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     Done,
@@ -29,15 +29,15 @@ pub(super) enum Progress {
 }
 
 impl Study {
-    /// Does what is left to do and gives the summary. A cell that fails is written down with its error, and the others go
-    /// on; the next `run` tries it again. Cells that another process makes are left to it and named.
+    /// Does what is left to do and returns the summary. A cell that fails is recorded with its error, and the others
+    /// continue; the next `run` tries it again. Cells that another process works on are left to it and listed.
     ///
     /// # Errors
-    /// `Interrupted` when somebody asked for it: everything done is on disk. What the folder itself gives.
+    /// `Interrupted` on request: everything done is on disk. The errors of the folder itself.
     pub fn run(&mut self) -> Result<Table> {
         self.begin()?;
         self.check_questions()?;
-        let (mut kept, mut tried) = (Kept::default(), BTreeSet::new());
+        let (mut kept, mut tried) = (SharedParts::default(), BTreeSet::new());
         loop {
             let (mut busy, mut worked) = (false, false);
             for number in 0..self.record.cells.len() {
@@ -49,7 +49,7 @@ impl Study {
                     busy = true;
                     continue;
                 };
-                // Somebody may have ended it just before.
+                // Another process may have finished it just now.
                 if !self.is_left_now(number)? {
                     continue;
                 }
@@ -57,7 +57,7 @@ impl Study {
                 worked = true;
                 self.try_cell(number, &mut kept)?;
             }
-            // What another process held may be free by now, and done or not.
+            // Cells held by another process may be free by now, done or not.
             if !(busy && worked) {
                 break;
             }
@@ -67,8 +67,8 @@ impl Study {
         Ok(self.summary())
     }
 
-    /// Makes a cell and notes what became of it.
-    fn try_cell(&mut self, number: usize, kept: &mut Kept) -> Result<()> {
+    /// Runs a cell and records the outcome.
+    fn try_cell(&mut self, number: usize, kept: &mut SharedParts) -> Result<()> {
         let cell = &self.record.cells[number];
         let title = format!("cell {} of {}, {}", number + 1, self.record.cells.len(), self.record.short_name(cell));
         let ran = self.run_cell(number, kept, &Titled::listeners(title.clone(), &self.setup.listeners));
@@ -85,7 +85,7 @@ impl Study {
         self.note(number)
     }
 
-    fn run_cell(&mut self, number: usize, kept: &mut Kept, listeners: &Listeners) -> Result<()> {
+    fn run_cell(&mut self, number: usize, kept: &mut SharedParts, listeners: &Listeners) -> Result<()> {
         let cell = self.record.cells[number].clone();
         let vlm = self.compose(&cell, kept)?;
         let (first, mut trained) = (self.later_stage(&vlm, &cell, kept)?, false);
@@ -113,7 +113,7 @@ impl Study {
         Ok(())
     }
 
-    /// Removes answers of weights that are gone: those that were trained in their place need not be the same to the last bit.
+    /// Removes answers given by weights that no longer exist: weights trained in their place need not be equal to the last bit.
     fn remove_stale(&self, file: &Path, vlm: &Vlm, listeners: &Listeners) -> Result<()> {
         if !file.is_file() {
             return Ok(());
@@ -127,8 +127,8 @@ impl Study {
         std::fs::remove_file(file).map_err(|error| Error::file(file, error))
     }
 
-    /// The last finished stage, where runs before it are gone and it holds all that they trained.
-    pub(super) fn whole_at(&self, cell: &Cell) -> Result<Option<usize>> {
+    /// The last finished stage whose checkpoint holds all weights trained so far, where the runs before it are gone.
+    pub(super) fn whole_at(&self, cell: &StudyCell) -> Result<Option<usize>> {
         let state = |stage| progress(&self.run_folder(cell, stage)?);
         let states = (0..self.stages.len()).map(state).collect::<Result<Vec<Progress>>>()?;
         let last = states.iter().rposition(|state| *state == Progress::Done).unwrap_or(0);
@@ -146,18 +146,18 @@ impl Study {
         Ok(self.trained_before(last).into_iter().all(holds).then_some(last))
     }
 
-    /// The parts that the stages before one train.
+    /// The parts that the stages before this one train.
     fn trained_before(&self, stage: usize) -> Vec<Part> {
         let trained = |part: &Part| self.stages[..stage].iter().any(|stage| rate(stage, *part) > 0.0);
         Part::ALL.into_iter().filter(trained).collect()
     }
 
-    /// Gives the model the weights of [`whole_at`](Self::whole_at); gives back the stage to go on with.
-    fn later_stage(&self, vlm: &Arc<Vlm>, cell: &Cell, kept: &mut Kept) -> Result<usize> {
+    /// Loads the weights of [`whole_at`](Self::whole_at) into the model; returns the stage to continue with.
+    fn later_stage(&self, vlm: &Arc<Vlm>, cell: &StudyCell, kept: &mut SharedParts) -> Result<usize> {
         let Some(last) = self.whole_at(cell)? else { return Ok(0) };
         let folder = self.run_folder(cell, last)?;
         let mut trainer = self.trainer(vlm, (cell, last), kept, Listeners::default())?;
-        // What earlier stages made of how it is asked, their weights do not tell.
+        // The weights do not record the template that earlier stages set.
         for name in self.stages[..last].iter().filter_map(|options| options.get("template")?.as_str()) {
             vlm.adopt(&Template::load(&self.setup.presets, name)?, vlm.aspect());
         }
@@ -166,12 +166,12 @@ impl Study {
         Ok(last + 1)
     }
 
-    /// Brings the model to the end of a stage; says whether a step was made.
+    /// Trains a stage to its end; returns whether a step was made.
     fn run_stage(
         &self,
         vlm: &Arc<Vlm>,
-        (cell, stage): (&Cell, usize),
-        kept: &mut Kept,
+        (cell, stage): (&StudyCell, usize),
+        kept: &mut SharedParts,
         listeners: &Listeners,
     ) -> Result<bool> {
         self.stop_if_asked()?;
@@ -183,7 +183,7 @@ impl Study {
                 return Run::open(&folder)?.keep_weights().map(|()| false);
             }
             Progress::At(_) => trainer.resume(&folder)?,
-            // A run that came to no checkpoint holds nothing to go on from.
+            // A run that ended before its first checkpoint has nothing to resume from.
             Progress::New if folder.exists() => {
                 std::fs::remove_dir_all(&folder).map_err(|error| Error::file(&folder, error))?;
             }
@@ -199,7 +199,7 @@ impl Study {
         run.keep_weights().map(|()| true)
     }
 
-    /// How benchmarks are asked.
+    /// The options of evaluation.
     pub(super) fn asking(&self, out: Option<PathBuf>, listeners: Listeners) -> RunOptions {
         RunOptions {
             batch: self.options.batch,
@@ -222,26 +222,26 @@ impl Study {
         }
     }
 
-    /// What the recipe calls a stage.
+    /// The recipe's name of a stage.
     pub(super) fn stage_name(&self, stage: usize) -> String {
         let name = self.stages[stage].get("name").and_then(toml::Value::as_str);
         name.map_or_else(|| format!("stage {}", stage + 1), str::to_string)
     }
 }
 
-/// How far the run in a folder is.
+/// The progress of the run in a folder.
 ///
 /// # Errors
-/// What reading the folder gives: only what was read is known to be new.
+/// The errors of reading the folder: an unreadable folder must not count as a new one.
 pub(super) fn progress(folder: &Path) -> Result<Progress> {
     if !folder.exists() {
         return Ok(Progress::New);
     }
     let Some((step, path)) = checkpoints(folder)?.pop() else { return Ok(Progress::New) };
-    // Without its lock nobody knows what it is a checkpoint of, and without its events whether it is the last.
+    // Without run.lock and events a checkpoint cannot be identified, nor whether it is the last.
     let Some(status) = Run::open(folder).ok().and_then(|run| run.status().ok()) else { return Ok(Progress::New) };
     Ok(match status == Status::Done.name() {
-        // Weights that are gone or cut off are no weights.
+        // A checkpoint whose weights are missing or truncated does not count.
         true if TensorFiles::open(&path).is_err() => Progress::New,
         true => Progress::Done,
         false => Progress::At(step),

@@ -1,13 +1,13 @@
-//! Several processes at one study. Each cell is made by one of them at a time, and study.toml is read, joined with what is
-//! new and written under a lock of the folder, so that none undoes what another has noted.
+//! Several processes working on one study. Each cell is run by one of them at a time; study.toml is read, merged with
+//! what is new and written under a lock of the folder, so that no process overwrites what another has recorded.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::Study;
-use super::asked::Asked;
-use super::cells::{Cell, below};
+use super::asked::AskedQuestions;
+use super::cells::{StudyCell, below};
 use super::record::{FILE, Record};
 use super::run::{Progress, progress};
 use super::standing::{look, look_at_cell};
@@ -15,19 +15,19 @@ use crate::error::{Context, Kind, Result};
 use crate::events::Event;
 use crate::writer::{Holder, Writer};
 
-/// How long study.toml may be in the hands of others.
+/// How long to wait for other processes that hold study.toml.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Study {
-    /// Joins this study with what its folder knows by now, and writes both down.
+    /// Merges this study with the current record in its folder, and writes the result.
     pub(super) fn begin(&mut self) -> Result<()> {
         let dir = self.options.out.clone();
         let _lock = folder(&dir)?;
         let mut joined = None;
         if let Some(there) = record(&dir)? {
             there
-                .refuse_drift(&self.record, &Asked::open(&dir)?, &self.asked)
+                .refuse_drift(&self.record, &AskedQuestions::open(&dir)?, &self.asked)
                 .context(|| format!("the study in `{}`", dir.display()))?;
             self.record.cells = self.record.lay_out(&there.cells);
             look(&dir, &mut self.record, &self.asked)?;
@@ -38,7 +38,7 @@ impl Study {
         self.asked.write(&dir)
     }
 
-    /// Writes down what became of a cell.
+    /// Records the outcome of a cell.
     pub(super) fn note(&mut self, number: usize) -> Result<()> {
         let dir = self.options.out.clone();
         let _lock = folder(&dir)?;
@@ -46,7 +46,7 @@ impl Study {
         joined.as_ref().unwrap_or(&self.record).write(&dir)
     }
 
-    /// Takes over what others did meanwhile, and says which cells they are at.
+    /// Takes over what other processes did in the meantime, and reports which cells they are working on.
     pub(super) fn end(&mut self) -> Result<()> {
         let dir = self.options.out.clone();
         look(&dir, &mut self.record, &self.asked)?;
@@ -61,20 +61,20 @@ impl Study {
         let held: Vec<String> =
             left.filter_map(|cell| Some(format!("{} by {}", cell.id, self.holder(cell)?))).collect();
         if !held.is_empty() {
-            let text = format!("left to others, who are making them now: {}", held.join("; "));
+            let text = format!("left to other processes, which are running them now: {}", held.join("; "));
             self.setup.listeners.tell(&Event::Warning { text });
         }
         Ok(())
     }
 
-    /// Whether anything of a cell is left to do, by its files as they are.
+    /// Whether anything of a cell is left to do, judged by its files as they are now.
     pub(super) fn is_left_now(&mut self, number: usize) -> Result<bool> {
         look_at_cell(&self.options.out, &mut self.record, &self.asked, number)?;
         Ok(!self.record.left(&self.record.cells[number]).is_empty())
     }
 
-    /// The right to make a cell, and the cells whose stages it shares where these are still to be trained; `None` when
-    /// somebody else has it.
+    /// The locks for running a cell: its own and those of cells whose unfinished stages it shares; `None` when
+    /// another process holds one of them.
     pub(super) fn take(&self, number: usize) -> Result<Option<Vec<Writer>>> {
         let cell = &self.record.cells[number];
         let mut folders = vec![below(&self.options.out, &cell.folder)?];
@@ -102,8 +102,8 @@ impl Study {
         Ok(Some(writers))
     }
 
-    /// Who makes a cell now, or the stage it waits for.
-    pub(super) fn holder(&self, cell: &Cell) -> Option<Holder> {
+    /// The process that runs a cell now, or the stage that the cell waits for.
+    pub(super) fn holder(&self, cell: &StudyCell) -> Option<Holder> {
         let mut folders: Vec<&String> = vec![&cell.folder];
         folders.extend((0..cell.stages.len()).map(|stage| &self.record.owner(cell, stage).folder));
         let path = |folder: &String| -> Option<PathBuf> { below(&self.options.out, folder).ok() };
@@ -111,12 +111,12 @@ impl Study {
     }
 }
 
-/// What the folder says, if it is that of a study already.
+/// The record in the folder, if it is the folder of a study already.
 fn record(dir: &Path) -> Result<Option<Record>> {
     if dir.join(FILE).is_file() { Record::open(dir).map(Some) } else { Ok(None) }
 }
 
-/// The right to write in the folder itself, waited for: others have it for moments.
+/// The lock for writing in the folder itself; waits, because others hold it for moments only.
 fn folder(dir: &Path) -> Result<Writer> {
     let start = Instant::now();
     loop {

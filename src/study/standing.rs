@@ -1,44 +1,44 @@
-//! What is there of a study's results. study.toml says what was whole when it was written; files may have gone since, or
-//! been cut, and limits may have changed. So a result counts as whole when its file is.
+//! Which of a study's results are complete. study.toml says what was complete when it was written; since then files may have
+//! been removed or truncated, and limits may have changed. So a result counts as complete when its file is.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::asked::Asked;
-use super::cells::{Cell, below};
+use super::asked::AskedQuestions;
+use super::cells::{StudyCell, below};
 use super::record::Record;
 use crate::error::Result;
 use crate::eval::{Results, Tally};
 
-/// Sets `answered` of every result to what its file holds, `None` where it is not whole: where it is not there, holds fewer
-/// questions than are asked, or belongs to a run whose folder is gone though others have theirs.
-pub(super) fn look(dir: &Path, record: &mut Record, asked: &Asked) -> Result<()> {
+/// Sets `answered` of every result to the number in its file, `None` where it is incomplete: where the file is missing, holds
+/// fewer questions than are asked, or belongs to a run whose folder is gone although other runs are there.
+pub(super) fn look(dir: &Path, record: &mut Record, asked: &AskedQuestions) -> Result<()> {
     let all: Vec<usize> = (0..record.cells.len()).collect();
     look_at(dir, record, asked, &all)?;
     drop_runless(dir, record, &all)
 }
 
-/// The same of one cell, by position.
-pub(super) fn look_at_cell(dir: &Path, record: &mut Record, asked: &Asked, cell: usize) -> Result<()> {
+/// The same for one cell, by position.
+pub(super) fn look_at_cell(dir: &Path, record: &mut Record, asked: &AskedQuestions, cell: usize) -> Result<()> {
     look_at(dir, record, asked, &[cell])?;
     drop_runless(dir, record, &[cell])
 }
 
-/// The same by answers alone, for those who read what others have made: runs need not have come along.
-pub(super) fn look_at_answers(dir: &Path, record: &mut Record, asked: &Asked) -> Result<()> {
+/// The same without looking at runs, for readers of a study: the runs need not have been copied along.
+pub(super) fn look_at_answers(dir: &Path, record: &mut Record, asked: &AskedQuestions) -> Result<()> {
     let all: Vec<usize> = (0..record.cells.len()).collect();
     look_at(dir, record, asked, &all)
 }
 
 fn drop_runless(dir: &Path, record: &mut Record, cells: &[usize]) -> Result<()> {
-    let has_run = |cell: &Cell| -> Result<bool> {
+    let has_run = |cell: &StudyCell| -> Result<bool> {
         let last = cell.stages.last().map(|stage| below(dir, stage)).transpose()?;
         Ok(last.is_none_or(|folder| folder.join("run.lock").is_file()))
     };
     let runs = record.cells.iter().map(has_run).collect::<Result<Vec<bool>>>()?;
-    // Results alone, without any run, are what somebody copied from another machine.
+    // Results without any run were copied from another machine.
     if runs.contains(&true) {
         for cell in cells.iter().copied().filter(|cell| !runs[*cell]) {
             record.cells[cell].results.iter_mut().for_each(|result| result.answered = None);
@@ -47,7 +47,7 @@ fn drop_runless(dir: &Path, record: &mut Record, cells: &[usize]) -> Result<()> 
     Ok(())
 }
 
-fn look_at(dir: &Path, record: &mut Record, asked: &Asked, cells: &[usize]) -> Result<()> {
+fn look_at(dir: &Path, record: &mut Record, asked: &AskedQuestions, cells: &[usize]) -> Result<()> {
     let mut files: Vec<(usize, usize, PathBuf)> = Vec::new();
     for cell in cells.iter().copied() {
         for (place, result) in record.cells[cell].results.iter().enumerate() {
@@ -66,7 +66,7 @@ fn look_at(dir: &Path, record: &mut Record, asked: &Asked, cells: &[usize]) -> R
     Ok(())
 }
 
-/// How many of the questions that are asked are answered, where all are that could be.
+/// How many of the asked questions are answered; `None` while some that could be are not.
 fn whole(tally: &Tally, questions: Option<usize>, ids: Option<&HashSet<&str>>) -> Option<usize> {
     let is_asked = |id: &&String| ids.is_none_or(|ids| ids.contains(id.as_str()));
     let answered = tally.answered.iter().filter(is_asked).count();
@@ -75,13 +75,13 @@ fn whole(tally: &Tally, questions: Option<usize>, ids: Option<&HashSet<&str>>) -
     is_whole.then_some(answered)
 }
 
-/// How many questions of a file need not be asked.
+/// How many questions of a file need not be asked again.
 pub(super) fn answered(path: &Path, ids: Option<&HashSet<&str>>) -> usize {
     let is_asked = |id: &&String| ids.is_none_or(|ids| ids.contains(id.as_str()));
     Tally::open(path).map_or(0, |tally| tally.answered.iter().filter(is_asked).count())
 }
 
-/// The results of a file that count: those of the questions that are asked.
+/// The results in a file, limited to the questions that are asked.
 pub(super) fn results(path: &Path, ids: Option<&HashSet<&str>>) -> Result<Results> {
     let results = Results::open(path)?;
     Ok(match ids {

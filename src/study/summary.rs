@@ -1,5 +1,5 @@
-//! `summary.json` of a study: of each cell its runs, which have summaries of their own, and the hashes of its answers. Written
-//! whenever `run` ends; `verify` looks whether all of it still lies there as it was.
+//! `summary.json` of a study: for each cell its runs, which have summaries of their own, and the hashes of its answers. Written
+//! whenever `run` ends; `verify` checks whether all of it is still there and unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::train::{Moved, Run, SUMMARY, Verified, sha256_of};
 use crate::weights::write_atomically;
 
-/// What a study came to.
+/// The outcome of a study.
 #[derive(Serialize, Deserialize)]
 struct Summary {
     llmore: String,
@@ -28,13 +28,13 @@ struct CellSummary {
     llm: String,
     seed: u64,
     done: bool,
-    /// Run folders below the study's.
+    /// Run folders, relative to the study's.
     stages: Vec<String>,
-    /// Files of answers below the study's folder, with their SHA-256.
+    /// Files of answers, relative to the study's folder, with their SHA-256.
     answers: BTreeMap<String, String>,
 }
 
-/// Writes what the study in a folder came to.
+/// Writes the summary of the study in a folder.
 pub(super) fn write(dir: &Path, record: &Record, llmore: (&str, &str)) -> Result<()> {
     let mut cells = BTreeMap::new();
     for cell in &record.cells {
@@ -62,10 +62,10 @@ pub(super) fn write(dir: &Path, record: &Record, llmore: (&str, &str)) -> Result
 }
 
 impl Folder {
-    /// Looks at everything that the summaries of the study and of its runs have a hash of.
+    /// Checks everything of which the summaries of the study and of its runs have a hash.
     ///
     /// # Errors
-    /// `Missing` for a study whose `run` has not ended yet, `Decode` for files that are none.
+    /// `Missing` for a study whose `run` has not ended yet, `Decode` for files that cannot be read as summaries.
     pub fn verify(dir: &Path) -> Result<Verified> {
         let path = dir.join(SUMMARY);
         if !path.is_file() {
@@ -82,7 +82,7 @@ impl Folder {
                 let now = sha256_of(&below(dir, file)?).unwrap_or_else(|_| "not there".to_string());
                 found.add(file.clone(), then.clone(), now);
             }
-            // Cells share runs.
+            // Cells share runs, so each is checked once.
             for stage in cell.stages.iter().filter(|stage| seen.insert(stage.to_string())) {
                 let folder = below(dir, stage)?;
                 if !folder.exists() && !cell.done {

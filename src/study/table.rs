@@ -1,4 +1,5 @@
-//! The tables of a study: the paper's (LLM and encoder down, benchmarks across) and that of the effects of each axis.
+//! The tables of a study: scores as papers show them (a row per LLM and encoder, a column per benchmark), and the effect
+//! of each axis.
 
 use super::effects::{ALPHA, Effect};
 use super::folder::Folder;
@@ -8,18 +9,18 @@ use crate::eval::stats::{exchange, holm, interval};
 use crate::eval::{Published, PublishedModel};
 use crate::show::{Cell, Table, p_value};
 
-/// What stands behind a score that cannot be told apart from the best.
+/// The mark of a score that cannot be told apart from the best.
 const TIE: &str = "\u{2248}";
 
 /// One column of scores.
 struct Column {
     name: String,
-    /// One benchmark, or all that are scored: their mean.
+    /// One benchmark, or all that are scored, for their mean.
     which: Vec<usize>,
     points: bool,
 }
 
-/// A score of the table before it is spelled.
+/// A score of the table before it is formatted.
 struct Score {
     value: f64,
     text: String,
@@ -28,10 +29,10 @@ struct Score {
 }
 
 impl Folder {
-    /// The paper's table: a row per LLM and encoder, a column per benchmark and one for their mean. A score is the mean over
-    /// seeds with its standard deviation over them and the 95 % interval over images; the best is bold, and what cannot
-    /// be told apart from it has a mark. Below a row stands the published one of the same parts, below all what trivial
-    /// answerers score.
+    /// The table of scores: a row per LLM and encoder, a column per benchmark and one for their mean. A score is the mean over
+    /// seeds with its standard deviation over them and the 95 % interval over images; the best is bold, and scores that cannot
+    /// be told apart from it have a mark. Published scores of the same parts are below a row, those of trivial answerers at the
+    /// end.
     ///
     /// # Errors
     /// `Data` when results cannot be pooled.
@@ -71,7 +72,7 @@ impl Folder {
         columns
     }
 
-    /// Whether a benchmark's score is in points, not a fraction.
+    /// Whether a benchmark's score is in points instead of a fraction.
     pub(super) fn in_points(&self, benchmark: usize) -> bool {
         self.example(benchmark).is_some_and(|results| results.scorer.metric().is_points())
     }
@@ -84,7 +85,7 @@ impl Folder {
         if columns.iter().all(|column| value(column).is_none()) {
             return;
         }
-        // They are about all questions.
+        // Published scores are about all questions.
         let whole = self.record().limit.is_none();
         let label = if whole { "published" } else { "published, all questions" };
         let mut cells = vec![Cell::from(label), Cell::from(model.name.as_str())];
@@ -106,7 +107,7 @@ impl Folder {
         }
     }
 
-    /// How many seeds are in the scores of each row: the fewest and the most of its columns.
+    /// How many seeds are in the scores of each row: the smallest and the largest number over its columns.
     fn seeds(&self, grid: &Grid, columns: &[Column], pairs: &[Pair]) -> Vec<(String, usize, usize)> {
         let counts = |pair: &Pair| {
             let of = columns.iter().map(|column| grid.whole(&pair.cells, &column.which).len());
@@ -127,7 +128,7 @@ impl Folder {
         notes.push(format!("percent, {over}95 % interval over images; bold is the best of a column{mark}"));
         let (done, cells) = (record.finished(), record.cells.len());
         if done < cells {
-            let is_failed = |cell: &&super::Cell| cell.error.is_some() && !record.left(cell).is_empty();
+            let is_failed = |cell: &&super::StudyCell| cell.error.is_some() && !record.left(cell).is_empty();
             let failed = record.cells.iter().filter(is_failed).count();
             let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
             notes.push(format!("{done} of {cells} cells are done{failed}"));
@@ -138,9 +139,9 @@ impl Folder {
         notes
     }
 
-    /// The effect of each axis: one value against another, averaged over the rest of the grid, on the mean of the benchmarks
+    /// The effect of each axis: one value against another, averaged over the other axes, on the mean of the benchmarks
     /// and on each. The interval is paired by image, p is corrected (Holm); then the smallest difference that would be
-    /// found in 80 % of the cases, and the standard error that other seeds make.
+    /// found in 80 % of the cases, and the standard error over seeds.
     ///
     /// # Errors
     /// `Data` when results cannot be pooled.
@@ -194,7 +195,7 @@ impl Folder {
     }
 }
 
-/// What the scores are a mean over: the seeds that are done, which need not be all.
+/// What the scores are averaged over: the seeds that are done, which need not be all.
 fn over_seeds(all: usize, seeds: &[(String, usize, usize)]) -> String {
     let spread = "\u{b1} their standard deviation";
     let counts = || seeds.iter().flat_map(|(_, least, most)| [*least, *most]);
@@ -235,7 +236,7 @@ fn scores(grid: &Grid, columns: &[Column], pairs: &[Pair]) -> Result<Vec<Vec<Opt
                 compared.push((number, row));
                 raw.push(exchange(&a, &b));
             } else if let Some(score) = &mut scores[row] {
-                // No seed that both have: nothing tells them apart yet.
+                // Without a seed that both have they cannot be compared yet.
                 score.tie = true;
             }
         }
@@ -267,7 +268,7 @@ fn score(grid: &Grid, column: &Column, pair: &Pair) -> Result<Option<Score>> {
 
 fn spelled(score: Option<&Score>, column: &[Option<Score>]) -> Cell {
     let Some(score) = score else { return Cell::of("", serde_json::Value::Null) };
-    // Numbers stay below each other.
+    // Padded, so that numbers are aligned.
     let end = match column.iter().flatten().any(|score| score.tie) {
         true if score.tie => format!(" {TIE}"),
         true => "  ".to_string(),
@@ -285,7 +286,7 @@ pub(super) fn shown(value: f64, points: bool) -> String {
     format!("{:.1}", if points { value } else { 100.0 * value })
 }
 
-/// The same with a sign that is seen.
+/// The same with an explicit sign.
 pub(super) fn signed(value: f64, points: bool) -> String {
     let text = shown(value.abs(), points);
     match value {

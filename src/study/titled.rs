@@ -1,15 +1,15 @@
-//! Events of one cell, told with the cell's place in the study before the name of their task.
+//! Events of one cell, with the cell's position in the study in front of the name of their task.
 
 use crate::events::{Event, Listener, Listeners};
 
-/// Hands events on under a longer name.
+/// Passes events on under a longer name.
 pub(super) struct Titled {
     title: String,
     to: Listeners,
 }
 
 impl Titled {
-    /// Listeners that tell `to` what `title` is doing.
+    /// Listeners that pass events on to `to` with `title` in front of the task.
     pub(super) fn listeners(title: String, to: &Listeners) -> Listeners {
         Listeners::default().with(std::sync::Arc::new(Titled { title, to: to.clone() }))
     }

@@ -1,4 +1,4 @@
-//! What a study found, in a sentence per comparison that nobody has to translate from p values.
+//! The findings of a study in plain sentences, one per comparison.
 
 use super::effects::{Axis, Effect};
 use super::folder::Folder;
@@ -7,11 +7,11 @@ use super::table::shown;
 use crate::error::Result;
 use crate::show::{count, p_value};
 
-/// With more values than this only those against the best one are told.
+/// With more values than this only comparisons with the best one are reported.
 const ALL_PAIRS: usize = 3;
 
 impl Folder {
-    /// The conclusion: who beats whom by how much, who cannot be told apart, and what that says nothing about.
+    /// The conclusion: which is better than which by how much, which cannot be told apart, and what remains unknown.
     ///
     /// # Errors
     /// `Data` when results cannot be pooled.
@@ -38,7 +38,7 @@ impl Folder {
         Ok(text)
     }
 
-    /// What the intervals leave out.
+    /// What the intervals do not cover.
     fn caveat(&self, grid: &Grid, effects: &[Effect]) -> String {
         let record = self.record();
         let over = match grid.scored.len() {

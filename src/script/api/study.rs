@@ -270,7 +270,7 @@ pub mod study {
     #[rhai_fn(get = "cells", return_raw, pure)]
     pub fn cells(s: &mut StudyHandle) -> Fallible<Array> {
         let study = lock(s)?;
-        let map = |cell: &crate::study::Cell| {
+        let map = |cell: &crate::study::StudyCell| {
             let mut map = Map::new();
             for (key, value) in
                 [("id", &cell.id), ("encoder", &cell.encoder), ("llm", &cell.llm), ("folder", &cell.folder)]
