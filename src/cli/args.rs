@@ -1,4 +1,4 @@
-//! Arguments.
+//! The command line's arguments.
 
 use std::path::PathBuf;
 
@@ -16,10 +16,10 @@ pub(super) struct Args {
     /// Override an option of every trainer, or `limit`, or `smoke=true`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Tables as JSON
+    /// Print tables as JSON
     #[arg(long, global = true)]
     pub json: bool,
-    /// No progress
+    /// Show no progress
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }
@@ -41,7 +41,7 @@ pub(super) enum Command {
         /// Override an option of every trainer, or `limit`, or `smoke=true`
         #[arg(long = "set", value_name = "KEY=VALUE")]
         set: Vec<String>,
-        /// What the script sees as `args`
+        /// Arguments of the script, `args` in it
         #[arg(last = true)]
         args: Vec<String>,
     },
@@ -52,33 +52,33 @@ pub(super) enum Command {
         /// A script to run first
         file: Option<PathBuf>,
     },
-    /// List what there is
+    /// List models, data sets, benchmarks, recipes or runs
     Ls { what: Listing },
     /// Follow a run, or the runs of a study: progress now, loss curves at the end
     Watch { run: PathBuf },
     /// Run the script of a run, a study or a study's cell again, in a folder of its own, and compare losses, weights and
     /// answers (exit code 1 when they differ, or nothing could be compared); refuses when the outcome could not be the same
     Rerun { run: PathBuf },
-    /// Look whether what a run was made from and what it wrote is still as it was: files of the run, data, pictures, base
-    /// weights (exit code 1 when something moved)
+    /// Check whether what a run was made from and what it wrote is unchanged: files of the run, data, pictures, base
+    /// weights (exit code 1 when something changed)
     Verify { run: PathBuf },
-    /// What two runs, or two studies, differ in: options, data, script, losses, weights (exit code 1 when losses or weights
+    /// The differences of two runs, or two studies: options, data, script, losses, weights (exit code 1 when losses or weights
     /// differ)
     Diff { a: PathBuf, b: PathBuf },
     /// A run, a study or a results file as one HTML page: curves, tables, answers with pictures
     Report {
         path: PathBuf,
-        /// The file to write; without it `report.html` in the folder, or beside the results file
+        /// The file to write; by default `report.html` in the folder, or beside the results file
         #[arg(long, short)]
         out: Option<PathBuf>,
-        /// The data of a benchmark that does not bring its own: its questions have the pictures
+        /// The data set with the pictures of a benchmark's questions, for a benchmark without data of its own
         #[arg(long)]
         data: Option<PathBuf>,
-        /// Questions of a gallery that get a feature map and an attention map; 0 opens no model
+        /// How many questions of a gallery get a feature map and an attention map; 0 opens no model
         #[arg(long, default_value_t = crate::report::MAPS)]
         maps: usize,
     },
-    /// What this machine and this build have, and what would be in the way
+    /// Facts about this machine and this build, and possible problems
     Doctor,
     /// A completion script for a shell: `llmore completions bash > ~/.local/share/bash-completion/completions/llmore`
     Completions { shell: clap_complete::Shell },
@@ -92,7 +92,7 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Whether nothing is lost when its output is read no further.
+    /// Whether nothing is lost when the reader of its output stops reading.
     pub(super) fn only_prints(&self) -> bool {
         use Command::{Check, Completions, Diff, Docs, Doctor, Ls, Verify};
         matches!(

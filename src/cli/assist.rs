@@ -1,5 +1,5 @@
-//! Help while typing, as rustyline asks for it: completion, colors, hints from the history, and the question whether
-//! a text is finished.
+//! Help while typing, for rustyline: completion, colors, hints from the history, and whether a text is a complete
+//! statement.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ use super::tokens::{name_results, paint};
 use crate::preset::Presets;
 use crate::script::Session;
 
-/// The helper rustyline asks.
+/// The helper that rustyline calls.
 pub(super) struct Assistant<'a, 'b> {
     session: &'a RefCell<&'b mut Session>,
     presets: Presets,

@@ -35,7 +35,7 @@ fn listing(presets: &Presets, kind: PresetKind) -> Result<Table> {
     Ok(table)
 }
 
-/// Encoders, LLMs and whole models with their sizes, which presets know without weights.
+/// Encoders, LLMs and whole models with their sizes, which presets give without reading weights.
 fn models(presets: &Presets) -> Result<Table> {
     let mut table = Table::new("models")
         .column("id")

@@ -1,4 +1,4 @@
-//! What `llmore diff` and `llmore rerun` say: tables and lines about two runs, two studies, or two files of answers.
+//! The output of `llmore diff` and `llmore rerun`: tables and lines about two runs, two studies, or two files of answers.
 
 use std::path::Path;
 
@@ -12,21 +12,21 @@ use crate::train::{LossDifference, Run, RunDiff, WeightDifference};
 
 /// A comparison, ready to be printed.
 #[derive(Default)]
-pub(super) struct Compared {
+pub(super) struct Comparison {
     tables: Vec<Table>,
     lines: Vec<String>,
-    /// Steps and questions that both sides have.
+    /// The number of steps and questions that both sides have.
     pub count: usize,
     pub differs: bool,
 }
 
-impl Compared {
+impl Comparison {
     /// Two runs, or two studies.
     pub(super) fn of(a: &Path, b: &Path) -> Result<Self> {
         let is_study = |path: &Path| path.join(RECORD).is_file();
         match (is_study(a), is_study(b)) {
-            (true, true) => Compared::studies(a, b, None),
-            (false, false) => Compared::runs(&Run::open(a)?, &Run::open(b)?, &[]),
+            (true, true) => Comparison::studies(a, b, None),
+            (false, false) => Comparison::runs(&Run::open(a)?, &Run::open(b)?, &[]),
             (one, _) => {
                 let (study, run) = if one { (a, b) } else { (b, a) };
                 let cells = Folder::open(study)?.record().cells.first().and_then(|cell| cell.stages.first().cloned());
@@ -39,13 +39,13 @@ impl Compared {
         }
     }
 
-    /// Two runs: what their locks do not share (but the options in `known`), their losses, their last common weights.
+    /// Two runs: the differences of their locks (except for the options in `known`), their losses, their last common weights.
     pub(super) fn runs(a: &Run, b: &Run, known: &[&str]) -> Result<Self> {
         let diff = RunDiff::new(a, b)?;
         let names = [a, b].map(|run| run.dir().display().to_string());
         let mut table = Table::new("differences").column("what").column(&names[0]).column(&names[1]);
         for fact in diff.facts.iter().filter(|fact| !known.contains(&fact.key.as_str())) {
-            // The beginning of a hash tells as much as all of it.
+            // The first digits of a hash are enough to see whether it is the same.
             let length = if fact.key.ends_with("sha256") { 12 } else { usize::MAX };
             let [then, now] = fact.values.each_ref().map(|value| value.chars().take(length).collect::<String>());
             table.push([Cell::from(fact.key.clone()), then.into(), now.into()]);
@@ -58,7 +58,7 @@ impl Compared {
         lines.push(about_losses(losses));
         lines.extend(about_ends(losses, &names));
         lines.push(about_weights(diff.weights.as_ref()));
-        Ok(Compared { tables: vec![table], lines, count: losses.common, differs: losses.common > 0 && !diff.same() })
+        Ok(Comparison { tables: vec![table], lines, count: losses.common, differs: losses.common > 0 && !diff.same() })
     }
 
     /// Two studies, or a cell of them.
@@ -87,7 +87,7 @@ impl Compared {
         if count == 0 {
             lines.push("no step and no answer in common".to_string());
         }
-        Ok(Compared { tables: vec![table], lines, count, differs: count > 0 && !diff.same() })
+        Ok(Comparison { tables: vec![table], lines, count, differs: count > 0 && !diff.same() })
     }
 
     /// Adds files of answers.
@@ -99,7 +99,7 @@ impl Compared {
         Ok(())
     }
 
-    /// Prints it; the exit code says whether both sides agree in something.
+    /// Prints it; the exit code says whether something was compared and both sides agree.
     pub(super) fn print(&self, json: bool) -> i32 {
         self.tables.iter().for_each(|table| output::print_table(table, json));
         self.lines.iter().for_each(|line| println!("{line}"));
@@ -123,7 +123,7 @@ fn about_losses(losses: &LossDifference) -> String {
     }
 }
 
-/// Where the runs ended, unless both came to their end.
+/// The steps at which the runs ended, unless both are complete.
 fn about_ends(losses: &LossDifference, names: &[String; 2]) -> Option<String> {
     let whole = |side: usize| losses.steps[side] as u64 == losses.planned[side];
     if losses.steps[0] == losses.steps[1] && whole(0) && whole(1) {

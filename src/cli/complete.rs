@@ -1,12 +1,12 @@
-//! What may stand at the cursor: names, the members of a type along a chain of calls, preset ids in strings. All of
-//! it comes from what the session has registered.
+//! Completion at the cursor: names, the members of a type along a chain of calls, preset ids in strings. The candidates
+//! come from what the session has registered.
 
 use super::tokens::{Kind, RESULTS, Token, scan};
 use crate::preset::PresetKind;
 use crate::script::Session;
 use crate::script::docs::Function;
 
-/// Functions whose string is the id of a preset.
+/// Functions whose string argument is the id of a preset.
 const IDS: &[(&str, PresetKind)] = &[
     ("encoder", PresetKind::Encoders),
     ("llm", PresetKind::Llms),
@@ -17,7 +17,7 @@ const IDS: &[(&str, PresetKind)] = &[
     ("benchmark", PresetKind::Benchmarks),
 ];
 
-/// What can be named.
+/// The names that can be completed.
 pub(super) struct Words {
     pub(super) functions: Vec<Function>,
     /// (name, type) of every variable.
@@ -25,7 +25,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// What a session has. `_` and `_1` are listed as such.
+    /// The names of a session. `_` and `_1` are listed as such.
     pub(super) fn of(session: &Session) -> Self {
         let short = |name: String| RESULTS.iter().find(|(_, long)| *long == name).map_or(name, |(s, _)| s.to_string());
         let variables = session.variables().into_iter().map(|(name, kind, _)| (short(name), kind)).collect();
@@ -37,7 +37,7 @@ impl Words {
         self.functions.iter().filter(move |f| f.params.first().is_some_and(|(_, receiver)| receiver == kind))
     }
 
-    /// The type of what ends with the last of these tokens: `m`, `m.encoder`, `benchmark("x").run(m)`, `d[0].image`.
+    /// The type of the expression that these tokens end with: `m`, `m.encoder`, `benchmark("x").run(m)`, `d[0].image`.
     fn type_before(&self, text: &str, tokens: &[Token]) -> Option<String> {
         let word = |at: usize| tokens.get(at).map(|token| &text[token.range.clone()]);
         let mut at = tokens.len().checked_sub(1)?;
@@ -58,7 +58,7 @@ impl Words {
         self.functions.iter().find(fits).map(|function| function.returns.clone())
     }
 
-    /// What may stand at the end of `text`: where the word begins, and the (shown, inserted) candidates.
+    /// Completions at the end of `text`: where the word begins, and the (shown, inserted) candidates.
     pub(super) fn complete(&self, text: &str) -> (usize, Vec<(String, String)>) {
         let tokens = scan(text);
         let (word, before) = match tokens.split_last() {
@@ -94,7 +94,7 @@ fn candidate(function: &Function) -> (String, String) {
     }
 }
 
-/// The place of the bracket that the token after `tokens` closes.
+/// The position of the bracket that the token after `tokens` closes.
 fn opening(text: &str, tokens: &[Token]) -> Option<usize> {
     let mut depth = 1;
     for (at, token) in tokens.iter().enumerate().rev() {
@@ -110,7 +110,7 @@ fn opening(text: &str, tokens: &[Token]) -> Option<usize> {
     None
 }
 
-/// Inside a string: where it begins, and the kind of preset it names when it is the first thing a constructor takes.
+/// Inside a string: where it begins, and the kind of preset it names when it is the first argument of a constructor.
 pub(super) fn open_string(text: &str) -> Option<(usize, Option<PresetKind>)> {
     let tokens = scan(text);
     let (last, before) = tokens.split_last()?;

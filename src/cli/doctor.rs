@@ -1,4 +1,4 @@
-//! `llmore doctor`: what this machine and this build have, and what would be in the way.
+//! `llmore doctor`: facts about this machine and this build, and possible problems.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use super::graphics::Graphics;
 use crate::device::{self, Settings, free_disk, memory_limit};
 use crate::show::{Table, bytes};
 
-/// Below this much free disk or memory a run of the embedded models is in danger.
+/// With less free disk space or memory than this even a run of the embedded models may fail.
 const TIGHT: u64 = 1 << 30;
 
-/// A table of facts; what is wrong stands in its last column with the next step.
+/// A table of facts; the last column has problems with the next step.
 pub(super) fn table(settings: &Settings) -> Table {
     let mut table = Table::new("doctor").column("what").column("found").column("to do");
     let mut push = |what: &str, found: String, advice: Option<String>| {
@@ -56,7 +56,7 @@ fn build() -> &'static str {
     if candle_core::utils::cuda_is_available() { "CUDA build" } else { "CPU build" }
 }
 
-/// The vector instructions that matmuls choose from at run time.
+/// The vector instructions that matrix products choose from at run time.
 fn processor() -> String {
     #[cfg(target_arch = "x86_64")]
     {
@@ -82,7 +82,7 @@ fn gpu() -> (String, Option<String>) {
     }
 }
 
-/// Whether a file can be made in a folder, or in the one above where it is not there yet.
+/// Whether a file can be created in a folder, or in its parent where the folder does not exist yet.
 fn is_writable(folder: &Path) -> bool {
     let mut existing = if folder.is_absolute() { folder.to_path_buf() } else { Path::new(".").join(folder) };
     while !existing.exists() && existing.pop() {}

@@ -1,5 +1,5 @@
 //! Pictures in the terminal: the kitty, iTerm2 and sixel protocols, else half-blocks of text.
-//! Which one is decided by the environment first; a terminal is asked only when the environment does not say.
+//! The environment decides first; the terminal is queried only when the environment does not say.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,14 +8,14 @@ use super::sixel;
 use crate::error::Result;
 use crate::show::Picture;
 
-/// Columns that half-blocks never exceed: more are no clearer and scroll the text away.
+/// The maximum width of half-blocks in columns: more are no clearer and scroll the text away.
 const WIDEST: usize = 100;
-/// Pixels taken for one terminal column when a protocol scales for us.
+/// Assumed pixels per terminal column when the terminal scales the picture.
 const COLUMN: usize = 10;
 /// Bytes of base64 that one kitty escape may carry.
 const CHUNK: usize = 4096;
 
-/// How a terminal shows pictures.
+/// The protocol by which a terminal shows pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Graphics {
     Kitty,
@@ -30,8 +30,8 @@ pub enum Graphics {
 }
 
 impl Graphics {
-    /// What the environment says: `LLMORE_GRAPHICS` (`kitty iterm sixel block none`, anything else is `auto`), then the
-    /// terminal's own variables. Without a terminal there are no pictures unless asked for.
+    /// The choice by the environment: `LLMORE_GRAPHICS` (`kitty iterm sixel block none`, anything else is `auto`), then the
+    /// terminal's own variables. Without a terminal there are no pictures unless the variable asks for them.
     pub fn detect(is_tty: bool, env: &dyn Fn(&str) -> Option<String>) -> Graphics {
         let get = |name: &str| env(name).unwrap_or_default();
         let (term, program) = (get("TERM"), get("TERM_PROGRAM"));
@@ -63,8 +63,8 @@ impl Graphics {
         }
     }
 
-    /// The choice for this process: the environment, then, where that only promises text and both ends are a terminal, the
-    /// terminal's own answer. Asks at most once in 0.1 s (0.5 s over SSH); callers keep the result.
+    /// The choice for this process: the environment, then, where that is not conclusive and both ends are a terminal, a query
+    /// to the terminal. Takes at most 0.1 s (0.5 s over SSH); callers keep the result.
     pub fn of_terminal() -> Graphics {
         use std::io::IsTerminal;
         let env = |name: &str| std::env::var(name).ok();
@@ -81,7 +81,7 @@ impl Graphics {
     }
 }
 
-/// The protocol that a reply to kitty's query and to DA1 admits to.
+/// The protocol that a terminal supports according to its reply to kitty's query and to DA1.
 fn understood(reply: &[u8]) -> Option<Graphics> {
     let reply = String::from_utf8_lossy(reply);
     if reply.contains("\u{1b}_Gi=31;OK") {
@@ -113,7 +113,7 @@ pub fn encode(graphics: Graphics, width: usize, height: usize, rgb: &[u8], colum
     })
 }
 
-/// A PNG in chunks of base64; `q=2` keeps the terminal from answering.
+/// A PNG in chunks of base64; `q=2` suppresses the terminal's reply.
 fn kitty(png: &[u8], cells: usize) -> String {
     let data = STANDARD.encode(png);
     let chunks: Vec<&[u8]> = data.as_bytes().chunks(CHUNK).collect();
@@ -127,8 +127,8 @@ fn kitty(png: &[u8], cells: usize) -> String {
     text
 }
 
-/// Two pixels a character: the upper as foreground of an upper half block, the lower as background. Pictures larger than
-/// `columns` shrink by area means, tiny ones grow by whole factors.
+/// Two pixels per character: the upper as foreground of an upper half block, the lower as background. Pictures wider than
+/// `columns` are shrunk by area means, tiny ones enlarged by whole factors.
 fn blocks(picture: &Picture, columns: usize, true_color: bool) -> String {
     let factor = (columns / picture.width).min(WIDEST / 2 / picture.width.max(picture.height)).max(1);
     let wide = (picture.width * factor).min(columns);

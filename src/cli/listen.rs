@@ -10,11 +10,11 @@ use crate::show::{bytes, count, number, percent, seconds};
 /// Turns a session's events into updates of the progress display.
 pub(super) struct ProgressListener {
     progress: Arc<Progress>,
-    /// The tasks under way, the innermost last: a callback evaluates within a training run.
+    /// The running tasks, the innermost last: a callback may evaluate within a training run.
     tasks: Mutex<Vec<Current>>,
 }
 
-/// A task under way and its unit, and what its line says.
+/// A running task, its unit, and the facts shown on its line.
 #[derive(Default)]
 struct Current {
     task: String,
@@ -23,7 +23,7 @@ struct Current {
     /// Supervised positions and seconds, for the mean speed.
     tokens: u64,
     seconds: f64,
-    /// Samples whose answers were cut, and those of which nothing was left.
+    /// Samples whose answers were truncated, and those among them without a supervised token left.
     cut: u64,
     unsupervised: u64,
 }
@@ -41,7 +41,7 @@ impl Listener for ProgressListener {
             tasks.retain(|known| known.task != *task);
             tasks.push(Current { task: task.clone(), unit: unit.clone(), ..Current::default() });
         }
-        // A task that failed never told its end: what lies above the one that speaks is over.
+        // A task that failed sent no `End`: when an outer task sends an event, the tasks inside it are over.
         let speaks = |known: &Current| match event {
             Event::Scored { task, .. } | Event::Progress { task, .. } | Event::End { task, .. } => known.task == *task,
             Event::Step(_) => known.unit == "steps",

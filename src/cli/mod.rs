@@ -33,7 +33,7 @@ use crate::hub::Hub;
 use crate::preset::Presets;
 use crate::script::{Outcome, Output, Overrides, Repeat, Session, SessionOptions};
 use args::{Args, Command};
-use compared::Compared;
+use compared::Comparison;
 use listen::ProgressListener;
 use output::Terminal;
 use progress::Progress;
@@ -108,7 +108,7 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
         }
         Some(Command::Rerun { ref run }) => rerun::rerun(&args, settings, run),
         Some(Command::Verify { ref run }) => verify::verify(run, args.json),
-        Some(Command::Diff { ref a, ref b }) => Ok(Compared::of(a, b)?.print(args.json)),
+        Some(Command::Diff { ref a, ref b }) => Ok(Comparison::of(a, b)?.print(args.json)),
         Some(Command::Report { ref path, ref out, ref data, maps }) => {
             let presets = Presets::new(settings.preset_folders.clone());
             let written = runs::report(path, out.as_deref(), data.clone(), (&presets, maps))?;
@@ -156,15 +156,15 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
     }
 }
 
-struct Opened {
+struct OpenedSession {
     session: Session,
     output: Arc<Terminal>,
-    /// Makes another session like it.
+    /// Creates another session like it.
     fresh: Box<dyn Fn() -> Session>,
     interrupt: Interrupt,
 }
 
-impl Opened {
+impl OpenedSession {
     /// The exit code of an evaluation that ended with `code`: 130 when it was interrupted, however it ended.
     fn code(&self, code: i32) -> i32 {
         if !self.interrupt.is_set() {
@@ -176,22 +176,22 @@ impl Opened {
 }
 
 /// A session that prints to this terminal and stops on Ctrl-C.
-fn session(args: &Args, settings: &Settings, overrides: Overrides, script_args: Vec<String>) -> Result<Opened> {
+fn session(args: &Args, settings: &Settings, overrides: Overrides, script_args: Vec<String>) -> Result<OpenedSession> {
     session_repeating(args, settings, overrides, script_args, None)
 }
 
-/// A session whose script is to make a run again, in a folder for all that it writes.
+/// A session that reruns the script of a run, with a folder for all that it writes.
 fn session_repeating(
     args: &Args,
     settings: &Settings,
     overrides: Overrides,
     script_args: Vec<String>,
     repeats: Option<(Repeat, PathBuf)>,
-) -> Result<Opened> {
+) -> Result<OpenedSession> {
     let progress = Arc::new(Progress::new(args.quiet, std::io::stderr().is_terminal()));
     let interrupt = Interrupt::default();
     listen_for_signals(&interrupt)?;
-    // A rerun keeps its features and answers to itself, too.
+    // A rerun does not share features and answers with other runs either.
     let (repeats, runs, cache) = match repeats {
         Some((repeat, root)) => (Some(repeat), root.clone(), root.join("cache")),
         None => (None, PathBuf::from("runs"), settings.cache_folder.clone()),
@@ -215,7 +215,7 @@ fn session_repeating(
             repeats: repeats.clone(),
         })
     };
-    Ok(Opened { session: fresh(), output: shown, fresh: Box::new(fresh), interrupt })
+    Ok(OpenedSession { session: fresh(), output: shown, fresh: Box::new(fresh), interrupt })
 }
 
 /// Evaluates a text, shows its value unless that is `()`, prints an error with its place.

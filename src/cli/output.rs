@@ -11,17 +11,17 @@ use crate::device::variable;
 use crate::script::Output;
 use crate::show::{Figure, Painted, Table};
 
-/// Columns a picture takes at most.
+/// The maximum width of a picture in columns.
 const PICTURE_COLUMNS: usize = 100;
 
 /// Prints to stdout, between progress bars.
 pub(super) struct Terminal {
     progress: Arc<Progress>,
     json: bool,
-    /// Where figures are written.
+    /// The folder for figures.
     folder: PathBuf,
     figures: AtomicUsize,
-    /// Asked once, when the first picture is shown.
+    /// Detected once, when the first picture is shown.
     graphics: OnceLock<Graphics>,
 }
 
@@ -34,7 +34,7 @@ impl Terminal {
     fn print(&self, text: &str) {
         self.progress.suspend(|| {
             let mut out = std::io::stdout().lock();
-            // A closed pipe (`| head`) is no error of ours.
+            // A closed pipe (`| head`) is not an error.
             let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         });
     }

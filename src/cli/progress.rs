@@ -12,10 +12,10 @@ use crate::show::seconds;
 /// Time between two plain lines of one task.
 const PLAIN: Duration = Duration::from_secs(2);
 
-/// How far a task is. `facts` are shown as they come: `("loss", "0.123")`, `("", "1,234 tokens/s")`.
+/// The progress of a task. `facts` are shown as they are: `("loss", "0.123")`, `("", "1,234 tokens/s")`.
 #[derive(Clone, Debug)]
 pub struct Update<'a> {
-    /// What is being done: "stage 1", "tiny-vqa". Updates of one task share it.
+    /// The task: "stage 1", "tiny-vqa". All its updates have the same name.
     pub task: &'a str,
     pub done: u64,
     /// 0 when it is not known.
@@ -53,7 +53,7 @@ impl Progress {
         Progress { look }
     }
 
-    /// Shows how far a task is.
+    /// Shows the progress of a task.
     pub fn update(&self, update: &Update) {
         match &self.look {
             Look::Quiet => {}
@@ -80,7 +80,7 @@ impl Progress {
                     bar.bar.finish_and_clear();
                     all.remove(&bar.bar);
                     bars.remove(update.task);
-                    // Not through the bars: they are gone when their output is not a terminal after all.
+                    // Not through the bars: indicatif prints nothing when its output is not a terminal.
                     all.suspend(|| eprintln!("{line}"));
                 }
             }
@@ -94,7 +94,7 @@ impl Progress {
         }
     }
 
-    /// Runs `print` while no bar is on the screen, so that its output does not land in one.
+    /// Runs `print` while no bar is on the screen, so that its output is not mixed with one.
     pub fn suspend<R>(&self, print: impl FnOnce() -> R) -> R {
         match &self.look {
             Look::Bars { all, .. } => all.suspend(print),
@@ -103,7 +103,7 @@ impl Progress {
     }
 }
 
-/// A thread that panicked while it printed leaves nothing half-done here.
+/// The lock, also after a panic of another thread while it printed, which leaves nothing inconsistent here.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What a line at the prompt asks for: code, or one of the `:` commands. The table is also their help.
+//! The meaning of a line at the prompt: code, or one of the `:` commands. The table is also their help.
 
 use crate::error::{Error, Result};
 
@@ -25,7 +25,7 @@ pub(super) const COMMANDS: &[Command] = &[
     command("quit", "", "leave; also Ctrl-D"),
 ];
 
-/// A line, understood.
+/// A parsed line.
 #[derive(Debug, PartialEq)]
 pub(super) enum Input<'a> {
     Empty,
@@ -40,7 +40,7 @@ pub(super) enum Input<'a> {
     Shell(&'a str),
     Reset,
     Quit,
-    /// A command without what it needs, or one that does not exist.
+    /// A command without its argument, or one that does not exist.
     Wrong(&'a str),
 }
 

@@ -1,6 +1,6 @@
-//! Asking the terminal what it can do: kitty's graphics query, then DA1, which every terminal answers and so ends the wait.
+//! Queries to the terminal: kitty's graphics query, then DA1, which every terminal answers and so ends the wait.
 
-/// The raw reply, or `None` where there is no terminal to ask or it stays silent for `patience` milliseconds.
+/// The raw reply, or `None` where there is no terminal or no reply within `patience` milliseconds.
 #[cfg(unix)]
 pub(super) fn ask(patience: i32) -> Option<Vec<u8>> {
     use std::io::Write;
@@ -60,7 +60,7 @@ impl Raw {
 #[cfg(unix)]
 impl Drop for Raw {
     fn drop(&mut self) {
-        // TCSAFLUSH throws away an answer that came too late.
+        // TCSAFLUSH discards a reply that came too late.
         // SAFETY: a valid descriptor and the settings read from it.
         unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSAFLUSH, &self.0) };
     }

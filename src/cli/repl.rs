@@ -24,13 +24,13 @@ use crate::script::docs::Function;
 use crate::script::{Outcome, Session};
 use crate::show::{Cell, Table, seconds};
 
-/// Lines the history keeps.
+/// The number of lines kept in the history.
 const HISTORY: usize = 10_000;
-/// Evaluations that take longer say so.
+/// Evaluations that take longer than this show their time.
 const SLOW: f64 = 0.1;
 
-/// Reads and evaluates until `:quit`, `exit(n)` or the end of input; gives the exit code. `fresh` makes the session
-/// that `:reset` goes on with.
+/// Reads and evaluates until `:quit`, `exit(n)` or the end of input; returns the exit code. `fresh` creates the session
+/// that `:reset` continues with.
 pub(super) fn repl(
     session: &mut Session,
     fresh: &dyn Fn() -> Session,
@@ -100,12 +100,12 @@ fn editor<'a, 'b>(assistant: Assistant<'a, 'b>, history: &Path) -> Result<Editor
 struct Repl<'a, 'b> {
     session: &'a RefCell<&'b mut Session>,
     interrupt: &'a Interrupt,
-    /// What `_` is.
+    /// The last value, which `_` stands for.
     last: Dynamic,
 }
 
 impl Repl<'_, '_> {
-    /// Does what a line asks for; a code when the session ends with it.
+    /// Handles a line; returns an exit code when the session ends with it.
     fn act(&mut self, input: Input) -> Option<i32> {
         match input {
             Input::Code(text) => return self.evaluate("repl", text, SLOW),
@@ -124,13 +124,13 @@ impl Repl<'_, '_> {
                 }
             }
             Input::Wrong(name) => eprintln!("error: {}", wrong(name)),
-            // Taken by the loop, which has the editor.
+            // Handled by the loop, which has the editor.
             Input::Empty | Input::Reset | Input::Quit | Input::History(_) => {}
         }
         None
     }
 
-    /// Evaluates, shows and remembers a value; says how long it took when that is over `limit` seconds.
+    /// Evaluates, shows and remembers a value; shows the time when it is over `limit` seconds.
     fn evaluate(&mut self, name: &str, text: &str, limit: f64) -> Option<i32> {
         self.interrupt.clear();
         let start = Instant::now();
@@ -166,13 +166,13 @@ impl Repl<'_, '_> {
         session.set(RESULTS[1].1, before);
     }
 
-    /// Makes `_` and `_1` exist, so that reading them is no error.
+    /// Defines `_` and `_1`, so that reading them is not an error.
     fn forget(&mut self) {
         self.last = Dynamic::UNIT;
         self.remember(Dynamic::UNIT);
     }
 
-    /// Help on a function is what the script function `help` gives; on a variable or a type it lists the members.
+    /// Help on a function is the text of the script function `help`; on a variable or a type it lists the members.
     fn help(&mut self, name: &str) {
         let words = Words::of(&self.session.borrow());
         let name = name.rsplit('.').next().unwrap_or(name).trim_end_matches("()");

@@ -1,11 +1,11 @@
-//! `llmore rerun`: the script of a run, a study or a study's cell once more, in a folder of its own, and what came out held
-//! against what there was. Nothing of the run it is asked about is written, or gone on with.
+//! `llmore rerun`: runs the script of a run, a study or a study's cell again, in a folder of its own, and compares the outcome
+//! with the original. Nothing is written into the folder of the original, and nothing there is continued.
 
 use std::path::{Path, PathBuf};
 
 use super::args::Args;
-use super::compared::Compared;
-use super::{Opened, evaluate, session_repeating};
+use super::compared::Comparison;
+use super::{OpenedSession, evaluate, session_repeating};
 use crate::device::Settings;
 use crate::error;
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::script::{Overrides, Repeat, folder_name};
 use crate::study::Repeated;
 use crate::train::{Place, Run};
 
-/// Levels of folders in which runs are looked for.
+/// The depth to which runs are looked for in a folder.
 const DEPTH: usize = 6;
 
 /// Makes a run again and compares the two.
@@ -34,7 +34,7 @@ pub(super) fn rerun(args: &Args, settings: &Settings, path: &Path) -> Result<i32
     let code = evaluate(&mut opened.session, "run.lock", &lock.script);
     let code = opened.code(code);
     let compared = compared(&asked, path, &root, &opened)?;
-    // Nothing is there when the script failed early.
+    // The folder is missing when the script failed early.
     let _ = std::fs::remove_dir(&root);
     match compared {
         Some(compared) => Ok(match (code, compared.print(args.json)) {
@@ -61,7 +61,7 @@ fn asked(path: &Path) -> Result<Repeat> {
     Ok(Repeat { lock: run.lock()?, folder: path.to_path_buf(), study: None })
 }
 
-/// Opens a run folder; of one that only holds runs or studies, the error names them.
+/// Opens a run folder; for a folder that only contains runs or studies, the error lists them.
 pub(super) fn open(path: &Path) -> Result<Run> {
     Run::open(path).map_err(|error| {
         let studies = studies_below(path);
@@ -80,8 +80,8 @@ fn new_folder(runs: &Path, asked: &Path) -> Result<PathBuf> {
     Place::Numbered(runs.join(folder_name(&format!("rerun-{name}")))).make()
 }
 
-/// What came out against what there was; `None` when the rerun did not make what it was asked for.
-fn compared(asked: &Repeat, path: &Path, root: &Path, opened: &Opened) -> Result<Option<Compared>> {
+/// The comparison of the rerun with the original; `None` when the rerun did not train what was asked for.
+fn compared(asked: &Repeat, path: &Path, root: &Path, opened: &OpenedSession) -> Result<Option<Comparison>> {
     let written = opened.session.rewritten();
     let mut compared = match &asked.study {
         Some(study) => {
@@ -92,7 +92,7 @@ fn compared(asked: &Repeat, path: &Path, root: &Path, opened: &Opened) -> Result
                 found.lock().is_ok_and(|lock| lock.number == asked.lock.number)
             };
             match made.into_iter().find(|place| is_again(&place) && number(place)) {
-                Some(again) => Compared::studies(&study.folder, &again, study.cell.as_deref())?,
+                Some(again) => Comparison::studies(&study.folder, &again, study.cell.as_deref())?,
                 None => return Ok(None),
             }
         }
@@ -103,16 +103,16 @@ fn compared(asked: &Repeat, path: &Path, root: &Path, opened: &Opened) -> Result
                 !of_study && run.lock().is_ok_and(|lock| lock.number == asked.lock.number)
             };
             match runs.into_iter().find(is_again) {
-                Some(again) => Compared::runs(&Run::open(path)?, &again, &["out"])?,
+                Some(again) => Comparison::runs(&Run::open(path)?, &again, &["out"])?,
                 None => return Ok(None),
             }
         }
     };
-    // A smoke run wrote its answers elsewhere: what lies there by the script's name is another's.
+    // A smoke run writes its answers elsewhere: the file that has the name in the script belongs to another run.
     if !asked.lock.is_smoke() && asked.study.is_none() {
         let is_answers = |path: &Path| path.extension().is_some_and(|e| e == "jsonl") && path.is_file();
         for (named, place) in written.iter().filter(|(named, place)| is_answers(named) && is_answers(place)) {
-            // As people write it.
+            // Relative to the working folder, as people write it.
             let here = std::env::current_dir().unwrap_or_default();
             compared.answers(named.strip_prefix(&here).unwrap_or(named), place)?;
         }
@@ -133,7 +133,7 @@ fn studies_below(folder: &Path) -> Vec<PathBuf> {
     search(folder, crate::study::RECORD, DEPTH)
 }
 
-/// Folders that hold a file of this name, in order.
+/// Folders that contain a file of this name, in order.
 fn search(folder: &Path, file: &str, depth: usize) -> Vec<PathBuf> {
     let mut found = if folder.join(file).is_file() { vec![folder.to_path_buf()] } else { Vec::new() };
     let Some(deeper) = depth.checked_sub(1) else { return found };

@@ -1,4 +1,4 @@
-//! `llmore watch` and `llmore report`: looking at runs and studies.
+//! `llmore watch` and `llmore report`: showing runs and studies.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -14,11 +14,11 @@ use crate::show::{Figure, LinePlot};
 use crate::study::{Folder, RECORD};
 use crate::train::Run;
 
-/// Time between two looks at a file that has not grown.
+/// Time between two checks of a file that has not grown.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Follows a run, or the runs of a study one after the other, until it ends, or until Ctrl-C. Gives what is known of each
-/// that was followed.
+/// Follows a run, or the runs of a study one after the other, until it ends, or until Ctrl-C. Returns what is known of each
+/// run that was followed.
 pub(super) fn watch(folder: &Path, listener: &ProgressListener, interrupt: &Interrupt) -> Result<Vec<Run>> {
     if !folder.join(RECORD).is_file() {
         let run = super::rerun::open(folder)?;
@@ -53,7 +53,7 @@ fn follow(run: &Run, listener: &ProgressListener, interrupt: &Interrupt) -> Resu
         if read == 0 {
             std::thread::sleep(PAUSE);
         }
-        // A line is an event once its end is there.
+        // A line is complete once its line break is there.
         if !line.ends_with('\n') {
             continue;
         }
@@ -81,7 +81,7 @@ pub(super) fn curve(run: &Run) -> Result<Figure> {
     })
 }
 
-/// Writes the report of a run, a study or a results file and says where it is.
+/// Writes the report of a run, a study or a results file and prints its path.
 pub(super) fn report(
     path: &Path,
     out: Option<&Path>,

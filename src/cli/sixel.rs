@@ -28,7 +28,7 @@ pub(super) fn encode(picture: &Picture) -> String {
     text
 }
 
-/// The sixels of one color in a band, runs shortened; what is empty at the end is left out.
+/// The sixels of one color in a band, run-length encoded; empty ones at the end are left out.
 fn push_runs(text: &mut String, band: &[u8], width: usize, color: u8) {
     let sixel = |x: usize| -> u8 {
         let rows = band.iter().skip(x).step_by(width).enumerate();
@@ -90,7 +90,7 @@ fn quantized(picture: &Picture) -> (Vec<[u8; 3]>, Vec<u8>) {
     (palette, indices)
 }
 
-/// The channel (as a shift) along which the cells reach furthest, and how far.
+/// The channel (as a shift) along which the cells extend furthest, and how far.
 fn longest(cells: &[usize]) -> (usize, u32) {
     let reach = |shift: usize| {
         let values = || cells.iter().map(move |i| (i >> shift) & 31);

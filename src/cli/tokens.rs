@@ -1,9 +1,9 @@
-//! A scanner for text at the prompt, finished or not: enough to color it, to know where the cursor is, and to give
-//! `_` a meaning. It never fails; Rhai's own parser has the last word on what is right.
+//! A scanner for text at the prompt, complete or not: enough to color it, to find the position of the cursor, and to replace
+//! `_`. It never fails; Rhai's own parser decides what is valid.
 
 use std::ops::Range;
 
-/// What `_` and `_1` are called inside Rhai, where they are no identifiers.
+/// The names of `_` and `_1` inside Rhai, where these are not identifiers.
 pub(super) const RESULTS: [(&str, &str); 2] = [("_", "last_result"), ("_1", "result_before")];
 
 const KEYWORDS: &[&str] = &[
@@ -11,7 +11,7 @@ const KEYWORDS: &[&str] = &[
     "in", "let", "loop", "private", "return", "switch", "this", "throw", "true", "try", "until", "while",
 ];
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Name,
@@ -33,10 +33,10 @@ pub(super) struct Token {
     pub(super) range: Range<usize>,
 }
 
-/// Takes a text apart. The code inside `${...}` of a backtick string is code.
+/// Splits a text into tokens. The code inside `${...}` of a backtick string is code.
 pub(super) fn scan(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
-    // For every interpolation we are in: how many braces are open inside it.
+    // For every interpolation that is open: how many braces are open inside it.
     let mut open: Vec<usize> = Vec::new();
     let mut at = 0;
     while let Some(first) = text[at..].chars().next() {
@@ -83,7 +83,7 @@ fn quoted(text: &str, quote: char) -> (Kind, usize) {
     (Kind::Text { closed: false }, text.len())
 }
 
-/// A piece of a backtick string from its mark to the closing one or to `${`.
+/// A piece of a backtick string up to the closing backtick or to `${`.
 fn backtick(text: &str, from: usize, open: &mut Vec<usize>) -> (Kind, usize) {
     let body = &text[from..];
     let end = body.find('`').unwrap_or(body.len());
@@ -111,7 +111,7 @@ fn number(text: &str) -> usize {
     at
 }
 
-/// The text with `_` and `_1` as the variables they stand for; `_ =>` of a `switch` stays.
+/// The text with `_` and `_1` replaced by the variables they stand for; `_ =>` of a `switch` stays.
 pub(super) fn name_results(text: &str) -> String {
     let tokens = scan(text);
     let mut out = String::with_capacity(text.len());
@@ -129,13 +129,13 @@ pub(super) fn name_results(text: &str) -> String {
     out
 }
 
-/// Whether a text ends with `;`: its value is not wanted. Rhai itself has one all the same.
+/// Whether a text ends with `;`: its value is not to be shown. Rhai itself returns one all the same.
 pub(super) fn is_silent(text: &str) -> bool {
     let last = scan(text).into_iter().rfind(|token| token.kind != Kind::Comment);
     last.is_some_and(|token| &text[token.range] == ";")
 }
 
-/// The text in colors; what is shown has the width of what was typed.
+/// The text in colors; its visible width is that of the input.
 pub(super) fn paint(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let mut done = 0;

@@ -1,4 +1,4 @@
-//! `llmore verify`: whether what a run or a study was made from, and what it wrote, is still as it was.
+//! `llmore verify`: checks whether what a run or a study was made from, and what it wrote, is unchanged.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::show::{Cell, Table, count};
 use crate::study::{Folder, RECORD};
 use crate::train::{Run, Verified};
 
-/// Prints what moved, and what was looked at; 1 when something moved.
+/// Prints what changed and how much was checked; returns 1 when something changed.
 pub(super) fn verify(folder: &Path, json: bool) -> Result<i32> {
     let found = if folder.join(RECORD).is_file() { Folder::verify(folder)? } else { Run::open(folder)?.verify()? };
     print_table(&table(folder, &found), json);
@@ -21,7 +21,7 @@ fn table(folder: &Path, found: &Verified) -> Table {
         .column("then")
         .column("now");
     for moved in &found.moved {
-        // The beginning of a hash tells as much as all of it.
+        // The first digits of a hash are enough to see whether it is the same.
         let short = |hash: &str| hash.chars().take(16).collect::<String>();
         table.push([Cell::from(moved.what.as_str()), short(&moved.then).into(), short(&moved.now).into()]);
     }
