@@ -245,9 +245,9 @@ impl Inner {
     }
 
     /// Fetches by commit, so that a change on the hub in the meantime cannot mix two versions.
-    fn place<'a>(&self, api: &'a Api, wanted: &'a Wanted<'a>, commit: &str) -> Place<'a> {
+    fn place<'a>(&self, api: &'a Api, wanted: &'a Wanted<'a>, commit: &str) -> Transfer<'a> {
         let snapshot = self.cache().repo(wanted.repo(commit)).pointer_path(commit);
-        Place { api, repo: api.repo(wanted.repo(commit)), wanted, snapshot }
+        Transfer { api, repo: api.repo(wanted.repo(commit)), wanted, snapshot }
     }
 
     /// Writes the ref; to be called last, because a ref promises a complete snapshot.
@@ -257,7 +257,7 @@ impl Inner {
     }
 
     /// Fetches one file into the snapshot, unless it is there. An interrupted download is resumed where it ended.
-    fn file(&self, place: &Place, name: &str) -> Result<()> {
+    fn file(&self, place: &Transfer, name: &str) -> Result<()> {
         if place.snapshot.join(name).is_file() {
             return Ok(());
         }
@@ -276,8 +276,8 @@ impl Inner {
         }
     }
 
-    fn once(&self, place: &Place, name: &str, task: &str) -> std::result::Result<(), Failure> {
-        let Place { api, repo, snapshot, .. } = place;
+    fn once(&self, place: &Transfer, name: &str, task: &str) -> std::result::Result<(), Failure> {
+        let Transfer { api, repo, snapshot, .. } = place;
         let said = api.metadata(&repo.url(name)).map_err(Failure::Hub)?;
         if !is_safe(said.etag()) || !snapshot.ends_with(said.commit_hash()) {
             let (etag, commit) = (said.etag(), said.commit_hash());
@@ -329,7 +329,7 @@ impl Inner {
 }
 
 /// The source and the target of the files of one commit.
-struct Place<'a> {
+struct Transfer<'a> {
     api: &'a Api,
     repo: ApiRepo,
     wanted: &'a Wanted<'a>,

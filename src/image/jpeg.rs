@@ -50,9 +50,9 @@ pub(super) fn unread_coding(bytes: &[u8]) -> Option<&'static str> {
 }
 
 /// Runs libjpeg on the file; the error is libjpeg's message.
-fn caught<T>(bytes: &[u8], read: impl FnOnce(Source) -> io::Result<T>) -> Result<T, String> {
+fn caught<T>(bytes: &[u8], read: impl FnOnce(JpegBytes) -> io::Result<T>) -> Result<T, String> {
     let ended = Cell::new(false);
-    let source = Source { rest: bytes, ended: &ended };
+    let source = JpegBytes { rest: bytes, ended: &ended };
     let found = catch_unwind(AssertUnwindSafe(|| read(source))).unwrap_or_else(|payload| {
         let sentence = payload.downcast::<String>().map_or_else(|_| "libjpeg failed".to_string(), |found| *found);
         Err(io::Error::other(sentence))
@@ -74,12 +74,12 @@ pub(super) fn rgb_of_cmyk([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
 }
 
 /// The file's bytes. Reading past their end is an error; libjpeg would paint the rest gray.
-struct Source<'a> {
+struct JpegBytes<'a> {
     rest: &'a [u8],
     ended: &'a Cell<bool>,
 }
 
-impl BufRead for Source<'_> {
+impl BufRead for JpegBytes<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.rest.is_empty() {
             self.ended.set(true);
@@ -94,7 +94,7 @@ impl BufRead for Source<'_> {
     }
 }
 
-impl Read for Source<'_> {
+impl Read for JpegBytes<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.rest.read(buffer)
     }

@@ -1,16 +1,16 @@
-//! Rounds of a conversation apart: each question stands alone behind the picture, as an evaluation asks it. What stands
-//! up to the picture is there once; the rounds behind it are branches that do not see each other.
+//! Independent rounds of a conversation: each question follows the picture directly, as in an evaluation. The tokens up to
+//! and including the picture are there once; the rounds behind them are branches that do not attend to each other.
 
 use super::{IMAGE_ID, IMAGE_MARKER, Rendered, Role, Template, Tokenizer, Turn, opened};
 use crate::error;
 use crate::error::Result;
 
 impl Template {
-    /// A conversation for training whose rounds are conversations of their own, all about the pictures of the first: what
-    /// [`render`](Template::render) makes of each, with their common beginning once.
+    /// A conversation for training whose rounds are independent conversations, all about the pictures of the first round: the
+    /// result of [`render`](Template::render) for each round, with their common beginning once.
     ///
     /// # Errors
-    /// As `render`; `Data` when a round brings a picture of its own, or when there are several pictures.
+    /// As `render`; `Data` when a later round has a picture of its own, or when there are several pictures.
     pub fn render_apart(&self, tokenizer: &Tokenizer, turns: &[Turn], images: usize) -> Result<Rendered> {
         let whole = self.render_about(tokenizer, turns, images)?;
         let (system, turns) = opened(turns);

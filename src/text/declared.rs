@@ -1,4 +1,4 @@
-//! Tokens that files beside a tokenizer declare: `added_tokens_decoder` and the names of special tokens in
+//! Tokens declared in the files beside a tokenizer: `added_tokens_decoder` and the names of special tokens in
 //! tokenizer_config.json, and where that has no such list, special_tokens_map.json and added_tokens.json.
 //! Source: transformers 5.24.0, `tokenization_utils_base.py` (`_from_pretrained`: which file counts),
 //! `tokenization_utils_tokenizers.py` (`__init__`: what is added, in which order), compared by runs.
@@ -17,10 +17,10 @@ const DECODER: &str = "added_tokens_decoder";
 /// In the order in which new ones get their ids.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 const EXTRA: &str = "extra_special_tokens";
-/// What 4.x calls [`EXTRA`].
+/// The name of [`EXTRA`] in transformers 4.x.
 const ADDITIONAL: &str = "additional_special_tokens";
 
-/// How a token is found in a text.
+/// The flags that decide how a token is found in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 struct Flags {
@@ -34,23 +34,23 @@ struct Flags {
 #[derive(Clone, Debug)]
 struct Token {
     content: String,
-    /// The id that is written beside it.
+    /// The id that the file gives it.
     id: Option<u64>,
     flags: Flags,
 }
 
-/// What the files beside a tokenizer say.
+/// The declarations in the files beside a tokenizer.
 #[derive(Default)]
 pub(super) struct Declared {
-    /// tokenizer_config.json, with what special_tokens_map.json puts over it.
+    /// tokenizer_config.json, with the entries of special_tokens_map.json taking precedence.
     config: Map<String, Value>,
     /// config.json of the model.
     model: Value,
-    /// With their ids, ascending; what they say replaces what the tokenizer says.
+    /// Tokens with ids, ascending; their flags replace those in the tokenizer.
     listed: Vec<Token>,
-    /// Special tokens by name; those that are no added tokens yet become some.
+    /// Special tokens by name; those that are not added tokens yet become added tokens.
     named: Vec<Token>,
-    /// The file of `listed`.
+    /// The file that `listed` comes from.
     file: String,
 }
 
@@ -89,7 +89,7 @@ impl Declared {
     /// Reads the files beside `file`.
     ///
     /// # Errors
-    /// `Decode` for a file that is no JSON, or an entry that is no token.
+    /// `Decode` for a file that is not JSON, or an entry that is not a token.
     pub(super) fn beside(file: &Path) -> Result<Self> {
         let beside = |name: &str| file.with_file_name(name);
         let mut declared = Declared {
@@ -124,7 +124,7 @@ impl Declared {
         Ok(())
     }
 
-    /// added_tokens.json: ids alone. A token is special where tokenizer_config.json names it as such.
+    /// added_tokens.json holds ids only. A token is special where tokenizer_config.json names it as such.
     fn number(&mut self, added: &Map<String, Value>) -> Result<()> {
         let extra = self.config.get(EXTRA).and_then(Value::as_array).cloned().unwrap_or_default();
         let named = NAMED.iter().filter_map(|key| self.config.get(*key)).chain(&extra);
@@ -141,7 +141,7 @@ impl Declared {
     fn name(&mut self) {
         let config = &self.config;
         let named = NAMED.iter().filter_map(|key| config.get(*key)).collect::<Vec<_>>();
-        // Names of a model's own, such as `image_token`.
+        // Names that a model defines, such as `image_token`.
         let own = config
             .iter()
             .filter(|(key, value)| key.ends_with("_token") && value.is_string() && !NAMED.contains(&key.as_str()));
@@ -151,7 +151,7 @@ impl Declared {
         let (list, map) = (extra.and_then(Value::as_array), extra.and_then(Value::as_object));
         let named = named.into_iter().chain(own.map(|(_, value)| value)).chain(map.into_iter().flat_map(Map::values));
         let mut tokens: Vec<Token> = named.filter_map(|value| token(value, true)).collect();
-        // One that has a name and is listed as well is special, whatever the list says; an extra one is as the list says.
+        // A token that is named and listed is special, whatever the list says; for an extra one the list decides.
         for listed in &mut self.listed {
             listed.flags.special |= tokens.iter().any(|token| token.content == listed.content);
         }
@@ -160,17 +160,17 @@ impl Declared {
         self.named = tokens;
     }
 
-    /// A truth value of tokenizer_config.json.
+    /// A boolean of tokenizer_config.json.
     pub(super) fn flag(&self, key: &str) -> Option<bool> {
         self.config.get(key).and_then(Value::as_bool)
     }
 
-    /// A text of tokenizer_config.json; of a token, what it is written as.
+    /// A text of tokenizer_config.json; for a token, its content.
     pub(super) fn text(&self, key: &str) -> Option<String> {
         self.config.get(key).and_then(|value| token(value, false)).map(|token| token.content)
     }
 
-    /// The id that a listed token has.
+    /// The id of a listed token.
     pub(super) fn id(&self, content: &str) -> Option<u64> {
         self.listed.iter().find(|token| token.content == content)?.id
     }
@@ -181,23 +181,23 @@ impl Declared {
         version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 5)
     }
 
-    /// Rows of the embedding, as the model's config.json says.
+    /// The number of rows of the embedding, from the model's config.json.
     pub(super) fn rows(&self) -> Option<usize> {
         let size = |value: &Value| value.get("vocab_size").and_then(Value::as_u64).map(|size| size as usize);
         size(&self.model).or_else(|| size(self.model.get("text_config")?))
     }
 
-    /// A tokenizer.json with what is declared beside it, where that adds something.
+    /// A tokenizer.json with the declared tokens added; `None` where that adds nothing.
     ///
     /// # Errors
-    /// `Decode` where an id is that of another token.
+    /// `Decode` where an id belongs to another token.
     pub(super) fn apply(&self, bytes: &[u8], raw: bool, notes: &Notes) -> Result<Option<Vec<u8>>> {
         #[derive(Deserialize)]
         struct Known {
             #[serde(default)]
             added_tokens: Vec<Value>,
         }
-        // What is no tokenizer is told by who opens it.
+        // Bytes that are not a tokenizer are reported by the caller that opens it.
         let Ok(Known { added_tokens }) = serde_json::from_slice(bytes) else { return Ok(None) };
         if !self.changes(&added_tokens, raw, notes) {
             return Ok(None);
@@ -221,7 +221,7 @@ impl Declared {
         Ok(Some(json.to_string().into_bytes()))
     }
 
-    /// Whether something is to be added; says which ids are passed over.
+    /// Whether there is something to add; notes which declared ids are ignored.
     fn changes(&self, added: &[Value], raw: bool, notes: &Notes) -> bool {
         let known = |token: &Token| added.iter().find(|entry| entry["content"] == token.content.as_str());
         let mut changes = self.named.iter().any(|token| known(token).is_none());
@@ -243,8 +243,8 @@ impl Declared {
         changes
     }
 
-    /// The id of a token that is no added token yet: that of the vocabulary, the one that is written beside it, or the
-    /// next.
+    /// The id of a token that is not an added token yet: that of the vocabulary, the one in the file, or the next
+    /// free one.
     fn id_of(&self, token: &Token, vocab: Option<&Value>, added: &[Value], notes: &Notes) -> Result<u64> {
         let piece = |value: &Value| value.get(0).and_then(Value::as_str).map(str::to_string);
         let (of_vocab, size) = match vocab {
@@ -290,8 +290,8 @@ impl Declared {
     }
 }
 
-/// Puts a token's flags into an entry of `added_tokens`; what is special there stays so. `raw` finds it in the text as it
-/// is, whatever the list says.
+/// Writes a token's flags into an entry of `added_tokens`; a token that is special there stays special. With `raw` it is
+/// found in the text before normalization, whatever the list says.
 fn write(entry: &mut Value, token: &Token, raw: bool) {
     let Flags { single_word, lstrip, rstrip, normalized, special } = token.flags;
     let normalized = normalized.unwrap_or(!special) && !raw;

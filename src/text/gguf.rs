@@ -10,7 +10,7 @@ use crate::notes::Notes;
 use crate::weights::Gguf;
 use crate::{bail, error};
 
-/// The bytes of a tokenizer.json. What had to be guessed is noted.
+/// The bytes of a tokenizer.json. Guesses are reported in the notes.
 ///
 /// # Errors
 /// `Missing` or `Decode`, with the file and the key.
@@ -26,7 +26,7 @@ pub fn tokenizer_json(file: &Gguf, notes: &Notes) -> Result<Vec<u8>> {
     Ok(value.to_string().into_bytes())
 }
 
-/// The template whose markers the file's chat template has, if it is one of ours.
+/// The template whose markers occur in the file's chat template, if there is one among the presets.
 pub fn template(file: &Gguf) -> Result<Option<&'static str>> {
     let Some(text) = file.text("tokenizer.chat_template")? else { return Ok(None) };
     let marks: [(&[&str], &str); 8] = [
@@ -89,8 +89,8 @@ fn byte_pairs(file: &Gguf, notes: &Notes) -> Result<Value> {
     Ok(byte_level(Value::Object(vocab), pairs, &added, &ends, cut, llama_3))
 }
 
-/// How text is cut. Files from before the key, of April 2024 and older, do not say; Llama 3's are known by their special
-/// tokens.
+/// The rule that cuts text before BPE. Files without the key (April 2024 and older) do not say; Llama 3's are recognized by
+/// their special tokens.
 fn cut(file: &Gguf, tokens: &[&str], notes: &Notes) -> Result<Cut> {
     let path = file.path().display();
     match file.text("tokenizer.ggml.pre")? {
@@ -116,7 +116,7 @@ fn pieces(file: &Gguf) -> Result<Value> {
     let tokens = required(file, "tokens", file.texts("tokenizer.ggml.tokens")?)?;
     let scores = required(file, "scores", file.numbers("tokenizer.ggml.scores")?)?;
     let mut kinds = kinds(file, tokens.len())?;
-    // Some converters call it a control token.
+    // Some converters mark it as a control token.
     if let Some(kind) = special(file, "unknown")?.and_then(|id| kinds.get_mut(id)) {
         *kind = Kind::Unknown;
     }
@@ -147,7 +147,7 @@ fn pieces(file: &Gguf) -> Result<Value> {
     sentencepiece::tokenizer_json(&model, adds(file, true)?).context(|| format!("`{}`", file.path().display()))
 }
 
-/// Whether a token is what converters write for a row of the embedding that has none.
+/// Whether a token is the placeholder that converters write for a row of the embedding without one.
 fn is_pad(text: &str, id: usize, kind: Kind) -> bool {
     kind == Kind::Unused && text == format!("[PAD{id}]")
 }
@@ -167,7 +167,7 @@ fn outside(file: &Gguf, key: &str, id: usize, tokens: usize) -> crate::error::Er
     error!(Decode, "`{path}`: `tokenizer.ggml.{key}_token_id` is {id}, there are {tokens} tokens")
 }
 
-/// What every token is; without the list all are ordinary.
+/// The kind of every token; without the list all are ordinary.
 fn kinds(file: &Gguf, count: usize) -> Result<Vec<Kind>> {
     let key = "tokenizer.ggml.token_type";
     let Some(numbers) = file.numbers(key)? else { return Ok(vec![Kind::Normal; count]) };

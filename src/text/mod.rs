@@ -1,5 +1,5 @@
-//! Text: the tokenizer and the chat templates. Conversations are turns of `human` and `gpt`, as LLaVA's data
-//! sets write them; `<image>` in a turn is where the visual tokens go, id -200 in what comes out.
+//! Text: the tokenizer and the chat templates. Conversations are turns of `human` and `gpt`, as in LLaVA's data sets;
+//! `<image>` in a turn marks the position of the visual tokens, which becomes id -200.
 
 mod apart;
 mod declared;
@@ -16,25 +16,25 @@ use serde::{Deserialize, Serialize};
 pub use template::{AnswerEnd, Rendered, Template};
 pub use tokenizer::Tokenizer;
 
-/// The id that stands where an image's visual tokens are spliced in (LLaVA's `IMAGE_TOKEN_INDEX`).
+/// The id at the position where an image's visual tokens are spliced in (LLaVA's `IMAGE_TOKEN_INDEX`).
 pub const IMAGE_ID: i64 = -200;
 /// The label of a position that is not supervised (LLaVA's `IGNORE_INDEX`).
 pub const IGNORE: i64 = -100;
-/// How data sets write an image inside a turn.
+/// The marker of an image inside a turn.
 pub const IMAGE_MARKER: &str = "<image>";
 
-/// Who speaks.
+/// The speaker of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     Human,
     Gpt,
-    /// What the model is told before the conversation; the first turn or none.
+    /// The instructions before the conversation; only as the first turn.
     System,
 }
 
 impl Role {
-    /// The word data sets use.
+    /// The name in data sets.
     pub fn name(self) -> &'static str {
         match self {
             Role::Human => "human",
@@ -43,7 +43,7 @@ impl Role {
         }
     }
 
-    /// The role of a word of data sets.
+    /// The role with a name in data sets.
     pub fn of(name: &str) -> Option<Self> {
         [Role::Human, Role::Gpt, Role::System].into_iter().find(|role| role.name() == name)
     }
@@ -52,12 +52,12 @@ impl Role {
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
-    /// Who speaks.
+    /// The speaker.
     #[serde(rename = "from")]
     pub role: Role,
-    /// What is said, as the data set has it.
+    /// The text, as in the data set.
     pub value: String,
-    /// Whether training learns the turn, where it is an answer.
+    /// Whether an answer is supervised in training.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub supervised: bool,
 }
@@ -67,7 +67,7 @@ fn yes() -> bool {
 }
 
 impl Turn {
-    /// A turn as it is trained on unless a data set says otherwise.
+    /// A turn that is supervised if it is an answer, which is the default.
     pub fn of(role: Role, value: impl Into<String>) -> Self {
         Turn { role, value: value.into(), supervised: true }
     }
@@ -83,8 +83,8 @@ impl Turn {
     }
 }
 
-/// A conversation's system text, and its turns from the first question on: an answer before it is dropped, as the
-/// reference does.
+/// A conversation's system text, and its turns from the first question on: answers before it are dropped, as in the
+/// reference.
 pub fn opened(turns: &[Turn]) -> (Option<&str>, &[Turn]) {
     let (system, turns) = match turns {
         [first, rest @ ..] if first.role == Role::System => (Some(first.value.as_str()), rest),
@@ -96,7 +96,7 @@ pub fn opened(turns: &[Turn]) -> (Option<&str>, &[Turn]) {
     }
 }
 
-/// Puts a mark per image on a line of its own in front of a question that has none (as lmms-eval does).
+/// Puts one marker per image on a line of its own in front of a question without markers (as lmms-eval does).
 pub fn with_image_marks(question: &str, images: usize) -> String {
     if images == 0 || question.contains(IMAGE_MARKER) {
         return question.to_string();

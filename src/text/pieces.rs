@@ -1,23 +1,23 @@
-//! The one pass from pieces to text, ids and labels. Plain text that stands side by side is encoded as one run,
-//! so merges across the borders of segments are the reference's; a token is supervised when the first byte it
+//! Turns a sequence of pieces into text, ids and labels in one pass. Adjacent plain text is encoded as one run,
+//! so that merges across the borders of segments are the reference's; a token is supervised when the first byte it
 //! covers is.
 
 use super::{IGNORE, IMAGE_ID, IMAGE_MARKER, Rendered, Tokenizer};
 use crate::error;
 use crate::error::Result;
 
-/// Collects pieces in order; plain text waits in `run` until something else ends it.
+/// Collects pieces in order; plain text is collected in `run` until something else ends it.
 pub(super) struct Builder<'a> {
     tokenizer: &'a Tokenizer,
     text: String,
     ids: Vec<i64>,
     labels: Vec<i64>,
     run: String,
-    /// The stretches of the run: where each ends, and whether it is supervised.
+    /// The segments of the run: where each ends, and whether it is supervised.
     stretches: Vec<(usize, bool)>,
-    /// A special token stands before the run.
+    /// Whether a special token precedes the run.
     follows: bool,
-    /// It swallows white space after it.
+    /// Whether that token strips white space after it.
     trim_start: bool,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Plain text in which `<image>` is an image.
+    /// Plain text in which `<image>` marks an image.
     pub(super) fn turn(&mut self, value: &str, supervised: bool) -> Result<()> {
         for (index, part) in value.split(IMAGE_MARKER).enumerate() {
             if index > 0 {
@@ -77,7 +77,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Everything collected, with one BOS in front where the tokenizer adds one.
+    /// The result, with one BOS in front where the tokenizer adds one.
     pub(super) fn finish(mut self) -> Result<Rendered> {
         self.flush(false)?;
         if let Some(bos) = self.tokenizer.bos().map(i64::from)
@@ -108,7 +108,7 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         for (id, span) in self.tokenizer.encode_plain(kept, follows)? {
-            // A token without a span (a prefix space) belongs to what follows it.
+            // A token without a byte range (a prefix space) belongs to what follows it.
             let byte = (offset + span.start).min(run.len() - 1);
             let stretch = stretches.iter().find(|(end, _)| byte < *end);
             self.push(i64::from(id), stretch.is_some_and(|(_, supervised)| *supervised));

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::{bail, error};
 
 const SPACE: &str = "\u{2581}";
-/// Pieces are words; what is longer than this in bytes is not one.
+/// The largest number of bytes of a piece; longer ones are refused as damaged.
 const LONGEST_PIECE: usize = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,21 +49,21 @@ pub(super) struct Piece {
     pub kind: Kind,
 }
 
-/// A model: its pieces by id, and what is done to text before.
+/// A model: its pieces by id, and its normalization of text.
 pub(super) struct Model {
     pub pieces: Vec<Piece>,
     pub unigram: bool,
-    /// A space is put in front of the text.
+    /// Whether a space is put in front of the text.
     pub prefix_space: bool,
-    /// Spaces at the ends go, several become one.
+    /// Whether spaces at the ends are removed and several become one.
     pub trim: bool,
-    /// The compiled map of characters.
+    /// The compiled character map.
     pub charsmap: Vec<u8>,
     pub bos: Option<usize>,
     pub eos: Option<usize>,
 }
 
-/// The tokenizer.json of a model; which of BOS and EOS it adds.
+/// The tokenizer.json of a model, and which of BOS and EOS it adds.
 pub(super) fn tokenizer_json(model: &Model, add: (bool, bool)) -> Result<Value> {
     let end = |wanted: bool, id: Option<usize>| {
         let id = id.filter(|_| wanted)?;
@@ -72,7 +72,7 @@ pub(super) fn tokenizer_json(model: &Model, add: (bool, bool)) -> Result<Value> 
     with_ends(model, &Ends { first: end(add.0, model.bos), last: end(add.1, model.eos) })
 }
 
-/// The tokenizer.json of a model, with what stands around every text.
+/// The tokenizer.json of a model, with the BOS and EOS around every text.
 pub(super) fn with_ends(model: &Model, ends: &Ends) -> Result<Value> {
     if let Some(id) = model.pieces.iter().position(|piece| piece.text.len() > LONGEST_PIECE) {
         bail!(
@@ -103,8 +103,8 @@ pub(super) fn with_ends(model: &Model, ends: &Ends) -> Result<Value> {
     }))
 }
 
-/// Puts the space before a text as transformers' Metaspace does: not where the text begins with one, and, `first`, before
-/// the first section alone. Sentencepiece and llama.cpp put one before every section.
+/// Puts the space before a text as transformers' Metaspace does: not where the text begins with one and, with `first`, only
+/// before the first section. Sentencepiece and llama.cpp put one before every section.
 pub(super) fn use_metaspace(json: &mut Value, first: bool) {
     if let Some(steps) = json.pointer_mut("/normalizer/normalizers").and_then(Value::as_array_mut) {
         steps.retain(|step| step["type"] != "Prepend" && step["content"] != SPACE);
@@ -160,7 +160,7 @@ fn bpe(model: &Model, unknown: usize, bytes: bool) -> Value {
     })
 }
 
-/// Every way to put a piece together from two others, best score first. Pieces that users defined come before all
+/// Every split of a piece into two others, best score first. Pieces that users defined come before all
 /// others, as sentencepiece never splits them.
 fn merges(pieces: &[Piece]) -> Vec<Value> {
     struct Merge<'a> {

@@ -14,9 +14,9 @@ use crate::{bail, error};
 
 /// A chat template; clones share everything.
 #[derive(Clone, Debug)]
-pub struct Template(Arc<Parts>);
+pub struct Template(Arc<TemplateParts>);
 
-/// What a template makes of a conversation; `ids` and `labels` have the same length.
+/// A rendered conversation; `ids` and `labels` have the same length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     /// The text with special tokens and `<image>` written out.
@@ -25,11 +25,11 @@ pub struct Rendered {
     pub ids: Vec<i64>,
     /// The id where it is supervised, [`super::IGNORE`] elsewhere; not shifted.
     pub labels: Vec<i64>,
-    /// Where branches begin: each sees what is before the first one, and itself. Empty: one sequence.
+    /// Where branches begin: each attends to the tokens before the first branch and to itself. Empty: one sequence.
     pub branches: Vec<usize>,
 }
 
-/// What ends a supervised answer: special tokens in order, and plain text.
+/// The end of a supervised answer: special tokens in order, and plain text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnswerEnd {
     pub tokens: Vec<String>,
@@ -37,7 +37,7 @@ pub struct AnswerEnd {
 }
 
 #[derive(Clone, Debug)]
-struct Parts {
+struct TemplateParts {
     name: String,
     preset: Preset,
     quirks: bool,
@@ -48,25 +48,25 @@ struct Parts {
 struct Preset {
     #[serde(rename = "about")]
     _about: String,
-    /// White space around every turn is removed.
+    /// Whether white space around every turn is removed.
     #[serde(default)]
     trim: bool,
     /// Stage 1: one round, and training keeps only the image of its question.
     #[serde(default)]
     caption: bool,
-    /// Once, before everything.
+    /// Written once, before everything.
     #[serde(default)]
     start: Vec<Segment>,
-    /// Around every question.
+    /// Written around every question.
     question: Vec<Segment>,
-    /// What opens an answer; generation starts after it.
+    /// Written before an answer; generation starts after it.
     #[serde(default)]
     header: Vec<Segment>,
-    /// What ends a prompt in the reference's released evaluation, where it is not the header.
+    /// The end of a prompt in the reference's released evaluation, where it differs from `header`.
     reference_header: Option<Vec<Segment>>,
-    /// Around every answer.
+    /// Written around every answer.
     answer: Vec<Segment>,
-    /// Once, after the last answer, in training only.
+    /// Written once, after the last answer, in training only.
     #[serde(default)]
     end: Vec<Segment>,
     /// Special tokens that end an answer.
@@ -89,7 +89,7 @@ enum What {
     Text(String),
     Token(String),
     Turn,
-    /// The system text where a conversation brings none.
+    /// The system text, if the conversation has none.
     System(String),
 }
 
@@ -100,7 +100,7 @@ struct RawSegment {
     token: Option<String>,
     #[serde(default)]
     turn: bool,
-    /// `text` gives way to the system text of a conversation.
+    /// Whether a conversation's own system text replaces `text`.
     #[serde(default)]
     system: bool,
     #[serde(default)]
@@ -123,7 +123,7 @@ impl TryFrom<RawSegment> for Segment {
 }
 
 impl Template {
-    /// The template of this name among the presets.
+    /// The preset template with this name.
     ///
     /// # Errors
     /// `Missing` for an unknown name, `Option` or `Decode` for a preset that is not a template.
@@ -139,7 +139,7 @@ impl Template {
             return Err(error!(Option, "template `{name}`: no segment of `answer` has `loss = true`")
                 .help("nothing would be learned from it"));
         }
-        Ok(Template(Arc::new(Parts { name: name.to_string(), preset, quirks: false })))
+        Ok(Template(Arc::new(TemplateParts { name: name.to_string(), preset, quirks: false })))
     }
 
     /// The preset's name.
@@ -147,25 +147,25 @@ impl Template {
         &self.0.name
     }
 
-    /// The same template with prompts that end as the reference's released evaluation has them.
+    /// The same template with prompts that end as in the reference's released evaluation.
     pub fn with_reference_quirks(&self) -> Self {
-        let mut parts = Parts::clone(&self.0);
+        let mut parts = TemplateParts::clone(&self.0);
         parts.quirks = true;
         Template(Arc::new(parts))
     }
 
-    /// Whether it has those ends.
+    /// Whether prompts end that way.
     pub fn has_reference_quirks(&self) -> bool {
         self.0.quirks
     }
 
-    /// Whether it is one of stage 1: a picture and its caption, and no question that could be asked.
+    /// Whether it is for captions (stage 1): a picture and its caption, without a question.
     pub fn is_for_captions(&self) -> bool {
         self.0.preset.caption
     }
 
-    /// A conversation for training: one pass builds text, ids and labels. Turns are normalised as the reference
-    /// does (markers collapse into one at the front of their turn); a first turn from `gpt` and a last question
+    /// Renders a conversation for training: text, ids and labels in one pass. Turns are normalized as in the reference
+    /// (markers collapse into one at the front of their turn); a first turn from `gpt` and a last question
     /// without an answer are dropped. An answer that is not supervised has no labels.
     ///
     /// # Errors
@@ -176,7 +176,7 @@ impl Template {
         self.render_about(tokenizer, turns, 1)
     }
 
-    /// The same about this many pictures. Of several, a turn's markers stay where they stand, as in LLaVA-NeXT
+    /// The same with the number of pictures. With several, a turn's markers keep their positions, as in LLaVA-NeXT
     /// (`train.py`, `preprocess_multimodal`): there they say which picture is meant.
     ///
     /// # Errors
@@ -231,8 +231,8 @@ impl Template {
         Ok(builder.finish()?.ids)
     }
 
-    /// The ids of an answer as they stand after the prompt of its question, without what ends it: those that training
-    /// would put there.
+    /// The ids of an answer as they follow the prompt of its question, without the end of the answer: those that training
+    /// would have there.
     ///
     /// # Errors
     /// As [`prompt`](Self::prompt), and `Data` for an answer without text.
@@ -244,7 +244,7 @@ impl Template {
             let known = ids.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
             Ok(ids[known..].to_vec())
         };
-        // What follows any answer is what two answers that end differently have in common at their ends.
+        // Two answers that end differently have only the end of an answer in common.
         let (ids, other) = (after(answer)?, after(if answer.ends_with('A') { "B" } else { "A" })?);
         let end = ids.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
         let ids: Vec<u32> = ids[..ids.len() - end].iter().filter_map(|id| u32::try_from(*id).ok()).collect();
@@ -254,7 +254,7 @@ impl Template {
         Ok(ids)
     }
 
-    /// The special tokens that end an answer, those of them the tokenizer has.
+    /// The special tokens that end an answer, as far as the tokenizer has them.
     pub fn stop_ids(&self, tokenizer: &Tokenizer) -> Vec<u32> {
         self.0.preset.stop_tokens.iter().filter_map(|token| tokenizer.token_id(token)).collect()
     }
@@ -264,7 +264,7 @@ impl Template {
         &self.0.preset.stop_texts
     }
 
-    /// What follows every supervised answer and is supervised with it.
+    /// The tokens and text that follow every supervised answer and are supervised with it.
     pub fn answer_end(&self) -> AnswerEnd {
         let mut end = AnswerEnd::default();
         let after = self.0.preset.answer.iter().skip_while(|segment| !matches!(segment.what, What::Turn));
@@ -278,7 +278,7 @@ impl Template {
         end
     }
 
-    /// Whether the tokenizer has every special token the template writes, and the embedding a row for it.
+    /// Checks that the tokenizer has every special token of the template, and the embedding a row for it.
     ///
     /// # Errors
     /// `Option`, naming the template, the tokenizer and the tokens that are missing.
@@ -306,7 +306,7 @@ impl Template {
             .help("take the template the LLM was trained with, or `tiny`, which is plain text only"))
     }
 
-    /// What stands before the turns, with the conversation's own system text where it has one.
+    /// The segments before the turns, with the conversation's own system text where it has one.
     fn start(&self, builder: &mut Builder, system: Option<&str>) -> Result<()> {
         let start = &self.0.preset.start;
         let Some(system) = system else { return self.put(builder, start, "", true) };
@@ -324,7 +324,7 @@ impl Template {
         self.put(builder, &start[slot + 1..], "", true)
     }
 
-    /// Puts segments; what `supervised` is false for has no labels.
+    /// Adds segments; those for which `supervised` is false have no labels.
     fn put(&self, builder: &mut Builder, segments: &[Segment], turn: &str, supervised: bool) -> Result<()> {
         for segment in segments {
             let loss = segment.loss && supervised;
@@ -375,8 +375,8 @@ fn disorder(number: usize, found: Role, expected: Role) -> Error {
         .help("`human` and `gpt` take turns")
 }
 
-/// The reference's `preprocess_multimodal`: all markers of a turn become one, at its front, on a line of its own. Of a
-/// conversation about several pictures, only a marker that is alone in its turn.
+/// The reference's `preprocess_multimodal`: all markers of a turn become one, at its front, on a line of its own. In a
+/// conversation about several pictures this applies only to a marker that is alone in its turn.
 fn normalized(value: &str, images: usize) -> String {
     let markers = value.matches(IMAGE_MARKER).count();
     if markers == 0 || images > 1 && markers > 1 {
@@ -386,7 +386,7 @@ fn normalized(value: &str, images: usize) -> String {
     trimmed(&format!("{IMAGE_MARKER}\n{}", trimmed(&rest))).to_string()
 }
 
-/// Python's `str.strip`, which also takes the separators U+001C to U+001F for white space.
+/// Python's `str.strip`, which also counts the separators U+001C to U+001F as white space.
 fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
 }

@@ -1,5 +1,5 @@
-//! tiktoken vocabularies: lines of a base64 token and its rank. The file names neither the pattern that cuts text
-//! nor the special tokens; the number of tokens says which vocabulary it is.
+//! tiktoken vocabularies: lines of a base64 token and its rank. The file contains neither the pattern that splits text
+//! nor the special tokens; the vocabulary is recognized by its number of tokens.
 //! Source: llama-models 0.3.0, `llama3/tokenizer.py`; tiktoken 0.9, `tiktoken_ext/openai_public.py`.
 
 use std::collections::HashMap;
@@ -12,13 +12,13 @@ use super::vocabulary::{Added, Cut, Ends, byte_level};
 use crate::error::Result;
 use crate::{bail, error};
 
-/// Tokens are words; what is longer than this in bytes is not one.
+/// The largest number of bytes of a token; longer ones are refused as damaged.
 const LONGEST_TOKEN: usize = 1024;
 
 /// The tokenizer.json of a tiktoken file.
 ///
 /// # Errors
-/// `Decode`, with the line, for what is not one; `Missing` for a vocabulary of unknown size.
+/// `Decode`, with the line, for a file of another form; `Missing` for a vocabulary of unknown size.
 pub(super) fn tokenizer_json(bytes: &[u8]) -> Result<Value> {
     let tokens = parse(bytes)?;
     let count = tokens.len();
@@ -86,7 +86,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
     Ok(tokens)
 }
 
-/// Every way to put a token together from two others, by the rank of the whole.
+/// Every split of a token into two others, by the rank of the whole.
 fn merges(tokens: &[Vec<u8>]) -> Vec<(&[u8], &[u8])> {
     let ranks: HashMap<&[u8], usize> =
         tokens.iter().enumerate().map(|(rank, token)| (token.as_slice(), rank)).collect();
@@ -104,7 +104,7 @@ fn merges(tokens: &[Vec<u8>]) -> Vec<(&[u8], &[u8])> {
     merges
 }
 
-/// The character that stands for each byte in byte-level BPE: itself where it can be seen, else one from U+0100 on.
+/// The character for each byte in byte-level BPE: the byte's own where it is printable, else one from U+0100 on.
 fn visible_bytes() -> Vec<char> {
     let mut hidden = '\u{100}'..;
     let visible = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);

@@ -1,5 +1,5 @@
-//! The tokenizer: a Hugging Face `tokenizer.json`, used as that file says; other files become one first. A second inner tokenizer reads text
-//! that comes from data: there the text of a special token is just text.
+//! The tokenizer: a Hugging Face `tokenizer.json`, used as that file says; other formats are converted to one first. A second
+//! inner tokenizer encodes text from data, in which the text of a special token is plain text.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,18 +23,18 @@ use crate::{bail, error};
 /// A tokenizer; clones share everything.
 #[derive(Clone)]
 pub struct Tokenizer {
-    parts: Arc<Parts>,
-    /// Rows of the embedding it is for, some of which may have no token.
+    parts: Arc<TokenizerParts>,
+    /// Rows of the embedding it is for; some of them may have no token.
     rows: usize,
-    /// What opening it found.
+    /// What people should know about the opened file.
     notes: Notes,
 }
 
-struct Parts {
+struct TokenizerParts {
     name: String,
     json: Vec<u8>,
     inner: Inner,
-    /// Made on first use: scripts that only encode and decode never need it.
+    /// Created on first use: scripts that only encode and decode never need it.
     plain: OnceLock<Plain>,
     added: HashMap<u32, AddedToken>,
     bos: Option<u32>,
@@ -44,7 +44,7 @@ struct Parts {
 struct Plain {
     first: Inner,
     /// For text that follows a special token, where that differs: the prefix space of newer sentencepiece
-    /// conversions goes to the first section only.
+    /// conversions is added to the first section only.
     next: Option<Inner>,
 }
 
@@ -83,7 +83,7 @@ impl Tokenizer {
             let json = from_model(&bytes, &declared, &notes, &file).context(|| format!("`{}`", file.display()))?;
             bytes = json.to_string().into_bytes();
         }
-        // A model's own steps would change the tokens that are looked for.
+        // A model's own normalization would change the tokens that are looked for.
         if let Some(whole) = declared.apply(&bytes, is_model, &notes)? {
             bytes = whole;
         }
@@ -98,28 +98,28 @@ impl Tokenizer {
     /// `Decode` when the bytes are not a tokenizer.
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self> {
         let mut inner = parse(bytes, name)?;
-        // transformers overrides what the file says about both on every call.
+        // transformers overrides the file's truncation and padding on every call.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| error!(Decode, "tokenizer `{name}`: {error}"))?;
         let added = inner.get_added_tokens_decoder().into_iter().collect();
         let bos = prefix(&inner, name)?;
         let (name, json) = (name.to_string(), bytes.to_vec());
         let (plain, notes) = (OnceLock::new(), Notes::default());
-        let parts = Arc::new(Parts { name, json, inner, plain, added, bos });
+        let parts = Arc::new(TokenizerParts { name, json, inner, plain, added, bos });
         Ok(Tokenizer { parts, rows: 0, notes })
     }
 
-    /// The same for an embedding of so many rows: one without a token is no error, it stands for no text.
+    /// The same for an embedding with this many rows: a row without a token is not an error, it has no text.
     pub fn with_rows(self, rows: usize) -> Self {
         Tokenizer { rows, ..self }
     }
 
-    /// What opening it found that people should know.
+    /// What people should know about the opened file.
     pub fn notes(&self) -> &Notes {
         &self.notes
     }
 
-    /// What messages call it.
+    /// The name used in messages.
     pub fn name(&self) -> &str {
         &self.parts.name
     }
@@ -130,13 +130,13 @@ impl Tokenizer {
     }
 
     /// The ids of a text as the file says: its post-processor decides about a BOS, and the text of a special
-    /// token gives that token.
+    /// token becomes that token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.parts.inner.encode(text, true).map_err(|error| self.failed(error))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of ids, special tokens left out, and rows of the embedding without a token.
+    /// The text of ids without special tokens and rows of the embedding without a token.
     ///
     /// # Errors
     /// `Data` for an id that neither the vocabulary nor the embedding has.
@@ -158,23 +158,23 @@ impl Tokenizer {
         self.parts.inner.token_to_id(token)
     }
 
-    /// A token as the vocabulary spells it.
+    /// A token as it is written in the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
         self.parts.inner.id_to_token(id)
     }
 
-    /// Whether the embedding has a row for a token; where its rows are not known, it has.
+    /// Whether the embedding has a row for a token; assumed where the number of rows is not known.
     pub(super) fn has_row(&self, id: u32) -> bool {
         self.rows == 0 || (id as usize) < self.rows
     }
 
-    /// The token the post-processor puts in front of every text, if it does.
+    /// The token that the post-processor puts in front of every text, if there is one.
     pub fn bos(&self) -> Option<u32> {
         self.parts.bos
     }
 
-    /// The ids of text from data with their byte ranges: no BOS, special-token text is plain text. `follows` says
-    /// that a special token stands right before it.
+    /// The ids of text from data with their byte ranges: no BOS, the text of a special token is plain text. `follows` says
+    /// that a special token directly precedes it.
     pub(super) fn encode_plain(&self, text: &str, follows: bool) -> Result<Spans> {
         let plain = self.parts.plain.get_or_init(|| {
             let first = plain(&self.parts.inner, &self.parts.added);
@@ -187,7 +187,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
     }
 
-    /// Whether a special token swallows the white space to its left and to its right.
+    /// Whether a special token strips the white space to its left and to its right.
     pub(super) fn strips(&self, id: u32) -> (bool, bool) {
         self.parts.added.get(&id).map_or((false, false), |token| (token.lstrip, token.rstrip))
     }
@@ -203,8 +203,8 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
-/// A `tokenizer.model` as a tokenizer.json. SentencePiece's file does not say whether a BOS is added, nor how a text goes
-/// on after a special token; the `tokenizer_config.json` beside it does.
+/// A `tokenizer.model` as a tokenizer.json. SentencePiece's file does not say whether a BOS is added, nor how the text
+/// after a special token is encoded; `tokenizer_config.json` beside it does.
 /// Source: transformers 5.24.0, `tokenization_llama.py` and `build_tokenizer_from_spm_proto`.
 fn from_model(bytes: &[u8], declared: &Declared, notes: &Notes, file: &Path) -> Result<Value> {
     // A protobuf begins with its first piece, field 1.
@@ -256,7 +256,7 @@ fn from_model(bytes: &[u8], declared: &Declared, notes: &Notes, file: &Path) -> 
     Ok(json)
 }
 
-/// The part of the file that gives added tokens their ids.
+/// The section of the file that gives added tokens their ids.
 #[derive(Deserialize)]
 struct Added {
     #[serde(default)]
@@ -269,8 +269,8 @@ struct AddedId {
     content: String,
 }
 
-/// Parses the file so that every added token has the id written there. tokenizers 0.23 numbers those that are
-/// not in the model's vocabulary anew from its size, which is wrong where the ids have a gap (o200k, Phi-4).
+/// Parses the file so that every added token keeps the id in the file. tokenizers 0.23 renumbers those that are
+/// not in the model's vocabulary from its size on, which is wrong where the ids have a gap (o200k, Phi-4).
 fn parse(bytes: &[u8], name: &str) -> Result<Inner> {
     let not_one = |error: &dyn fmt::Display| error!(Decode, "`{name}` is not a tokenizer.json: {error}");
     let inner = Inner::from_bytes(bytes).map_err(|error| not_one(&error))?;
@@ -292,7 +292,7 @@ fn parse(bytes: &[u8], name: &str) -> Result<Inner> {
     }
 }
 
-/// What the post-processor adds before a text (and not after it, as T5's `</s>`).
+/// The tokens that the post-processor adds before a text (not those after it, such as T5's `</s>`).
 fn prefix(inner: &Inner, name: &str) -> Result<Option<u32>> {
     let ids = |special| {
         inner
@@ -305,7 +305,7 @@ fn prefix(inner: &Inner, name: &str) -> Result<Option<u32>> {
     Ok(if bare { None } else { with.first().copied() })
 }
 
-/// The tokenizer for data: post-processing gone (offsets stay untrimmed), special tokens not recognised.
+/// The tokenizer for text from data: without post-processing (offsets stay untrimmed), special tokens not recognized.
 fn plain(inner: &Inner, added: &HashMap<u32, AddedToken>) -> Inner {
     let mut plain = inner.clone();
     plain.with_post_processor(None::<PostProcessorWrapper>);

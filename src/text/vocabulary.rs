@@ -1,18 +1,18 @@
-//! The parts of a tokenizer.json, for vocabularies that come in other files: byte-level BPE, BOS and EOS, special
-//! tokens, and the patterns that cut text before BPE, by the names llama.cpp gives them.
+//! Writes the parts of a tokenizer.json for vocabularies that come in other files: byte-level BPE, BOS and EOS, special
+//! tokens, and the patterns that split text before BPE, under the names llama.cpp gives them.
 
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 
-/// A token that is cut out of the text before anything else sees it.
+/// A token that is split off the text before anything else processes it.
 pub(super) struct Added<'a> {
     pub id: usize,
     pub content: &'a str,
     pub special: bool,
 }
 
-/// What stands around every text.
+/// The tokens added around every text.
 #[derive(Default)]
 pub(super) struct Ends<'a> {
     pub first: Option<(usize, &'a str)>,
@@ -24,14 +24,14 @@ const QWEN_2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// How text is cut before byte-level BPE.
+/// The rule that splits text before byte-level BPE.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Cut {
     Gpt2,
-    /// Every digit alone, then as GPT-2.
+    /// Every digit alone, then as in GPT-2.
     Digits,
     Llama3,
-    /// `nfc`: composed first.
+    /// `nfc`: normalized to composed characters (NFC) first.
     Qwen2 {
         nfc: bool,
     },
@@ -81,7 +81,7 @@ impl Cut {
     }
 }
 
-/// A byte-level BPE tokenizer. With `whole`, a piece that is in the vocabulary is not merged up to (tiktoken).
+/// A byte-level BPE tokenizer. With `whole`, a word that is in the vocabulary becomes that token without merges (tiktoken).
 pub(super) fn byte_level(
     vocab: Value,
     merges: Vec<Value>,
