@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::notes::Notes;
 use crate::{bail, error};
 
-/// Sizes and the largest value each may have: well above every model there is, and small enough that what is
-/// made of them before the weights are seen (position tables, lists of layers) stays small.
+/// Sizes and the largest value each may have: larger than in any existing model, and small enough that whatever is
+/// allocated from them before the weights are read (position tables, lists of layers) stays small.
 const SIZES: [(&str, u64); 10] = [
     ("hidden_size", 1 << 17),
     ("intermediate_size", 1 << 20),
@@ -22,17 +22,17 @@ const SIZES: [(&str, u64); 10] = [
     ("patch_size", 1 << 10),
 ];
 
-/// A config with the name of the file it came from.
+/// A config.json with the name of its file.
 #[derive(Clone, Debug)]
 pub struct Config {
     value: Value,
     file: String,
-    /// What reading it found; shared with everything that was made of this config.
+    /// Notes made while reading it; shared with everything made from this config.
     notes: Notes,
 }
 
 impl Config {
-    /// `file` is for messages.
+    /// A config with its content; `file` is its name in messages.
     pub fn new(value: Value, file: impl Into<String>) -> Self {
         Config { value, file: file.into(), notes: Notes::default() }
     }
@@ -42,12 +42,12 @@ impl Config {
         &self.value
     }
 
-    /// What it is called in messages.
+    /// The name of the file in messages.
     pub fn file(&self) -> &str {
         &self.file
     }
 
-    /// What reading it found that people should know.
+    /// The notes made while reading it.
     pub fn notes(&self) -> &Notes {
         &self.notes
     }
@@ -68,7 +68,7 @@ impl Config {
         }
     }
 
-    /// The same config with one key set.
+    /// The same config with one key replaced.
     pub fn with(&self, key: &str, value: Value) -> Config {
         let mut config = self.clone();
         if let Some(object) = config.value.as_object_mut() {
@@ -77,12 +77,12 @@ impl Config {
         config
     }
 
-    /// The same config with a string where it has none.
+    /// The same config with a string where the key is missing.
     pub fn with_default(&self, key: &str, value: &str) -> Config {
         if self.get(key).is_some() { self.clone() } else { self.with(key, Value::from(value)) }
     }
 
-    /// Refuses sizes that no model has, before anything is made of them.
+    /// Refuses sizes that no model has, before anything is allocated from them.
     pub fn check_sizes(&self) -> Result<()> {
         for (key, most) in SIZES {
             if let Some(size) = self.value.get(key).and_then(Value::as_u64)
@@ -98,7 +98,7 @@ impl Config {
         Ok(())
     }
 
-    /// A key that has no default.
+    /// The value of a required key.
     pub fn required(&self, key: &str) -> Result<usize> {
         match self.get(key) {
             Some(value) => self.whole(key, value),
@@ -106,12 +106,12 @@ impl Config {
         }
     }
 
-    /// A whole number.
+    /// An integer.
     pub fn usize(&self, key: &str, default: usize) -> Result<usize> {
         self.get(key).map_or(Ok(default), |value| self.whole(key, value))
     }
 
-    /// A side in pixels: a whole number, or a pair of equal ones.
+    /// A side in pixels: an integer, or a pair of equal ones.
     pub fn side(&self, key: &str, default: usize) -> Result<usize> {
         match self.get(key).and_then(Value::as_array).map(Vec::as_slice) {
             Some([height, width]) if height == width => self.whole(key, height),
@@ -124,7 +124,7 @@ impl Config {
         self.get(key).map_or(Ok(default), |value| value.as_f64().ok_or_else(|| self.wrong(key, value, "a number")))
     }
 
-    /// A truth value.
+    /// A boolean.
     pub fn bool(&self, key: &str, default: bool) -> Result<bool> {
         self.get(key)
             .map_or(Ok(default), |value| value.as_bool().ok_or_else(|| self.wrong(key, value, "true or false")))
@@ -137,14 +137,14 @@ impl Config {
         })
     }
 
-    /// The error for a value this model cannot have.
+    /// The error for a value that no supported model has; `known` lists the supported ones.
     pub fn unsupported(&self, key: &str, value: &str, known: &str) -> crate::error::Error {
         error!(Decode, "{}: `{key}` is `{value}`", self.file).help(format!("llmore knows {known}"))
     }
 
-    /// The error for a value this program does not compute; `next` says what to do.
+    /// The error for a value that is not implemented; `next` says what to do.
     pub fn refused(&self, key: &str, value: &str, next: &str) -> crate::error::Error {
-        error!(Decode, "{}: `{key}` is {value}, which is not built", self.file).help(next)
+        error!(Decode, "{}: `{key}` is {value}, which is not implemented", self.file).help(next)
     }
 
     fn get(&self, key: &str) -> Option<&Value> {

@@ -1,5 +1,5 @@
-//! What a GGUF file says, in the words of Hugging Face: metadata becomes config.json, tensors get the names of
-//! transformers. An architecture is one line of [`ARCHITECTURES`].
+//! Describes a GGUF file in terms of Hugging Face: metadata becomes config.json, tensors get the names of
+//! transformers. An architecture is one entry of [`ARCHITECTURES`].
 //! Source: llama.cpp's `gguf-py/gguf/tensor_mapping.py` and `convert_hf_to_gguf.py`.
 
 mod rope;
@@ -12,28 +12,28 @@ use crate::error::{Error, Result};
 use crate::weights::{Change, Gguf, Renamed};
 use crate::{bail, error};
 
-/// Positions of the longest rope table that is believed.
+/// The largest context length that is accepted.
 const LONGEST_CONTEXT: u64 = 1 << 24;
 
 struct Architecture {
     name: &'static str,
     model_type: &'static str,
     class: &'static str,
-    /// Query and key rows are stored in adjacent pairs.
+    /// Query and key rows are stored in adjacent pairs (llama.cpp's order for rotation).
     paired: bool,
-    /// Norm weights are stored with the 1 of `1 + w`.
+    /// Norm weights are stored as `1 + w`.
     plus_one: bool,
-    /// Names inside a block that are not those of [`BLOCK`].
+    /// Names inside a block that differ from [`BLOCK`].
     block: &'static [(&'static str, &'static str)],
-    /// A part of each head may be rotated.
+    /// Only a part of each head may be rotated.
     partial: bool,
-    /// Tensors of rope factors that it may have.
+    /// The tensors of rope factors that it may have.
     rope: &'static [&'static str],
-    /// Names of [`BLOCK`] that it does not have.
+    /// Names of [`BLOCK`] that it lacks.
     lacks: &'static [&'static str],
-    /// Which linear layers may have biases: together they have them or not, by a key of config.json if there is one.
+    /// Groups of linear layers that have biases or not together, each with its key of config.json if there is one.
     biases: &'static [(Option<&'static str>, &'static [&'static str])],
-    /// Keys of config.json beyond those all have.
+    /// Writes the keys of config.json that this architecture has in addition.
     extra: fn(&Reader, &mut Map<String, Value>) -> Result<()>,
 }
 
@@ -133,7 +133,7 @@ const GEMMA: &[(&str, &str)] = &[
     ("post_ffw_norm", "post_feedforward_layernorm"),
 ];
 
-/// What ends a turn, by the names it has in vocabularies, where no key says its id. llama.cpp stops at them, too.
+/// Tokens that end a turn, by their names in vocabularies, for files whose keys give no id. llama.cpp stops at them, too.
 const TURN_ENDS: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>"];
 
 /// The config.json of a file, and its tensors by their names in transformers.
@@ -159,7 +159,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// `<architecture>.<key>`
+    /// The full key: `<architecture>.<key>`
     fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.architecture.name)
     }
@@ -195,7 +195,7 @@ impl Reader<'_> {
         let Some(&[vocab, _]) = embedding else {
             bail!(Weights, "`{path}` has no matrix `token_embd.weight`");
         };
-        // A count that lies would cost memory before the first tensor is found missing.
+        // A wrong count would allocate memory before the first missing tensor is noticed.
         let last = format!("blk.{}.", layers.saturating_sub(1));
         if layers == 0 || !self.file.names().any(|name| name.starts_with(&last)) {
             bail!(Weights, "`{path}`: `{}` is {layers}, but there is no tensor `{last}*`", self.key("block_count"));
@@ -203,7 +203,7 @@ impl Reader<'_> {
         if context > LONGEST_CONTEXT {
             bail!(
                 Decode,
-                "`{path}`: `{}` is {context}; up to {LONGEST_CONTEXT} is believed",
+                "`{path}`: `{}` is {context}; at most {LONGEST_CONTEXT} is accepted",
                 self.key("context_length")
             );
         }
@@ -232,7 +232,7 @@ impl Reader<'_> {
         Ok(config)
     }
 
-    /// The tokens that end a text: the end of a sequence, and the end of a turn where there is one.
+    /// The tokens that end a text: end of sequence, and end of turn where there is one.
     fn ends(&self) -> Result<Value> {
         let mut ids: Vec<u64> = Vec::new();
         for key in ["eos", "eot", "eom"] {
@@ -283,8 +283,8 @@ impl Reader<'_> {
         self.file.names().any(|name| is(name) == Some(true))
     }
 
-    /// Where some linear layers have a bias and others, which by config.json have it together with them, do not, theirs
-    /// are zero.
+    /// Where only some linear layers of a group have a bias, which config.json cannot express, the missing biases are
+    /// zeros.
     fn fill_biases(&self, layers: u64, names: &mut BTreeMap<String, Renamed>) {
         for (_, modules) in self.architecture.biases.iter().filter(|(_, modules)| self.has_bias(modules)) {
             for (layer, module) in (0..layers).flat_map(|layer| modules.iter().map(move |module| (layer, module))) {
@@ -365,7 +365,7 @@ fn gemma3(reader: &Reader, config: &mut Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
-/// Both Gemmas; the largest, of so many layers, scales scores by the width of a head as if heads shared the width.
+/// Both Gemmas; the largest model, with `largest` layers, scales scores by width / heads instead of by the size of a head.
 fn gemma(reader: &Reader, config: &mut Map<String, Value>, largest: u64) -> Result<()> {
     let read = |key: &str| config[key].as_u64().unwrap_or_default();
     let layers = read("num_hidden_layers");
@@ -384,7 +384,7 @@ fn gemma(reader: &Reader, config: &mut Map<String, Value>, largest: u64) -> Resu
     Ok(())
 }
 
-/// Which layers have the window: a value for each, or every how many one is without.
+/// Which layers have the window: a value for each layer, or a period of which the last layer has none.
 fn local_layers(reader: &Reader, layers: u64) -> Result<Option<Vec<bool>>> {
     let key = reader.key("attention.sliding_window_pattern");
     if reader.file.is_array(&key) {

@@ -1,4 +1,4 @@
-//! The metadata of a GGUF file that describes its model: what is read, what cannot be honored, and what nobody reads.
+//! The metadata of a GGUF file that describes its model: keys that are read, unsupported values, and keys that are ignored.
 //! Source: gguf 0.19.0, `constants.py` (keys); llama.cpp's `src/llama-model.cpp` (which architecture reads which).
 
 use crate::error;
@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::notes::Notes;
 use crate::weights::Gguf;
 
-/// Keys below the architecture that are read, or that say the same as something that is. Those of the rope are read
-/// where the rope is.
+/// Keys (below the architecture) that are read, or that repeat what another key says. Those of the rope are read in
+/// `gguf/rope.rs`.
 const READ: [&str; 14] = [
     "context_length",
     "embedding_length",
@@ -25,7 +25,7 @@ const READ: [&str; 14] = [
     "tensor_data_layout",
 ];
 const ROPE: &str = "rope.";
-/// The same of one architecture.
+/// Further keys of single architectures.
 const ALSO: [(&str, &[&str]); 3] = [("phi3", &["attention.sliding_window"]), ("gemma2", GEMMA), ("gemma3", GEMMA)];
 const GEMMA: &[&str] = &[
     "attention.sliding_window",
@@ -34,7 +34,7 @@ const GEMMA: &[&str] = &[
     "final_logit_softcapping",
 ];
 
-/// Refuses what no model of the architecture computes, and notes the keys that are not read.
+/// Refuses values that the architecture does not support, and notes the keys that are not read.
 ///
 /// # Errors
 /// `Decode`, with the file, the key and its value.
@@ -45,18 +45,14 @@ pub fn check(file: &Gguf, notes: &Notes) -> Result<()> {
         error!(Decode, "`{}`: `{}` is {value}", file.path().display(), key(name)).help(format!("llmore knows {known}"))
     };
     if file.flag(&key("attention.causal"))? == Some(false) {
-        return Err(refused(
-            "attention.causal",
-            "false".to_string(),
-            "models whose tokens see those before them alone",
-        ));
+        return Err(refused("attention.causal", "false".to_string(), "models with causal attention"));
     }
     if let Some(count) = file.whole(&key("expert_count"))?.filter(|count| *count > 0) {
         return Err(refused("expert_count", count.to_string(), "models without experts"));
     }
     let length = head_length(file, architecture)?;
     for name in ["attention.key_length", "attention.value_length", "rope.dimension_count"] {
-        // Phi-3 rotates a part of each head.
+        // Phi-3 rotates only a part of each head.
         let free = name == "rope.dimension_count" && architecture == "phi3";
         if let (Some(value), Some(length)) = (file.whole(&key(name))?, length)
             && value != length
@@ -79,14 +75,14 @@ pub fn check(file: &Gguf, notes: &Notes) -> Result<()> {
         for (name, usual) in [("attn_logit_softcapping", 50), ("final_logit_softcapping", 30)] {
             if !file.has(&key(name)) {
                 let path = file.path().display();
-                notes.add(format!("`{path}` has no `{}`: nothing is capped, where llama.cpp takes {usual}", key(name)));
+                notes.add(format!("`{path}` has no `{}`: nothing is capped, where llama.cpp uses {usual}", key(name)));
             }
         }
     }
     Ok(())
 }
 
-/// Values of a head, by the rows of the first layer's queries.
+/// The size of a head, from the number of rows of the first layer's queries.
 fn head_length(file: &Gguf, architecture: &str) -> Result<Option<u64>> {
     let heads = file.whole(&format!("{architecture}.attention.head_count"))?.filter(|heads| *heads > 0);
     let rows = file.tensor("blk.0.attn_q.weight").and_then(|tensor| tensor.shape.first().copied());

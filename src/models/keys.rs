@@ -1,5 +1,5 @@
-//! What becomes of every key of a config.json: read and honored, without effect on what is computed, known for some
-//! values only, or unknown and then said. Families are told apart where one reads what another has no code for.
+//! The treatment of every key of a config.json: read and honored, without effect on the results, supported for some
+//! values only, or unknown and then reported. The table has rows per family where one reads a key that another ignores.
 //! Sources: the configuration classes of transformers 5.24.0 and 4.49.0; LLaVA-MORE 2460d39, `train/train.py` and
 //! `model/builder.py`, and LLaVA 1.2's for the keys that only LLaVA writes.
 
@@ -8,16 +8,16 @@ use serde_json::Value;
 use super::config::Config;
 use crate::error::Result;
 
-/// What a config.json is of.
+/// The kind of model that a config.json describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// An LLM; LLaVA's keys may stand beside its own.
+    /// An LLM; LLaVA's keys may be among its own.
     Llm,
     /// A vision tower.
     Tower,
-    /// A tower with a text tower beside it: the level above the two.
+    /// A tower together with a text tower: the level above the two.
     TwoTowers,
-    /// A model of LLaVA or LLaVA-MORE; the LLM's keys stand beside its own.
+    /// A model of LLaVA or LLaVA-MORE; the LLM's keys are among its own.
     Llava,
     /// `LlavaForConditionalGeneration`: the level above tower and LLM.
     LlavaOfTransformers,
@@ -25,20 +25,20 @@ pub enum Part {
 
 #[derive(Clone, Copy)]
 enum Meaning {
-    /// Read; its reader checks type and value.
+    /// Read; the reader checks type and value.
     Read,
-    /// Of no effect on what is computed here, whatever it is.
+    /// Without effect on the results, whatever the value.
     Harmless,
-    /// Not read, because all it may be is one of these (as JSON); anything else would change what is computed. Then why.
+    /// Not read; only these values (as JSON) are accepted, as any other would change the results. The text is the reason.
     Only(&'static [&'static str], &'static str),
-    /// An object or nothing.
+    /// An object or null.
     Object,
-    /// The kinds of attention layers that there are.
+    /// A list of the kinds of attention layers that exist.
     LayerTypes,
 }
 use Meaning::{Harmless, LayerTypes, Object, Only, Read};
 
-/// Families it is for (none: all), what the keys mean, their names with spaces between.
+/// The families of a row (none: all), the meaning of its keys, and their names separated by spaces.
 type Row = (&'static [&'static str], Meaning, &'static str);
 
 const NO: &[&str] = &["false"];
@@ -49,10 +49,10 @@ const ZERO: &[&str] = &["0", "0.0"];
 const WINDOWED: &[&str] = &["mistral", "phi3", "gemma2", "gemma3_text", "qwen2"];
 const GEMMA: &[&str] = &["gemma2", "gemma3_text"];
 
-/// What any config of transformers may have.
+/// Keys that any config of transformers may have.
 const COMMON: &[Row] = &[
     (&[], Read, "model_type transformers_version image_processor_type quantization_config"),
-    // Where it is from and how it is kept.
+    // Origin and storage.
     (
         &[],
         Harmless,
@@ -61,9 +61,9 @@ const COMMON: &[Row] = &[
          _flash_attn_2_enabled transformers.js_config unsloth_version unsloth_fixed model_name \
          custom_pipelines use_cache cache_implementation",
     ),
-    // What is handed back.
+    // What a forward pass returns.
     (&[], Harmless, "output_attentions output_hidden_states return_dict use_return_dict"),
-    // Tasks with heads of their own.
+    // Heads for other tasks.
     (
         &[],
         Harmless,
@@ -71,7 +71,7 @@ const COMMON: &[Row] = &[
          is_encoder_decoder is_decoder add_cross_attention tie_encoder_decoder \
          cross_attention_hidden_size chunk_size_feed_forward prefix classifier_dropout",
     ),
-    // Tokens; the tokenizer and generation_config.json say them.
+    // Tokens; they are read from the tokenizer and generation_config.json.
     (
         &[],
         Harmless,
@@ -108,48 +108,48 @@ const LLM: &[Row] = &[
     ),
     (&["llama", "mistral", "phi3", "qwen2"], Read, "hidden_act"),
     (GEMMA, Read, "hidden_activation query_pre_attn_scalar final_logit_softcapping attention_bias"),
-    // Our own: what the version computes that wrote a LLaVA (`vlm/checkpoint/versions.rs`).
+    // llmore's own key: how the version of transformers that wrote a LLaVA computes (`vlm/checkpoint/versions.rs`).
     (&["gemma2"], Read, "embedding_scale"),
     (GEMMA, Harmless, "hidden_act"), // its class reads the other one
     (&["llama"], Read, "attention_bias mlp_bias"),
-    (&["qwen2"], Harmless, "attention_bias"), // its class has them on query, key and value, whatever this says
+    (&["qwen2"], Harmless, "attention_bias"), // its class always has biases on query, key and value
     (&["gemma2"], Read, "attn_logit_softcapping"),
     (
         &["gemma3_text"],
         Read,
         "attn_logit_softcapping use_bidirectional_attention rope_local_base_freq sliding_window_pattern",
     ),
-    (&["gemma3_text"], Harmless, "_sliding_window_pattern"), // `layer_types` says it
+    (&["gemma3_text"], Harmless, "_sliding_window_pattern"), // `layer_types` has the result
     (WINDOWED, Read, "sliding_window layer_types"),
     (&["qwen2"], Read, "use_sliding_window max_window_layers"),
-    (WINDOWED, Harmless, "use_sliding_window"), // their classes go by `sliding_window`
+    (WINDOWED, Harmless, "use_sliding_window"), // their classes read `sliding_window` instead
     (&["llama"], LayerTypes, "layer_types"),
     (&[], Harmless, "pretraining_tp max_sequence_length is_llama_config full_attn_mod interpolate_factor"),
     (
         &[],
-        Only(NO, "this family computes without"),
+        Only(NO, "this family does not support it"),
         "attention_bias mlp_bias use_sliding_window use_bidirectional_attention lm_head_bias use_bias \
          qkv_bias projection_bias rope_interleaved use_mrope qk_layernorm use_qk_norm qk_norm alibi \
          parallel_attn use_parallel_residual scale_attn_by_inverse_layer_idx attn_temperature_tuning \
          attention_output_gate use_double_wide_mlp",
     ),
-    (&[], Only(YES, "this family computes with it"), "scale_attn_weights use_rope is_causal"),
+    (&[], Only(YES, "this family always does it"), "scale_attn_weights use_rope is_causal"),
     (
         &[],
-        Only(NONE, "this family computes without"),
+        Only(NONE, "this family does not support it"),
         "attn_logit_softcapping final_logit_softcapping clip_qkv attention_multiplier \
          query_pre_attn_scalar no_rope_layers no_rope_layer_interval nope_layers attention_chunk_size \
          mrope_section hidden_size_per_layer_input num_kv_shared_layers",
     ),
     (
         &[],
-        Only(ONE, "this family scales nothing there"),
+        Only(ONE, "this family has no such factor"),
         "residual_multiplier embedding_multiplier logits_scaling logit_scale scale_emb scale_depth \
          lm_head_multiplier key_multiplier",
     ),
     (
         &[],
-        Only(ZERO, "this family has one feed-forward a layer"),
+        Only(ZERO, "this family has a single feed-forward per layer"),
         "num_experts num_local_experts n_routed_experts num_experts_per_tok moe_intermediate_size \
          n_shared_experts",
     ),
@@ -165,7 +165,7 @@ const VISION_TRANSFORMER: &[Row] = &[
     (&["clip", "siglip", "vit", "ijepa"], Read, "intermediate_size"),
     (&["dinov2", "dinov2_with_registers", "vit", "ijepa"], Read, "qkv_bias"),
     (&["dinov2", "dinov2_with_registers"], Read, "mlp_ratio use_swiglu_ffn layerscale_value"),
-    (&["dinov2", "dinov2_with_registers"], Harmless, "intermediate_size"), // their classes go by `mlp_ratio`
+    (&["dinov2", "dinov2_with_registers"], Harmless, "intermediate_size"), // their classes read `mlp_ratio` instead
     (&["dinov2_with_registers"], Read, "num_register_tokens"),
     (
         &[],
@@ -174,11 +174,11 @@ const VISION_TRANSFORMER: &[Row] = &[
          use_mask_token encoder_stride pooler_act pooler_output_size logit_scale_init_value vocab_size tie_word_embeddings \
          s2 s2_scales apply_layernorm reshape_hidden_states out_features out_indices stage_names",
     ),
-    (&[], Only(YES, "this family computes with it"), "attention_bias mlp_bias"),
-    (&["clip", "siglip"], Only(YES, "this family computes with it"), "qkv_bias"),
+    (&[], Only(YES, "this family always does it"), "attention_bias mlp_bias"),
+    (&["clip", "siglip"], Only(YES, "this family always does it"), "qkv_bias"),
     (
         &[],
-        Only(NO, "this family computes without"),
+        Only(NO, "this family does not support it"),
         "use_swiglu_ffn use_rope use_qk_norm qk_normalization use_gated_mlp",
     ),
     (&[], Only(ZERO, "this family has none"), "num_register_tokens"),
@@ -203,7 +203,7 @@ const LLAVA: &[Row] = &[
          image_aspect_ratio model_architecture _name_or_path s2 s2_scales mm_projector_pool \
          mm_projector_tokens mm_projector_config unfreeze_mm_vision_tower",
     ),
-    // Sizes that the parts have anyway, and what a training that is over did.
+    // Sizes that follow from the parts, and settings of the training that made the model.
     (
         &[],
         Harmless,
@@ -212,7 +212,7 @@ const LLAVA: &[Row] = &[
          mm_tunable_parts freeze_backbone unfreeze_language_model tokenizer_model_max_length \
          tokenizer_padding_side pretrain_mm_mlp_adapter mm_vision_resampler_lr vision_tower_pretrained",
     ),
-    // Of pictures in tiles (`image_aspect_ratio` anyres is refused) and of videos.
+    // For tiled pictures (`image_aspect_ratio` anyres is refused) and videos.
     (
         &[],
         Harmless,
@@ -221,7 +221,7 @@ const LLAVA: &[Row] = &[
     ),
     (
         &[],
-        Only(NO, "with true, LLaVA asks with tokens of its own around the picture, which no template here writes"),
+        Only(NO, "with true, LLaVA puts special tokens around the picture, which no template here writes"),
         "mm_use_im_start_end",
     ),
     (
@@ -229,10 +229,10 @@ const LLAVA: &[Row] = &[
         Only(NO, "with true, LLaVA adds a token `<im_patch>` to tokenizer and embedding, which llmore does not do"),
         "mm_use_im_patch_token",
     ),
-    (&[], Only(&["\"flat\""], "visual tokens stand row by row, without line ends"), "mm_patch_merge_type"),
+    (&[], Only(&["\"flat\""], "visual tokens are in row order, without tokens for line ends"), "mm_patch_merge_type"),
     (
         &[],
-        Only(NONE, "nothing stands between tower and projector but `mm_projector_pool`"),
+        Only(NONE, "only `mm_projector_pool` is supported between tower and projector"),
         "mm_resampler_type mm_spatial_pool_stride mm_spatial_pool_mode mm_spatial_pool_out_channels \
          mm_perceiver_depth mm_perceiver_latents mm_perceiver_ff_mult mm_perceiver_pretrained \
          mm_qformer_depth mm_qformer_latents mm_qformer_pretrained",
@@ -247,7 +247,7 @@ const LLAVA_OF_TRANSFORMERS: &[Row] = &[
         "projector_hidden_act multimodal_projector_bias vision_feature_layer \
          vision_feature_select_strategy model_architecture image_aspect_ratio",
     ),
-    // The tokenizer knows the marker, the weights say whether the head is tied, the tower how many tokens it gives.
+    // The same facts are read from the tokenizer (marker), the weights (tied head) and the tower (number of tokens).
     (
         &[],
         Harmless,
@@ -257,7 +257,7 @@ const LLAVA_OF_TRANSFORMERS: &[Row] = &[
 ];
 
 impl Part {
-    /// The tables that decide, then those whose keys are known here because another part decides on them.
+    /// The tables that decide about a key, then those of keys that another part's check handles.
     fn tables(self) -> (&'static [&'static [Row]], &'static [&'static [Row]]) {
         match self {
             Part::Llm => (&[LLM, COMMON], &[LLAVA]),
@@ -276,8 +276,8 @@ fn find(tables: &[&'static [Row]], family: Option<&str>, key: &str) -> Option<Me
         .map(|(_, meaning, _)| *meaning)
 }
 
-/// Refuses values that would change what is computed and are not honored; keys that nothing knows become a note.
-/// `family` is the LLM's or tower's `model_type`, as `registry` has it.
+/// Refuses unsupported values that would change the results; unknown keys become a note.
+/// `family` is the LLM's or tower's `model_type`, as in `registry`.
 ///
 /// # Errors
 /// `Decode`, naming file, key and value.
@@ -295,7 +295,7 @@ pub fn check(config: &Config, part: Part, family: &str) -> Result<()> {
     if !unknown.is_empty() {
         let (them, s) = if unknown.len() == 1 { ("it", "") } else { ("them", "s") };
         config.note(format!(
-            "nothing here reads the key{s} {}; if the model was made by code that does, its numbers are others without {them}",
+            "nothing here reads the key{s} {}; code that reads {them} may compute other results",
             unknown.join(", ")
         ));
     }
@@ -310,10 +310,10 @@ fn honor(config: &Config, key: &str, value: &Value, meaning: Meaning) -> Result<
         LayerTypes if value.as_array().is_some_and(|types| types.iter().all(|kind| kind == "full_attention")) => {
             return Ok(());
         }
-        LayerTypes => "full_attention alone in this family".to_string(),
+        LayerTypes => "only full_attention in this family".to_string(),
         Only(values, _) if values.contains(&value.to_string().as_str()) => return Ok(()),
-        Only([], why) => format!("null alone: {why}"),
-        Only(values, why) => format!("{} alone: {why}", values.join(" or ")),
+        Only([], why) => format!("only null: {why}"),
+        Only(values, why) => format!("only {}: {why}", values.join(" or ")),
     };
     Err(config.unsupported(key, &value.to_string(), &known))
 }
@@ -335,7 +335,7 @@ mod tests {
         let notes = checked(json!({ "model_type": "llama", "flux": 1, "vocab_size": 3, "gone": null }), Part::Llm);
         let notes = notes.unwrap();
         assert!(matches!(&notes[..], [note] if note.starts_with("`config.json`: nothing here reads the key `flux`;")));
-        // A window is nothing to a Llama: its class in transformers does not read it either.
+        // A Llama ignores a window: its class in transformers does not read the key either.
         assert_eq!(checked(json!({ "model_type": "llama", "sliding_window": 8 }), Part::Llm).unwrap().len(), 1);
         assert_eq!(checked(json!({ "model_type": "mistral", "sliding_window": 8 }), Part::Llm).unwrap().len(), 0);
     }
@@ -369,7 +369,7 @@ mod tests {
             ("qwen2", "use_sliding_window", json!(true)),
             ("gemma2", "attn_logit_softcapping", json!(50.0)),
             ("phi3", "sliding_window", json!(2047)),
-            ("llama", "mm_use_im_start_end", json!(true)), // LLaVA's to refuse
+            ("llama", "mm_use_im_start_end", json!(true)), // refused by the check of the LLaVA model
         ];
         for (family, key, value) in fine {
             assert_eq!(llm(family, key, value), Ok(Vec::new()), "{family}: {key}");

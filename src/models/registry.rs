@@ -1,4 +1,4 @@
-//! The architectures, one line each: `model_type` of config.json, and the function that reads the rest.
+//! The architectures, one line each: `model_type` of config.json, and the function that reads its other keys.
 
 use std::sync::Arc;
 
@@ -35,23 +35,23 @@ pub const LLMS: &Table<DecoderSpec> = &[
     ("qwen2", llms::qwen2::spec),
 ];
 
-/// LLaVA-MORE's names for LLMs with a tower attached.
+/// LLaVA-MORE's `model_type`s for LLMs with a tower attached.
 pub const LLM_ALIASES: &[(&str, &str)] =
     &[("llava_llama", "llama"), ("llava_mistral", "mistral"), ("llava_phi", "phi3"), ("llava_gemma", "gemma2")];
 
-/// A model, its parameters, and what its source held beside them.
+/// A model, its parameters, and the tensors of its source that no layer uses.
 pub struct Built<M: ?Sized> {
     pub model: Box<M>,
     pub params: ParamSet,
     pub unused: Vec<(String, Tensor)>,
 }
 
-/// Where and how to build.
+/// Number type, device and quantization of the model to build.
 #[derive(Clone)]
 pub struct Target {
     pub dtype: DType,
     pub device: Device,
-    /// What happens to the weights of an LLM's linear layers.
+    /// How the weights of an LLM's linear layers are stored.
     pub quantize: Option<Quantize>,
 }
 
@@ -138,8 +138,8 @@ fn name_of(source: &Source) -> String {
     }
 }
 
-/// The files of a tied model that hold the head and no embedding: the one is the other, as transformers 5 ties them in
-/// both directions (5.24.0, `modeling_utils.py`).
+/// The weight files of a tied model that hold the head and no embedding: the head is used for both, as transformers 5 ties
+/// them in both directions (5.24.0, `modeling_utils.py`).
 fn tied_by_head(source: Source) -> Result<Source> {
     let Source::Files { files, prefix } = source else { return Ok(source) };
     let (head, embedding) = (format!("{prefix}{HEAD}"), format!("{prefix}{EMBEDDING}"));
@@ -153,8 +153,8 @@ fn tied_by_head(source: Source) -> Result<Source> {
 const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// A checkpoint may hold the head of a tied model a second time. Kept as an unused tensor it would be saved again
-/// as it was, whatever training made of the embedding.
+/// Refuses a tied model whose checkpoint holds a second, different head. Kept as an unused tensor it would be saved again
+/// unchanged after training has changed the embedding.
 fn drop_tied_head(params: &ParamSet, unused: &mut Vec<(String, Tensor)>) -> Result<()> {
     let head = unused.iter().position(|(name, _)| name == HEAD).map(|index| unused.remove(index).1);
     let embedding = params.iter().find(|param| param.name() == EMBEDDING);

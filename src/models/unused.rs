@@ -1,4 +1,4 @@
-//! Tensors of a checkpoint that no layer uses: named when it is opened, unless they are known to change nothing.
+//! Tensors of a checkpoint that no layer uses: reported when it is opened, unless they are known to change nothing.
 //! transformers 5.24.0 prints the same names in a table as UNEXPECTED, and skips those of
 //! `_keys_to_ignore_on_load_unexpected`.
 
@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use crate::nn::vit::VitSpec;
 
-/// Groups of names that are told.
+/// The largest number of groups of names that are listed.
 const TOLD: usize = 8;
 
-/// What an LLM's files may hold beside it, by beginnings: the other parts of a whole model.
+/// Prefixes of tensors that may be in an LLM's files without being a part of it: the other parts of a whole model.
 const OTHER_PARTS: [&str; 6] = [
     "model.vision_tower.",
     "model.mm_projector.",
@@ -18,10 +18,10 @@ const OTHER_PARTS: [&str; 6] = [
     "mm_projector.",
     "base_model.model.",
 ];
-/// What an LLM's files may hold beside it, by ends: tables that are computed anew.
+/// Suffixes of tensors that may be in an LLM's files without being weights: tables that are computed.
 const TABLES: [&str; 5] =
     [".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached", ".masked_bias", ".position_ids"];
-/// What a tower's files may hold beside it: the other tower of a pair, and heads.
+/// Tensors that may be in a tower's files without being a part of it: the other tower of a pair, and heads.
 const OTHER_TOWERS: [&str; 9] = [
     "text_model.",
     "text_projection.",
@@ -34,12 +34,12 @@ const OTHER_TOWERS: [&str; 9] = [
     "embeddings.mask_token",
 ];
 
-/// Whether a tensor beside an LLM changes nothing.
+/// Whether a tensor that an LLM does not use is known to change nothing.
 pub(super) fn harmless_to_llm(name: &str) -> bool {
     OTHER_PARTS.iter().any(|start| name.starts_with(start)) || TABLES.iter().any(|end| name.ends_with(end))
 }
 
-/// Whether a tensor beside a tower changes no hidden state: norms and heads after the last block, the text tower.
+/// Whether a tensor that a tower does not use changes no hidden state: norms and heads after the last block, the text tower.
 pub(super) fn harmless_to_tower(spec: &VitSpec, name: &str) -> bool {
     let is =
         |rest: &str, start: &str| rest.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -50,8 +50,8 @@ pub(super) fn harmless_to_tower(spec: &VitSpec, name: &str) -> bool {
         || name.ends_with(".position_ids")
 }
 
-/// One sentence about the tensors of `files` that no layer uses; `layers` are those of the config, and `layer` says
-/// which one a name belongs to.
+/// A sentence about the tensors of `files` that no layer uses; `layers` is the number in the config, and `layer` returns
+/// the layer that a name belongs to.
 pub(super) fn told<'a>(
     files: &str,
     names: impl Iterator<Item = &'a str>,
@@ -80,10 +80,10 @@ pub(super) fn told<'a>(
         parts.push(format!("{which} ({tensors} tensors), where `num_hidden_layers` is {layers}"));
     }
     let verb = if count == 1 { "1 tensor is" } else { &format!("{count} tensors are") };
-    (count > 0).then(|| format!("{files}: {verb} used by no layer, and computed without: {}", parts.join(", ")))
+    (count > 0).then(|| format!("{files}: {verb} ignored, as no layer uses them: {}", parts.join(", ")))
 }
 
-/// A name with its numbers left open.
+/// A name with its numbers replaced by `*`.
 fn pattern(name: &str) -> String {
     let part = |part: &str| {
         let number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -109,7 +109,7 @@ mod tests {
         let text = told("`x`", names.into_iter(), 2, layer).unwrap();
         assert_eq!(
             text,
-            "`x`: 5 tensors are used by no layer, and computed without: `lm_head.bias`, \
+            "`x`: 5 tensors are ignored, as no layer uses them: `lm_head.bias`, \
              `model.layers.*.self_attn.q_norm.weight` (2), layers 2 to 3 (2 tensors), where `num_hidden_layers` is 2"
         );
         assert_eq!(told("`x`", [].into_iter(), 2, layer), None);

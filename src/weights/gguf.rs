@@ -1,6 +1,6 @@
 //! GGUF files (versions 2 and 3): metadata and tensor table are checked against the file's length before anything
-//! is allocated; arrays and tensor data stay in the mapped file until somebody reads them. A model in several parts
-//! (`name-00001-of-00003.gguf`) is one: any of them leads to all, and the first has the metadata.
+//! is allocated; arrays and tensor data stay in the mapped file until they are read. A model in several parts
+//! (`name-00001-of-00003.gguf`) can be opened by any of them; the first has the metadata.
 //! Source: ggml's `docs/gguf.md`; llama.cpp's `tools/gguf-split` for the parts. Dimensions are stored innermost first, so a matrix is (out, in) read backwards.
 
 use std::collections::BTreeMap;
@@ -14,18 +14,18 @@ use super::gguf_types::dtype;
 use crate::error::{Context, Error, Result};
 use crate::{bail, error};
 
-/// An opened GGUF file, with the other parts of the model if it is one of several.
+/// An opened GGUF file, with the other parts of the model if there are any.
 pub struct Gguf {
     path: PathBuf,
-    /// The file's, with metadata.
+    /// The file with the metadata.
     map: Mmap,
-    /// Those of the other parts.
+    /// The other parts.
     others: Vec<Mmap>,
     values: BTreeMap<String, Value>,
     tensors: BTreeMap<String, Stored>,
 }
 
-/// A metadata value, left where it is in the file.
+/// A metadata value, not read from the file yet.
 #[derive(Clone, Copy)]
 struct Value {
     kind: Kind,
@@ -43,7 +43,7 @@ enum Kind {
     Text,
 }
 
-/// A tensor of the table: its shape, outermost first, and where its blocks are.
+/// A tensor of the table: its shape, outermost dimension first, and the position of its blocks.
 #[derive(Clone, Debug)]
 pub struct Stored {
     pub shape: Vec<usize>,
@@ -58,7 +58,7 @@ impl Gguf {
     /// Opens and checks a file.
     ///
     /// # Errors
-    /// `Missing` or `File` if it cannot be read, `Decode` for anything in it that cannot be: the key or tensor is named.
+    /// `Missing` or `File` if it cannot be read, `Decode` for damaged or unsupported content, naming the key or tensor.
     pub fn open(path: &Path) -> Result<Self> {
         let opened = Gguf::open_one(path)?;
         let count = opened.whole("split.count")?.unwrap_or(1);
@@ -123,7 +123,7 @@ impl Gguf {
         Ok(Gguf { path: path.to_path_buf(), map, others: Vec::new(), values, tensors })
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -154,7 +154,7 @@ impl Gguf {
         &map[tensor.at..tensor.at + tensor.bytes]
     }
 
-    /// A whole number that is not negative.
+    /// A non-negative integer.
     pub fn whole(&self, key: &str) -> Result<Option<u64>> {
         self.single(key, "a whole number", |value| match value.kind {
             Kind::Unsigned(size) => Some(self.unsigned(value.at, size)),
@@ -168,14 +168,14 @@ impl Gguf {
         self.single(key, "a number", |value| match value.kind {
             Kind::Unsigned(size) => Some(self.unsigned(value.at, size) as f64),
             Kind::Signed(size) => Some(self.signed(value.at, size) as f64),
-            // The number somebody wrote, 1e-5, and not the nearest f32 to it.
+            // The decimal number that was written, 1e-5, not the nearest f32 to it.
             Kind::Float(4) => (self.float(value.at, 4) as f32).to_string().parse().ok(),
             Kind::Float(size) => Some(self.float(value.at, size)),
             _ => None,
         })
     }
 
-    /// A truth value.
+    /// A boolean.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         self.single(key, "true or false", |value| (value.kind == Kind::Bool).then(|| self.map[value.at] != 0))
     }
@@ -216,7 +216,7 @@ impl Gguf {
         Ok(Some((0..value.count.unwrap_or_default()).map(at).collect()))
     }
 
-    /// An array of truth values.
+    /// An array of booleans.
     pub fn flags(&self, key: &str) -> Result<Option<Vec<bool>>> {
         let Some(value) = self.array(key, "an array of truth values", |kind| kind == Kind::Bool)? else {
             return Ok(None);
@@ -230,7 +230,7 @@ impl Gguf {
         self.values.get(key).is_some_and(|value| value.count.is_some())
     }
 
-    /// The error for a key that has to be there.
+    /// The error for a required key.
     pub fn lacks(&self, key: &str) -> Error {
         error!(Missing, "`{}` has no `{key}` in its metadata", self.path.display())
     }
@@ -246,7 +246,7 @@ impl Gguf {
     fn array(&self, key: &str, what: &str, fits: impl Fn(Kind) -> bool) -> Result<Option<Value>> {
         match self.values.get(key) {
             None => Ok(None),
-            // An empty array may say any kind.
+            // An empty array may have any type.
             Some(value) if value.count.is_some_and(|count| count == 0 || fits(value.kind)) => Ok(Some(*value)),
             Some(value) => Err(self.wrong(key, value, what)),
         }
@@ -330,7 +330,7 @@ fn parse(bytes: &[u8]) -> Result<Parsed> {
         2 | 3 => (),
         version => bail!(Decode, "GGUF version {version}; llmore reads 2 and 3, little-endian"),
     }
-    // Every entry takes at least this many bytes, so a count that lies is found before it costs anything.
+    // Every entry takes at least this many bytes, so a wrong count is noticed before anything is allocated.
     let tensor_count = reader.count("tensors", 8 + 4 + 4 + 8)?;
     let value_count = reader.count("metadata entries", 8 + 4 + 1)?;
     let mut values = BTreeMap::new();
@@ -408,7 +408,7 @@ impl<'a> Reader<'a> {
         usize::try_from(length).map_err(|_| error!(Decode, "a length of {length}"))
     }
 
-    /// A count of things that take at least `least` bytes each.
+    /// A count of entries that take at least `least` bytes each.
     fn count(&mut self, what: &str, least: usize) -> Result<usize> {
         let count = self.length()?;
         let room = self.bytes.len() - self.at;
@@ -466,7 +466,7 @@ impl<'a> Reader<'a> {
         Ok(Value { kind, count, at })
     }
 
-    /// `at` counts from the start of the data, which is known after the table only.
+    /// `at` counts from the start of the data, whose position is known only after the table.
     fn tensor(&mut self) -> Result<Stored> {
         let rank = self.u32()? as usize;
         if !(1..=4).contains(&rank) {
@@ -489,7 +489,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Kind {
-    /// The fewest bytes of one value.
+    /// The smallest number of bytes of one value.
     fn least(self) -> usize {
         match self {
             Kind::Unsigned(size) | Kind::Signed(size) | Kind::Float(size) => size,

@@ -1,4 +1,4 @@
-//! The tensor types of GGUF by ggml's numbers: those that are computed, and the names of the others.
+//! The tensor types of GGUF by ggml's numbers: those that are supported, and the names of the others.
 //! Source: gguf 0.19.0, `constants.py` (`GGMLQuantizationType`); ggml's `include/ggml.h` for Q2_0 and what was dropped.
 
 use candle_core::quantized::GgmlDType;
@@ -6,7 +6,7 @@ use candle_core::quantized::GgmlDType;
 use crate::error;
 use crate::error::{Error, Result};
 
-/// Types that are not computed.
+/// Types that are not supported.
 const OTHERS: [(u32, &str); 30] = [
     (4, "Q4_2"),
     (5, "Q4_3"),
@@ -40,7 +40,7 @@ const OTHERS: [(u32, &str); 30] = [
     (42, "Q2_0"),
 ];
 
-/// The type of a number, of those candle can compute with.
+/// The type with this number, if candle can compute with it.
 pub(super) fn dtype(number: u32) -> Result<GgmlDType> {
     Ok(match number {
         0 => GgmlDType::F32,
@@ -66,7 +66,7 @@ fn refused(number: u32) -> Error {
         return error!(Decode, "it is of type {number}, which ggml did not have when llmore was written").help(known);
     };
     let next = match *name {
-        "I8" | "I16" | "I32" | "I64" | "F64" => "weights are not stored so",
+        "I8" | "I16" | "I32" | "I64" | "F64" => "it is not a type for weights",
         "Q4_2" | "Q4_3" | "Q4_0_4_4" | "Q4_0_4_8" | "Q4_0_8_8" | "IQ4_NL_4_4" | "IQ4_NL_4_8" | "IQ4_NL_8_8" => {
             "ggml has dropped the type: take a newer file of the model"
         }
@@ -74,7 +74,7 @@ fn refused(number: u32) -> Error {
             "take a Q4_K_M or Q8_0 file of the model, or make one: `llama-quantize --allow-requantize in.gguf out.gguf Q8_0`"
         }
     };
-    error!(Decode, "it is of type {name}, which is not computed").help(format!("{known}; {next}"))
+    error!(Decode, "it is of type {name}, which is not supported").help(format!("{known}; {next}"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A GGUF file as the tensors of a model in Hugging Face layout: other names, and rows and norms as they are there.
+//! A GGUF file as the tensors of a model in Hugging Face layout: renamed, with rows and norms converted.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::quantized::{Quantize, Quantized};
 use crate::bail;
 use crate::error::Result;
 
-/// What a tensor of a GGUF file is called elsewhere.
+/// How a tensor of the Hugging Face layout is stored in a GGUF file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Renamed {
     /// The name in the file.
@@ -20,15 +20,15 @@ pub struct Renamed {
     pub change: Change,
 }
 
-/// How a tensor's values have to be changed to be those of the Hugging Face layout.
+/// The conversion of a tensor's values to those of the Hugging Face layout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Change {
     None,
-    /// Rows of every head are in adjacent pairs for rotation; they become two halves. The number of heads.
+    /// Rows of every head (this many heads) are in adjacent pairs for rotation; they become two halves.
     Unpair(usize),
-    /// The 1 of `1 + w` is stored with w.
+    /// `1 + w` is stored; 1 is subtracted.
     MinusOne,
-    /// It is not stored: so many zeros.
+    /// It is not stored: this many zeros.
     Zeros(usize),
 }
 
@@ -47,7 +47,7 @@ impl GgufView {
         }
     }
 
-    /// The blocks of a matrix, where they are what `quantize` asks for.
+    /// The blocks of a matrix, where the stored type is what `quantize` asks for.
     pub(super) fn blocks(&self, name: &str, quantize: Quantize, shape: [usize; 2]) -> Result<Option<Quantized>> {
         let file = &self.file;
         let Some((renamed, stored)) = self.names.get(name).and_then(|name| Some((name, file.tensor(&name.stored)?)))
@@ -65,7 +65,7 @@ impl GgufView {
         let (rows, inputs) = (shape[0], shape[1]);
         let bytes = match renamed.change {
             Change::None => Cow::Borrowed(file.data(stored)),
-            // Blocks do not cross rows, so rows can be moved as they are.
+            // Blocks do not cross rows, so rows can be moved without requantizing.
             Change::Unpair(heads) => unpaired(file.data(stored), rows, heads).into(),
             Change::MinusOne | Change::Zeros(_) => return Ok(None),
         };
@@ -96,12 +96,12 @@ fn load(file: &Gguf, renamed: &Renamed, device: &Device) -> candle_core::Result<
     .to_device(device)
 }
 
-/// Rows of every head from adjacent pairs (0, 1), (2, 3), ... to two halves.
+/// Reorders the rows of every head from adjacent pairs (0, 1), (2, 3), ... to two halves.
 fn unpaired(bytes: &[u8], rows: usize, heads: usize) -> Vec<u8> {
     let (row, head) = (bytes.len() / rows.max(1), rows / heads.max(1));
     let half = head / 2;
     if half == 0 || head * heads != rows || half * 2 != head {
-        // Such heads fit no model; the shape is refused where it is known what it should be.
+        // Such heads fit no model; the caller, who knows the expected shape, reports the error.
         return bytes.to_vec();
     }
     let mut out = Vec::with_capacity(bytes.len());

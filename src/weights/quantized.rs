@@ -1,5 +1,5 @@
-//! Quantized weights: rows of blocks as ggml defines them, each block a few bits per value and a scale. They are
-//! for computing with, never for training.
+//! Quantized weights: rows of blocks as ggml defines them, each block a few bits per value and a scale. They can be
+//! computed with but not trained.
 
 use candle_core::quantized::{GgmlDType, QuantizedType};
 use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::{bail, error};
 
-/// Rows that one task quantizes or widens.
+/// Rows that one task quantizes or dequantizes.
 const ROWS: usize = 64;
 
 /// The names of the types a weight can be quantized to.
@@ -25,10 +25,10 @@ const NAMES: [(&str, GgmlDType); 10] = [
     ("q4_0", GgmlDType::Q4_0),
 ];
 
-/// What to do with the weights of linear layers.
+/// How to store the weights of linear layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantize {
-    /// Leave them in the blocks they are stored in (GGUF).
+    /// Keep the blocks of the file (GGUF).
     Keep,
     /// Quantize them while loading.
     To(GgmlDType),
@@ -45,7 +45,7 @@ impl Quantize {
         found.map(|(_, dtype)| Quantize::To(*dtype)).ok_or_else(|| Error::unknown("quantization", name, &known, ""))
     }
 
-    /// The name that is parsed to it.
+    /// The name that parses to this value.
     pub fn name(self) -> &'static str {
         match self {
             Quantize::Keep => "keep",
@@ -64,8 +64,8 @@ pub fn quantized_name(dtype: GgmlDType) -> &'static str {
     }
 }
 
-/// The type that rows of `inputs` values get where `wanted` is asked for: blocks do not cross rows, so rows that
-/// are no multiple of 256 fall back from the k types to `q8_0`, and those that are no multiple of 32 stay as they are.
+/// The type for rows of `inputs` values where `wanted` is asked for: blocks do not cross rows, so rows whose length is
+/// not a multiple of 256 get `q8_0` instead of a k type, and those not a multiple of 32 are not quantized.
 pub fn fitting(wanted: GgmlDType, inputs: usize) -> Option<GgmlDType> {
     [wanted, GgmlDType::Q8_0].into_iter().find(|dtype| inputs > 0 && inputs.is_multiple_of(dtype.block_size()))
 }
@@ -99,7 +99,7 @@ impl Quantized {
         Quantized::from_bytes(&bytes, dtype, rows, inputs)
     }
 
-    /// Blocks as a file holds them.
+    /// A matrix from the bytes of its blocks, as in a file.
     pub fn from_bytes(bytes: &[u8], dtype: GgmlDType, rows: usize, inputs: usize) -> Result<Self> {
         let blocks = inputs / dtype.block_size();
         let needed = rows.checked_mul(blocks).and_then(|blocks| blocks.checked_mul(dtype.type_size()));
@@ -107,7 +107,7 @@ impl Quantized {
             let name = quantized_name(dtype);
             bail!(Shape, "{} bytes are not a ({rows}, {inputs}) matrix in {name}", bytes.len());
         }
-        // Blocks begin with a number of two or four bytes.
+        // Blocks start with a number of two or four bytes, which has to be aligned.
         let mut copy = Vec::new();
         let bytes = match bytes.as_ptr().align_offset(8) {
             0 => bytes,
@@ -136,12 +136,12 @@ impl Quantized {
         self.blocks.storage_size_in_bytes()
     }
 
-    /// The blocks as they lie in memory.
+    /// The bytes of the blocks in memory.
     pub(super) fn as_bytes(&self) -> &[u8] {
         bytes(self.blocks.as_ref())
     }
 
-    /// How many values lie in blocks whose scale or offset is NaN or infinite.
+    /// The number of values in blocks whose scale or offset is NaN or infinite.
     pub(super) fn not_finite(&self) -> usize {
         let (places, size) = (scales(self.dtype()), self.dtype().type_size());
         let odd = |block: &&[u8]| {
@@ -151,7 +151,7 @@ impl Quantized {
         self.as_bytes().par_chunks_exact(size).filter(odd).count() * self.dtype().block_size()
     }
 
-    /// The values of some rows, by number, one row after the other.
+    /// The values of some rows, by index, concatenated.
     pub fn rows(&self, rows: &[u32]) -> candle_core::Result<Vec<f32>> {
         match self.blocks.embedding(rows, self.rows, self.inputs)? {
             CpuStorage::F32(values) => Ok(values),
@@ -181,7 +181,7 @@ impl Quantized {
     }
 }
 
-/// Where a block has its f16 scale and its f16 offset, in bytes from its beginning. Source: ggml, `ggml-common.h`.
+/// The byte offsets of a block's f16 scale and f16 offset. Source: ggml, `ggml-common.h`.
 fn scales(dtype: GgmlDType) -> &'static [usize] {
     match dtype {
         GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 => &[0],
@@ -198,7 +198,7 @@ fn bytes(blocks: &dyn QuantizedType) -> &[u8] {
     unsafe { std::slice::from_raw_parts(blocks.as_ptr(), blocks.storage_size_in_bytes()) }
 }
 
-/// The error of whoever wants to change a quantized weight.
+/// The error for an attempt to change a quantized weight.
 pub(super) fn not_trainable(name: &str, dtype: GgmlDType) -> Error {
     let dtype = quantized_name(dtype);
     error!(

@@ -1,5 +1,5 @@
-//! Weights that mean nothing without what stands beside them: float8 with its scales is computed, every other way of
-//! quantizing is refused by name. What is there is told by `quantization_config` and by the names of the tensors.
+//! Quantized weights in safetensors files, which need the tensors stored beside them: float8 with scales is supported, every
+//! other method is refused by name. The method is recognized by `quantization_config` and by the names of the tensors.
 //! Source: transformers 5.24.0, `utils/quantization_config.py` (methods), `integrations/finegrained_fp8.py` (blocks);
 //! compressed-tensors' `compressors/` (names, formats).
 
@@ -13,14 +13,14 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::{bail, error};
 
-/// Values of `quant_method` whose weights are float8 times a scale.
+/// Values of `quant_method` whose weights are float8 with a scale.
 const COMPUTED: [&str; 4] = ["fp8", "fbgemm_fp8", "compressed-tensors", "modelopt"];
-/// Formats of compressed-tensors that are so.
+/// Formats of compressed-tensors whose weights are float8 with a scale.
 const FORMATS: [&str; 3] = ["float-quantized", "naive-quantized", "dense"];
-/// Where a config.json says how its weights are stored: the key, and the parts of a model that may have their own.
+/// Keys of a config.json that describe how its weights are stored, and the parts of a model that may have their own.
 const KEYS: [&str; 3] = ["quantization_config", "compression_config", "quantization"];
 const PARTS: [&str; 3] = ["text_config", "llm_config", "vision_config"];
-/// Ends of names that tell a method; a model's own weights are called otherwise.
+/// Suffixes of tensor names that identify a method; the weights of models have other names.
 const MARKS: [(&str, &str); 21] = [
     (".qweight", "GPTQ or AWQ"),
     (".qzeros", "GPTQ or AWQ"),
@@ -44,9 +44,9 @@ const MARKS: [(&str, &str); 21] = [
     (".codebooks", "AQLM"),
     (".centroids", "VPTQ"),
 ];
-/// Ends of names of scales that stand by a weight `<module>.weight`.
+/// Suffixes of the scale of a weight `<module>.weight`.
 const SCALES: [&str; 2] = [".weight_scale_inv", ".weight_scale"];
-/// Scales of what goes through a layer. Activations are not rounded here, so they change nothing.
+/// Scales of activations. Activations are not rounded here, so these have no effect.
 const OF_ACTIVATIONS: [&str; 9] = [
     "input_scale",
     "input_scale_ub",
@@ -64,7 +64,7 @@ const NEXT: &str = "dequantize it with transformers (`m = AutoModelForCausalLM.f
     `m.dequantize()`, `m.save_pretrained(out)`), or take the model it was made from: \
     llmore quantizes while opening (`quantize: \"q4_k\"`)";
 
-/// A tensor as its file's header has it.
+/// A tensor's entry in the header of its file.
 pub(super) struct Entry {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
@@ -73,17 +73,17 @@ pub(super) struct Entry {
 /// The scale of a weight.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Scaled {
-    /// The name of its tensor.
+    /// The name of the scale's tensor.
     pub scale: String,
-    /// Rows and columns that share one of its values.
+    /// Rows and columns that share one value of the scale.
     block: [usize; 2],
 }
 
-/// What was found.
+/// The scales of a checkpoint.
 #[derive(Default)]
 pub(super) struct Found {
     pub scaled: BTreeMap<String, Scaled>,
-    /// Tensors that are no weights of their own.
+    /// Tensors that are not weights, such as the scales.
     pub beside: BTreeSet<String>,
     pub note: Option<String>,
 }
@@ -91,13 +91,13 @@ pub(super) struct Found {
 /// Pairs the float8 weights of `files` with their scales. `config` is the config.json around them.
 ///
 /// # Errors
-/// `Weights`, with the method and a tensor, for everything that is not computed.
+/// `Weights`, with the method and a tensor, for every method that is not supported.
 pub(super) fn find(files: &str, entries: &BTreeMap<String, Entry>, config: &Value) -> Result<Found> {
     let said = said(config);
     let method = said.and_then(|said| said.get("quant_method")).and_then(Value::as_str);
     if let Some((name, how)) = marked(entries) {
         let how = method.map_or_else(|| how.to_string(), |method| format!("`{method}` (quant_method of config.json)"));
-        return Err(error!(Weights, "{files} is quantized by {how}, which llmore does not compute: it holds `{name}`")
+        return Err(error!(Weights, "{files} is quantized by {how}, which llmore does not support: it holds `{name}`")
             .help(NEXT));
     }
     if let Some(said) = said {
@@ -113,7 +113,7 @@ pub(super) fn find(files: &str, entries: &BTreeMap<String, Entry>, config: &Valu
         let (weight, stored) = weight;
         if !is_float8(stored.dtype) {
             let dtype = dtype_name(stored.dtype);
-            return Err(error!(Weights, "{files}: `{weight}` is stored as {dtype} with the scale `{name}` beside it; llmore computes scales of float8 only").help(NEXT));
+            return Err(error!(Weights, "{files}: `{weight}` is stored as {dtype} with the scale `{name}` beside it; llmore supports scales of float8 only").help(NEXT));
         }
         let block = spread(&stored.shape, &scale.shape, name, said).map_err(|error| error.context(files))?;
         found.scaled.insert(weight.clone(), Scaled { scale: name.clone(), block });
@@ -121,7 +121,7 @@ pub(super) fn find(files: &str, entries: &BTreeMap<String, Entry>, config: &Valu
     }
     if eight.is_empty() {
         found.note = method.map(|method| {
-            format!("{files}: `quant_method` of config.json is `{method}`, but no weight is float8: all are read as they are")
+            format!("{files}: `quant_method` of config.json is `{method}`, but no weight is float8: all are read without a scale")
         });
         return Ok(found);
     }
@@ -132,7 +132,7 @@ pub(super) fn find(files: &str, entries: &BTreeMap<String, Entry>, config: &Valu
     Ok(found)
 }
 
-/// What config.json says about how its weights are stored.
+/// The section of config.json that describes how its weights are stored.
 fn said(config: &Value) -> Option<&Value> {
     let here = |config: &'_ Value| KEYS.iter().find(|key| config.get(**key).is_some_and(Value::is_object)).copied();
     let parts = PARTS.iter().filter_map(|part| config.get(*part));
@@ -142,13 +142,13 @@ fn said(config: &Value) -> Option<&Value> {
 /// Refuses a method by its name.
 fn method_is_computed(files: &str, said: &Value) -> Result<()> {
     let refuse = |key: &str, value: &str| -> Result<()> {
-        Err(error!(Weights, "{files} is quantized: `{key}` of config.json is `{value}`, which llmore does not compute")
+        Err(error!(Weights, "{files} is quantized: `{key}` of config.json is `{value}`, which llmore does not support")
             .help(format!("{NEXT}; if the weights are plain floats, take the quantization out of config.json")))
     };
     let text = |key: &str| said.get(key).and_then(Value::as_str);
     let method = match text("quant_method") {
         Some(method) => method,
-        // MLX writes neither method nor names of its own: `quantization: {group_size, bits}`.
+        // MLX writes neither a method nor distinctive names: `quantization: {group_size, bits}`.
         None if said.get("bits").is_some() => return refuse("quantization.bits", &said["bits"].to_string()),
         None => match ["load_in_4bit", "load_in_8bit"].iter().find(|key| said.get(**key) == Some(&Value::Bool(true))) {
             Some(key) => return refuse(key, "true"),
@@ -171,7 +171,7 @@ fn method_is_computed(files: &str, said: &Value) -> Result<()> {
     }
 }
 
-/// A tensor whose name tells a method, and the method.
+/// A tensor whose name identifies a method, and the method.
 fn marked(entries: &BTreeMap<String, Entry>) -> Option<(&str, &'static str)> {
     let of = |name: &str| {
         if name.contains(".quant_state.") {
@@ -182,13 +182,13 @@ fn marked(entries: &BTreeMap<String, Entry>) -> Option<(&str, &'static str)> {
     entries.keys().find_map(|name| Some((name.as_str(), of(name)?)))
 }
 
-/// The weight that a scale of this name belongs to.
+/// The weight that a scale with this name belongs to.
 fn weight_of(name: &str) -> Option<String> {
     let module = SCALES.iter().find_map(|end| name.strip_suffix(end))?;
     Some(format!("{module}.weight"))
 }
 
-/// The rows and columns of a weight that share a scale.
+/// The size of the block (rows and columns) of a weight that shares a scale.
 fn spread(weight: &[usize], scale: &[usize], name: &str, said: Option<&Value>) -> Result<[usize; 2]> {
     let &[rows, columns] = weight else { bail!(Weights, "`{name}` is the scale of a tensor of shape {weight:?}") };
     if rows == 0 || columns == 0 {
@@ -209,7 +209,7 @@ fn spread(weight: &[usize], scale: &[usize], name: &str, said: Option<&Value>) -
             let blocks = given.map_or_else(|| "none said".to_string(), |block| format!("{block:?}"));
             Err(error!(
                 Weights,
-                "`{name}` has shape {scale:?}, which is no scale of a weight {weight:?} for the whole, by row or by block \
+                "`{name}` has shape {scale:?}, which fits no scale of a weight {weight:?}: one value, one per row or one per block \
                  (`weight_block_size`: {blocks})"
             )
             .help(NEXT))
@@ -228,7 +228,7 @@ fn block_size(said: &Value) -> Option<[usize; 2]> {
     })
 }
 
-/// What else stands in the module of a float8 weight: scales of activations are put aside, unknown ones refused.
+/// Checks the other tensors in the module of a float8 weight: scales of activations are ignored, unknown ones refused.
 fn neighbors(files: &str, weight: &str, entries: &BTreeMap<String, Entry>, found: &mut Found) -> Result<()> {
     let Some(module) = weight.strip_suffix("weight") else { return Ok(()) };
     let range = entries.range(module.to_string()..).map(|(name, _)| name);
@@ -239,12 +239,12 @@ fn neighbors(files: &str, weight: &str, entries: &BTreeMap<String, Entry>, found
         } else if !found.beside.contains(name) && (rest.contains("scale") || rest.contains("zero_point")) {
             return Err(error!(
                 Weights,
-                "{files}: `{weight}` is float8, and what `{name}` does to it is not known here"
+                "{files}: `{weight}` is float8, and the meaning of `{name}` beside it is not known"
             )
             .help(NEXT));
         }
     }
-    // A cache's scales stand beside the projections.
+    // The scales of a key/value cache are one level above the projections.
     for end in ["k_scale", "v_scale", "q_scale", "prob_output_scale"] {
         let name = module.trim_end_matches('.').rsplit_once('.').map(|(parent, _)| format!("{parent}.{end}"));
         found.beside.extend(name.filter(|name| entries.contains_key(name)));
@@ -277,7 +277,7 @@ pub(super) fn is_float8(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2)
 }
 
-/// What torch calls a stored type.
+/// torch's name of a stored type.
 pub(super) fn dtype_name(dtype: Dtype) -> String {
     format!("{dtype:?}").to_lowercase()
 }
@@ -304,7 +304,7 @@ pub(super) fn product(bytes: &[u8], entry: &Entry, scaled: &Scaled, scale: &[f32
     Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)
 }
 
-/// A scale's values in f32; E8M0 is a power of two by its exponent alone.
+/// A scale's values in f32; E8M0 has only an exponent, a power of two.
 pub(super) fn scales(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>> {
     let halves = || bytes.as_chunks::<2>().0.iter();
     Ok(match dtype {
@@ -320,10 +320,10 @@ fn unknown_scale(dtype: Dtype) -> Error {
     error!(Weights, "a scale stored as {}", dtype_name(dtype)).help(NEXT)
 }
 
-/// The value of every byte.
+/// The float value of every possible byte.
 fn table(dtype: Dtype) -> Vec<f32> {
     let value = |byte: u8| match dtype {
-        // The upper half of an f16.
+        // The byte is the upper half of an f16.
         Dtype::F8_E5M2 => half::f16::from_bits(u16::from(byte) << 8).to_f32(),
         _ => e4m3(byte),
     };

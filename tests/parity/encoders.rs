@@ -236,7 +236,7 @@ fn sizes_a_tower_does_not_take_are_named() {
         Encoder::open(&Presets::default(), case("clip").to_str().unwrap(), options).map(|_| ()).unwrap_err()
     };
     assert!(s2(&[]).to_string().contains("s2 has no scales"));
-    assert!(s2(&[32, 70]).to_string().contains("the s2 scale 70 is no multiple of the smallest, 32"));
+    assert!(s2(&[32, 70]).to_string().contains("the s2 scale 70 is not a multiple of the smallest, 32"));
 
     let naflex = Config::new(serde_json::json!({ "model_type": "siglip2" }), "config.json");
     let error = registry::encoder_spec(&naflex).unwrap_err();

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::models::config::Config;
 use crate::nn::vit::{Mlp, Positions, Stored, Tokens, Unread, VitNames, VitSpec};
 
-/// The names SigLIP took over.
+/// Tensor names, which SigLIP shares.
 pub(super) const NAMES: VitNames = VitNames {
     prefixes: &["vision_model.", ""],
     stored: Stored::Flat,
@@ -28,7 +28,7 @@ pub(super) const NAMES: VitNames = VitNames {
     unread: &[Unread::Norm("post_layernorm")],
 };
 
-/// Reads a tower's config, alone or inside a two-tower one.
+/// Reads the config of a tower, alone or inside a two-tower config.
 pub fn spec(config: &Config) -> Result<VitSpec> {
     let config = config.nested("vision_config");
     Ok(VitSpec {

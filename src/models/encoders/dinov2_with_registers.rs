@@ -1,5 +1,5 @@
-//! DINOv2 with registers: DINOv2 with tokens that hold no patch behind the class token. They have no position, and
-//! positions are resized with antialiasing.
+//! DINOv2 with registers: DINOv2 with extra tokens behind the class token that belong to no patch. They have no position
+//! embedding, and positions are resized with antialiasing.
 //! Source: transformers 4.49.0, `configuration_dinov2_with_registers.py` (defaults) and
 //! `modeling_dinov2_with_registers.py` (names); 5.23 writes the same.
 

@@ -1,5 +1,5 @@
 //! Vision towers: `config.json` to [`VitSpec`](crate::nn::vit::VitSpec), one file per architecture; and
-//! [`s2`], which runs any of them at several scales.
+//! [`s2`], which applies any of them at several scales.
 
 pub mod clip;
 pub mod dinov2;

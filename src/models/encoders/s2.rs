@@ -1,6 +1,6 @@
-//! S2: one tower at several scales. The picture, as large as the largest scale, is resized to each, cut into tiles
-//! of the smallest, and the tiles' features are put together again, brought to the smallest map and joined in the
-//! channels, smallest scale first.
+//! S2: one tower at several scales. The picture, as large as the largest scale, is resized to each scale and cut into
+//! tiles of the smallest; the tiles' features are put together again, pooled to the smallest map and concatenated along
+//! the channels, smallest scale first.
 //! Source: the algorithm of scaling_on_scales 3bbee37 (`core.py`, `utils.py`), as LLaVA-MORE 2460d39 calls it.
 
 use candle_core::Tensor;
@@ -11,18 +11,18 @@ use crate::nn::resample::{Filter, resize};
 use crate::nn::vit::{Positions, VitSpec};
 use crate::{bail, error};
 
-/// The sides of the squares a picture is seen at, ascending.
+/// The scales: sides of square pictures in pixels, ascending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scales(Vec<usize>);
 
-/// A picture of the largest scale is cut into at most so many tiles a side.
+/// The largest number of tiles along a side of the largest scale.
 const MOST_TILES: usize = 16;
 
 impl Scales {
     /// Scales in any order, for a tower.
     ///
     /// # Errors
-    /// `Option` for none, one twice, or one that does not come out in tiles the tower takes.
+    /// `Option` for no scales, a duplicate, or a scale that cannot be cut into tiles of a size the tower takes.
     pub fn new(mut sides: Vec<usize>, spec: &VitSpec) -> Result<Self> {
         sides.sort_unstable();
         let Some(&tile) = sides.first() else {
@@ -45,7 +45,7 @@ impl Scales {
                 bail!(Option, "the s2 scale {side} would be cut into {tiles} x {tiles} tiles of {tile}");
             }
             if spec.positions == Positions::Fixed && !side.is_multiple_of(tile) {
-                return Err(error!(Option, "the s2 scale {side} is no multiple of the smallest, {tile}")
+                return Err(error!(Option, "the s2 scale {side} is not a multiple of the smallest, {tile}")
                     .help("this tower's positions are not interpolated, so every tile has its size"));
             }
             if !side.is_multiple_of(tiles) {
@@ -56,28 +56,28 @@ impl Scales {
         Ok(scales)
     }
 
-    /// Ascending.
+    /// The scales, ascending.
     pub fn sides(&self) -> &[usize] {
         &self.0
     }
 
-    /// The side of a tile, and of the map that all maps are brought to.
+    /// The side of a tile in pixels, which is also the smallest scale.
     pub fn smallest(&self) -> usize {
         self.0.first().copied().unwrap_or_default()
     }
 
-    /// The side of the pixels.
+    /// The side of the input picture in pixels.
     pub fn largest(&self) -> usize {
         self.0.last().copied().unwrap_or_default()
     }
 
-    /// Tiles along a side.
+    /// The number of tiles along a side at this scale.
     fn tiles(&self, side: usize) -> usize {
         side.div_ceil(self.smallest().max(1))
     }
 
-    /// Pixels (batch, channels, largest, largest) to features (batch, tokens, scales * width). `patches` gives the
-    /// tower's patch features (batch, tokens, width) of a batch of tiles, without tokens that hold no patch.
+    /// Pixels (batch, channels, largest, largest) to features (batch, tokens, scales * width). `patches` computes the
+    /// tower's patch features (batch, tokens, width) of a batch of tiles, without class token and registers.
     pub fn features(&self, pixels: &Tensor, patches: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let (.., height, width) = pixels.dims4()?;
         let largest = self.largest();
@@ -116,10 +116,10 @@ impl Scales {
     }
 }
 
-/// What a LLaVA-MORE config says: `s2`, and `s2_scales` as text (`"336,672,1008"`, the default).
+/// The scales in a LLaVA-MORE config: `s2`, and `s2_scales` as text (`"336,672,1008"`, the default).
 ///
 /// # Errors
-/// `Decode` for scales that are no numbers.
+/// `Decode` for scales that are not numbers.
 pub fn from_config(config: &Config) -> Result<Option<Vec<usize>>> {
     if !config.bool("s2", false)? {
         return Ok(None);
@@ -128,7 +128,7 @@ pub fn from_config(config: &Config) -> Result<Option<Vec<usize>>> {
     let sides = text.split(',').map(|side| side.trim().parse::<usize>()).collect::<std::result::Result<Vec<_>, _>>();
     match sides {
         Ok(sides) => Ok(Some(sides)),
-        Err(_) => Err(config.unsupported("s2_scales", &text, "whole numbers with commas between")),
+        Err(_) => Err(config.unsupported("s2_scales", &text, "integers separated by commas")),
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
             ("clip", &[], "s2 has no scales"),
             ("clip", &[32, 16, 32], "the scale 32 twice"),
             ("clip", &[32, 64], "the smallest s2 scale is 32, the tower takes 16 pixels"),
-            ("siglip", &[40, 16], "the s2 scale 40 is no multiple of the smallest, 16"),
+            ("siglip", &[40, 16], "the s2 scale 40 is not a multiple of the smallest, 16"),
             ("clip", &[16, 1600], "100 x 100 tiles"),
             ("dinov2", &[16, 31], "the s2 scale 31 cannot be cut into 2 x 2 equal tiles"),
             ("dinov2", &[2, 16], "less than one patch"),

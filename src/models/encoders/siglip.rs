@@ -13,7 +13,7 @@ const NAMES: VitNames = VitNames {
     ..super::clip::NAMES
 };
 
-/// Reads a tower's config, alone or inside a two-tower one.
+/// Reads the config of a tower, alone or inside a two-tower config.
 pub fn spec(config: &Config) -> Result<VitSpec> {
     let config = config.nested("vision_config");
     Ok(VitSpec {
@@ -36,7 +36,7 @@ pub fn spec(config: &Config) -> Result<VitSpec> {
     })
 }
 
-/// The error for `model_type: siglip2`, which transformers uses for the NaFlex checkpoints alone: they take a
+/// The error for `model_type: siglip2`, which transformers uses only for NaFlex checkpoints: they take a
 /// sequence of patches instead of pixels.
 pub fn naflex(config: &Config, model_type: &str) -> Error {
     config

@@ -1,5 +1,5 @@
-//! The supervised ViT: class token, eps 1e-12, positions resized where the picture has another size (what
-//! transformers does with `interpolate_pos_encoding=True`; at the tower's own size it changes nothing).
+//! The supervised ViT: class token, eps 1e-12, positions resized where the picture has another size (as in
+//! transformers with `interpolate_pos_encoding=True`; at the tower's own size it changes nothing).
 //! Source: transformers 4.49.0, `configuration_vit.py` (defaults) and `modeling_vit.py` (names); 5.23 writes the same.
 
 use crate::error::Result;

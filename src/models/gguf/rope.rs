@@ -1,6 +1,6 @@
-//! The rope of a GGUF file: keys `<architecture>.rope.*` and tensors of factors become the rope keys of config.json, for
-//! every architecture alike. Linear scaling is what llama.cpp makes of a factor without a type, and of the older key
-//! `rope.scale_linear`.
+//! The rotary embedding of a GGUF file: keys `<architecture>.rope.*` and tensors of factors become the rope keys of
+//! config.json, for every architecture alike. A factor without a type means linear scaling, as in llama.cpp, and so does the
+//! older key `rope.scale_linear`.
 //! Source: llama.cpp's `llama-model.cpp` (`load_hparams`) and `llama-context.cpp` (a type of `none` scales nothing).
 
 use serde_json::{Map, Value, json};
@@ -10,15 +10,15 @@ use crate::error;
 use crate::error::Result;
 use crate::nn::rope::{Rope, RopeScaling};
 
-/// Tensors of factors, by which frequencies are divided.
+/// Names of the tensors of factors, by which frequencies are divided.
 pub(super) const TENSORS: [&str; 3] = [FREQS, LONG, SHORT];
 const FREQS: &str = "rope_freqs.weight";
 const LONG: &str = "rope_factors_long.weight";
 const SHORT: &str = "rope_factors_short.weight";
-/// The context that Llama-3.1's scaling began with.
+/// The original context that Llama-3.1's scaling assumes.
 const LLAMA_3_CONTEXT: u32 = 8192;
 
-/// Puts the rope into a config that has `head_dim` and `max_position_embeddings`.
+/// Writes the rope keys into a config that has `head_dim` and `max_position_embeddings`.
 pub(super) fn put(reader: &Reader, config: &mut Map<String, Value>) -> Result<()> {
     let base = reader.number("rope.freq_base")?.unwrap_or(10_000.0);
     config.insert("rope_theta".to_string(), json!(base));
@@ -27,7 +27,7 @@ pub(super) fn put(reader: &Reader, config: &mut Map<String, Value>) -> Result<()
         if !reader.architecture.partial {
             let (path, key) = (reader.file.path().display(), reader.key("rope.dimension_count"));
             return Err(error!(Decode, "`{path}`: `{key}` is {rotary}, and heads have {head_dim} values")
-                .help("this architecture rotates the whole of each head"));
+                .help("this architecture rotates all values of each head"));
         }
         config.insert("partial_rotary_factor".to_string(), json!(rotary as f64 / head_dim.max(1) as f64));
     }
@@ -36,7 +36,7 @@ pub(super) fn put(reader: &Reader, config: &mut Map<String, Value>) -> Result<()
         Some(factor) => Some(factor),
         None => reader.number("rope.scale_linear")?,
     };
-    // 0 is no factor to llama.cpp, and a type of `none` scales nothing.
+    // llama.cpp ignores a factor of 0, and a type of `none` scales nothing.
     let factor = factor.filter(|factor| *factor != 0.0 && *factor != 1.0 && kind.as_deref() != Some("none"));
     let attention = reader.number("rope.scaling.attn_factor")?;
     let factors = factors(reader)?;
@@ -64,7 +64,7 @@ pub(super) fn put(reader: &Reader, config: &mut Map<String, Value>) -> Result<()
         (Some(Factors::ByLength { short, long }), _) => {
             let original = reader.required("rope.scaling.original_context_length")?;
             config.insert("original_max_position_embeddings".to_string(), json!(original));
-            // Absent it is 1, not what transformers makes of the two lengths.
+            // The default is 1 here; transformers would compute it from the two context lengths.
             json!({
                 "type": "longrope", "short_factor": short, "long_factor": long,
                 "attention_factor": attention.unwrap_or(1.0),
@@ -78,7 +78,7 @@ pub(super) fn put(reader: &Reader, config: &mut Map<String, Value>) -> Result<()
                 "original_max_position_embeddings": LLAMA_3_CONTEXT,
             })
         }
-        // Any other has the factors themselves, as a longrope that is the same at every length.
+        // Other factors are written as they are, as a longrope whose short and long factors are equal.
         (Some(Factors::Always(factors)), factor) => {
             let factors: Vec<f64> = factors.iter().map(|value| value * factor.unwrap_or(1.0)).collect();
             config.insert("original_max_position_embeddings".to_string(), config["max_position_embeddings"].clone());
@@ -89,9 +89,9 @@ pub(super) fn put(reader: &Reader, config: &mut Map<String, Value>) -> Result<()
     Ok(())
 }
 
-/// What frequencies are divided by.
+/// The divisors of the frequencies.
 enum Factors {
-    /// Whatever the length of a text.
+    /// The same for any length of text.
     Always(Vec<f64>),
     /// Within the original context, and beyond it.
     ByLength { short: Vec<f64>, long: Vec<f64> },
@@ -114,7 +114,7 @@ fn factors(reader: &Reader) -> Result<Option<Factors>> {
         (None, None, None) => Ok(None),
         (Some(factors), None, None) => Ok(Some(Factors::Always(factors))),
         (None, Some(short), Some(long)) => Ok(Some(Factors::ByLength { short, long })),
-        (Some(_), ..) => Err(error!(Decode, "`{path}`: `{FREQS}` stands beside `{LONG}` or `{SHORT}`")),
+        (Some(_), ..) => Err(error!(Decode, "`{path}`: `{FREQS}` is there together with `{LONG}` or `{SHORT}`")),
         _ => Err(error!(Decode, "`{path}`: of `{LONG}` and `{SHORT}` only one is there")),
     }
 }

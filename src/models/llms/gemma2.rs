@@ -25,8 +25,8 @@ const DEFAULTS: Defaults = Defaults {
     tie_word_embeddings: true,
 };
 
-/// What sqrt(width) multiplies: `inputs`, as everywhere but in a LLaVA of transformers 5.4 and later, or `tokens`. A key of
-/// llmore's own, which layout llava-more keeps.
+/// Which embeddings are multiplied by sqrt(width): `inputs`, the default, or `tokens`, as in a LLaVA of transformers 5.4 and
+/// later. A key of llmore's own, which layout llava-more keeps.
 pub const EMBEDDING_SCALE: &str = "embedding_scale";
 
 /// Reads a Gemma-2 config.

@@ -1,5 +1,5 @@
-//! Gemma-3, the text models: Gemma-2 with normalized query and key heads instead of soft-caps, five layers with a
-//! window and a rope of their own for each without.
+//! Gemma-3, the text models: Gemma-2 with normalized query and key heads instead of soft-caps, and five layers with a
+//! window and a separate rope for each layer without.
 //! Source: transformers 5.23.0, `configuration_gemma3.py` and `modeling_gemma3.py`.
 
 use super::gemma2::family;

@@ -1,4 +1,4 @@
-//! Llama 2, 3, 3.1 and what shares its layout (Vicuna, R1-Distill-Llama, SmolLM2).
+//! Llama 2, 3, 3.1 and models of the same layout (Vicuna, R1-Distill-Llama, SmolLM2).
 //! Source: transformers 4.49.0, `configuration_llama.py` (defaults) and `modeling_llama.py` (names).
 
 use super::read::{self, Defaults};

@@ -1,4 +1,4 @@
-//! Phi-3, Phi-3.5 and Phi-4-mini: fused projections, a part of each head rotated, frequencies by sequence length.
+//! Phi-3, Phi-3.5 and Phi-4-mini: fused projections, only a part of each head rotated, frequencies by sequence length.
 //! Source: transformers 4.49.0, `configuration_phi3.py` and `modeling_phi3.py`.
 
 use super::read::{self, Defaults};

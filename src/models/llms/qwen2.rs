@@ -1,6 +1,6 @@
 //! Qwen2 and Qwen2.5: a Llama with biases on query, key and value.
-//! Source: transformers 4.49.0, `configuration_qwen2.py` and `modeling_qwen2.py`. Layers with a window are those
-//! that `max_window_layers` says (flash attention there, everything in 5.x); 4.49's eager mask windows all layers.
+//! Source: transformers 4.49.0, `configuration_qwen2.py` and `modeling_qwen2.py`. The layers with a window are chosen by
+//! `max_window_layers` (as in flash attention there, and always in 5.x); 4.49's eager mask windows all layers.
 
 use super::read::{self, Defaults};
 use super::rope::Style;

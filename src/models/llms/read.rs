@@ -1,4 +1,4 @@
-//! What the configs of all families have in common: sizes and windows; rotary embeddings are in `rope.rs`.
+//! Reads the keys that the configs of all families share: sizes and windows; rotary embeddings are in `rope.rs`.
 
 use serde_json::Value;
 
@@ -10,16 +10,16 @@ use crate::nn::decoder::{Biases, BlockNorms, DecoderSpec, EmbeddingScale, Local,
 use crate::nn::norm::Norm;
 use crate::nn::ops::Gate;
 
-/// What an absent key means, in the words of config.json.
+/// The defaults of a family, under the names of config.json.
 pub(super) struct Defaults {
     pub vocab_size: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
     pub num_hidden_layers: usize,
     pub num_attention_heads: usize,
-    /// `None` is as many as query heads.
+    /// `None`: as many as query heads.
     pub num_key_value_heads: Option<usize>,
-    /// `None` is the width divided by the heads.
+    /// `None`: the width divided by the number of heads.
     pub head_dim: Option<usize>,
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f64,
@@ -28,7 +28,7 @@ pub(super) struct Defaults {
     pub tie_word_embeddings: bool,
 }
 
-/// A decoder with the layers of Llama and without biases; the families change what they do differently.
+/// A decoder with the layers of Llama and without biases; families change the fields in which they differ.
 pub(super) fn spec(config: &Config, defaults: &Defaults) -> Result<DecoderSpec> {
     let width = config.usize("hidden_size", defaults.hidden_size)?;
     let heads = config.usize("num_attention_heads", defaults.num_attention_heads)?;
@@ -40,7 +40,7 @@ pub(super) fn spec(config: &Config, defaults: &Defaults) -> Result<DecoderSpec> 
     let head_dim = config.usize("head_dim", defaults.head_dim.unwrap_or(width / heads))?;
     let context = config.usize("max_position_embeddings", defaults.max_position_embeddings)?;
     if head_dim == 0 {
-        bail!(Shape, "a width of {width} has nothing for each of {heads} attention heads");
+        bail!(Shape, "a width of {width} is too small for {heads} attention heads");
     }
     let reading = Reading { style: defaults.rope, base: defaults.rope_theta, head_dim, context };
     let (rope, local_rope) = reading.read(config)?;
@@ -72,7 +72,7 @@ pub(super) fn spec(config: &Config, defaults: &Defaults) -> Result<DecoderSpec> 
     })
 }
 
-/// Errors unless the activation under `key` is the one `gate` stands for.
+/// Errors unless the activation under `key` is the one of `gate`.
 pub(super) fn expect_activation(config: &Config, key: &str, gate: Gate) -> Result<()> {
     let known = match gate {
         Gate::Silu => "silu",
@@ -82,7 +82,7 @@ pub(super) fn expect_activation(config: &Config, key: &str, gate: Gate) -> Resul
     if activation == known { Ok(()) } else { Err(config.unsupported(key, &activation, known)) }
 }
 
-/// A key whose null is a value of its own: nothing. Absent, it is the default.
+/// A key for which null is a value (off), different from an absent key, which takes the default.
 pub(super) fn optional<T>(
     config: &Config,
     key: &str,

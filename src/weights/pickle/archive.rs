@@ -13,13 +13,13 @@ const END_64_LOCATOR: &[u8] = b"PK\x06\x07";
 const END_64: &[u8] = b"PK\x06\x06";
 const CENTRAL: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
-/// The end record and the longest comment behind it.
+/// The sizes of the end record and of the longest comment behind it.
 const END_SEARCH: usize = 22 + 65_535;
 
-/// Where the bytes of every entry are.
+/// The byte range of every entry.
 ///
 /// # Errors
-/// `Decode` for what is not a zip archive, is cut short, or holds compressed or encrypted entries.
+/// `Decode` for a file that is not a zip archive, is cut short, or has compressed or encrypted entries.
 pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Range<usize>>> {
     let (mut at, end) = directory(bytes)?;
     let mut entries = BTreeMap::new();
@@ -65,7 +65,7 @@ fn directory(bytes: &[u8]) -> Result<(usize, usize)> {
 fn entry(bytes: &[u8], at: usize, extra: &[u8]) -> Result<Range<usize>> {
     let short = |offset: usize| size(bytes, at + offset, 4);
     let (mut stored, plain, mut local) = (short(20)?, short(24)?, short(42)?);
-    // Sizes that do not fit 32 bits stand in the extra field, in this order.
+    // Sizes that do not fit 32 bits are in the extra field, in this order.
     let large = u32::MAX as usize;
     if [stored, plain, local].contains(&large) {
         let field = zip64(extra)?;

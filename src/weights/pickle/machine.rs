@@ -1,6 +1,6 @@
-//! A pickle machine that can make tensors and nothing else: it knows the opcodes and the few names `torch.save`
-//! uses, looks nothing up and calls nothing. Containers live in one list and are named by their place in it, so
-//! neither depth nor cycles can hurt.
+//! A pickle interpreter that can build tensors and nothing else: it knows the opcodes and the few names that `torch.save`
+//! uses, imports nothing and calls nothing. Containers are kept in one list and referred to by index, so deep nesting
+//! and cycles are harmless.
 //! Source: CPython 3.11, `Lib/pickletools.py`; torch 2.15, `torch/serialization.py` and `torch/_utils.py`.
 
 use std::collections::HashMap;
@@ -11,11 +11,11 @@ use candle_core::DType;
 use crate::error::Result;
 use crate::{bail, error};
 
-/// A tensor as a pickle describes it; nothing about it is checked against its storage yet.
+/// A tensor as a pickle describes it, not yet checked against its storage.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Described {
     pub dtype: DType,
-    /// The storage's name in the archive, and how many values it has.
+    /// The storage's name in the archive, and its number of values.
     pub storage: String,
     pub values: usize,
     pub offset: usize,
@@ -124,7 +124,7 @@ impl Machine<'_> {
             0x8a => self.long()?,
             b'G' => {
                 self.take(8)?;
-                self.stack.push(Value::None); // a float: no part of a tensor
+                self.stack.push(Value::None); // a float, which no tensor needs
             }
             b'X' => {
                 let length = self.unsigned(4)? as usize;
@@ -171,7 +171,7 @@ impl Machine<'_> {
             b'Q' => self.storage()?,
             b'R' => self.reduce()?,
             b'b' => {
-                // Attributes of a dictionary (`_metadata` of a state_dict): not wanted.
+                // Attributes of a dictionary (`_metadata` of a state_dict) are ignored.
                 self.pop()?;
             }
             other => bail!(Decode, "opcode {other:#04x} is not one torch.save uses"),
@@ -179,7 +179,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// A call: of the few functions that make tensors and dictionaries.
+    /// A call of one of the few functions that build tensors and dictionaries.
     fn reduce(&mut self) -> Result<()> {
         let (Value::Tuple(arguments), Value::Global(function)) = (self.pop()?, self.pop()?) else {
             bail!(Decode, "a call of something that is not a function");
@@ -276,7 +276,11 @@ impl Machine<'_> {
 
     fn recall(&mut self, width: usize) -> Result<()> {
         let key = self.unsigned(width)? as u32;
-        let value = self.memo.get(&key).cloned().ok_or_else(|| error!(Decode, "nothing was remembered as {key}"))?;
+        let value = self
+            .memo
+            .get(&key)
+            .cloned()
+            .ok_or_else(|| error!(Decode, "its pickle refers to memo {key}, which is not there"))?;
         self.stack.push(value);
         Ok(())
     }
@@ -287,7 +291,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// An integer of up to eight bytes; the largest of a checkpoint count values.
+    /// An integer of up to eight bytes; larger ones do not occur in a checkpoint.
     fn long(&mut self) -> Result<()> {
         let width = usize::from(self.byte()?);
         if width > 8 {

@@ -1,4 +1,4 @@
-//! Tensors of a `torch.save` file (`pytorch_model.bin`, `mm_projector.bin`), mapped and read in place. Nothing in the
+//! Tensors of a `torch.save` file (`pytorch_model.bin`, `mm_projector.bin`), mapped and read in place. No code in the
 //! file is ever run; sizes, strides and offsets are checked against the data before a tensor is made.
 
 mod archive;
@@ -17,9 +17,9 @@ use self::machine::Described;
 use crate::error::{Error, Result};
 use crate::{bail, error};
 
-/// How files of torch before 1.6 begin: protocol 2, then a magic number.
+/// The first bytes of a file of torch before 1.6: protocol 2, then a magic number.
 const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9";
-/// More dimensions than any weight has.
+/// The largest number of dimensions, more than any weight has.
 const MAX_RANK: usize = 8;
 
 /// An opened file.
@@ -30,7 +30,7 @@ pub(super) struct TorchFile {
 
 struct Stored {
     described: Described,
-    /// The whole storage in the file.
+    /// The range of the whole storage in the file.
     bytes: Range<usize>,
 }
 
@@ -38,7 +38,7 @@ impl TorchFile {
     /// Maps a file and reads its table of tensors.
     ///
     /// # Errors
-    /// `Decode`, naming the file, for anything but a dictionary of tensors.
+    /// `Decode`, naming the file, for anything that is not a dictionary of tensors.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
         // SAFETY: as with safetensors: the file is only read, and llmore replaces files by renaming.
@@ -118,7 +118,7 @@ fn table(bytes: &[u8]) -> Result<BTreeMap<String, Stored>> {
 }
 
 impl Described {
-    /// Refuses a tensor that its storage of `bytes` bytes does not hold, and one larger than its storage.
+    /// Refuses a tensor that does not fit into its storage of `bytes` bytes, or that has more values than its storage.
     fn check(&self, bytes: usize) -> Result<()> {
         let (shape, strides) = (&self.shape, &self.strides);
         if shape.len() != strides.len() || shape.len() > MAX_RANK {

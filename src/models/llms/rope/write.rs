@@ -1,4 +1,4 @@
-//! Ropes as config.json says them: what both 4.49 and 5.x of transformers read, in one spelling for each.
+//! Writes ropes into config.json in a form that both 4.49 and 5.x of transformers read.
 
 use serde_json::{Map, Value, json};
 
@@ -6,13 +6,13 @@ use super::{FULL, KEYS, ORIGINAL, SLIDING, natural};
 use crate::nn::decoder::DecoderSpec;
 use crate::nn::rope::{LongRope, Rope, RopeScaling};
 
-/// Writes the ropes of a spec into a config, and takes out whatever was said about them before.
+/// Writes the ropes of a spec into a config, and removes all rope keys that were there before.
 pub fn write(spec: &DecoderSpec, config: &mut Map<String, Value>) {
     config.retain(|key, _| !KEYS.contains(&key.as_str()));
     let mut put = |key: &str, value: Value| config.insert(key.to_string(), value);
     let scaling = written(spec, &spec.rope);
     match &spec.local_rope {
-        // What 4.x has no words for: it reads neither.
+        // 4.x has no keys for this and ignores both.
         Some(local) if local.scaling != RopeScaling::None => {
             let inner = |rope: &Rope| {
                 let mut map = written(spec, rope).unwrap_or_else(|| Map::from_iter([typed("default")]));
@@ -40,7 +40,7 @@ pub fn write(spec: &DecoderSpec, config: &mut Map<String, Value>) {
     }
 }
 
-/// The map of a rope without its base; nothing where frequencies are not stretched.
+/// The map of a rope without its base; `None` where frequencies are not scaled.
 fn written(spec: &DecoderSpec, rope: &Rope) -> Option<Map<String, Value>> {
     let mut map = match &rope.scaling {
         RopeScaling::None => return None,
@@ -49,7 +49,7 @@ fn written(spec: &DecoderSpec, rope: &Rope) -> Option<Map<String, Value>> {
             "rope_type": "llama3", "factor": factor, "low_freq_factor": low_freq_factor,
             "high_freq_factor": high_freq_factor, ORIGINAL: *original_context as u64,
         }),
-        // `type`, and these three keys alone where they say all: 4.49's Phi-3 takes no others.
+        // Only these three keys where they suffice: 4.49's Phi-3 refuses others.
         RopeScaling::LongRope(LongRope { short, long, .. }) => {
             json!({ "type": "longrope", "short_factor": short, "long_factor": long })
         }
@@ -59,7 +59,7 @@ fn written(spec: &DecoderSpec, rope: &Rope) -> Option<Map<String, Value>> {
             map["attention_factor"] = json!(attention_factor);
         }
         if spec.local_rope.is_some() {
-            // Gemma-3 knows neither `type` nor a key outside.
+            // Gemma-3 reads neither `type` nor keys outside of the map.
             map["rope_type"] = json!("longrope");
             map[ORIGINAL] = json!(original_context);
         }
@@ -71,7 +71,7 @@ fn typed(kind: &str) -> (String, Value) {
     ("rope_type".to_string(), json!(kind))
 }
 
-/// The share of a head that gives so many rotated values again, as readers round down.
+/// The value of `partial_rotary_factor` from which readers, who round down, compute this many rotated values.
 fn part(rotary_dim: usize, head_dim: usize) -> f64 {
     let part = rotary_dim as f64 / head_dim as f64;
     if (head_dim as f64 * part) as usize == rotary_dim { part } else { part.next_up() }
