@@ -1,33 +1,33 @@
-//! Proof of a label mask: what a template supervises is read back from the ids and compared with the answers. The masks
-//! are built from the template's segments, so this goes the other way round.
+//! Check of a label mask: the text that a template supervises is decoded from the ids and compared with the answers. The
+//! masks are built from the template's segments, so this check is independent of how they are built.
 
 use super::Vlm;
 use crate::error::Result;
 use crate::text::{AnswerEnd, IGNORE, IMAGE_ID, IMAGE_MARKER, Rendered, Template, Tokenizer, Turn, opened};
 
-/// What a mask was found to be.
+/// The result of the check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MaskCheck {
-    /// Positions after expansion, before any cut.
+    /// Positions after expansion of the images, before truncation.
     pub positions: usize,
     /// Supervised positions among the first `limit`.
     pub supervised: usize,
-    /// What is wrong: a name for counts, and the particulars.
+    /// Faults: a name by which they are counted, and the details.
     pub faults: Vec<(&'static str, String)>,
 }
 
 impl Vlm {
-    /// Positions of a rendered conversation when its pictures have taken their places.
+    /// The number of positions of a rendered conversation after its images are expanded to visual tokens.
     pub fn positions(&self, rendered: &Rendered) -> usize {
         let images = rendered.ids.iter().filter(|id| **id == IMAGE_ID).count();
         rendered.ids.len() - images + images * self.image_tokens()
     }
 
-    /// Renders a conversation for training and checks its mask: something is supervised within `limit` positions, every
-    /// answer that is to be learned and what ends it, and nothing else.
+    /// Renders a conversation for training and checks its mask: supervised are, within `limit` positions, every answer that is
+    /// to be learned with its end, and nothing else.
     ///
     /// # Errors
-    /// What the template refuses.
+    /// The errors of rendering.
     pub fn check_mask(&self, template: &Template, turns: &[Turn], images: usize, limit: usize) -> Result<MaskCheck> {
         let rendered = template.render_about(self.tokenizer()?, turns, images)?;
         let positions = self.positions(&rendered);
@@ -63,7 +63,7 @@ impl Vlm {
     }
 }
 
-/// Unbroken stretches of supervised ids.
+/// Contiguous runs of supervised ids.
 fn runs(rendered: &Rendered) -> Vec<Vec<u32>> {
     let mut runs: Vec<Vec<u32>> = Vec::new();
     let mut inside = false;
@@ -81,7 +81,7 @@ fn runs(rendered: &Rendered) -> Vec<Vec<u32>> {
     runs
 }
 
-/// Whether a stretch is the answer and what ends it.
+/// The fault of a run that is not exactly the answer and its end.
 fn run_fault(
     tokenizer: &Tokenizer,
     template: &Template,
@@ -99,17 +99,14 @@ fn run_fault(
     let found: Vec<u32> = run.iter().filter(|id| wanted.contains(id)).copied().collect();
     if found != wanted {
         let names = end.tokens.join(" ");
-        return Ok(Some((
-            "end token not supervised",
-            format!("`{names}` was expected, {} of them stand there", found.len()),
-        )));
+        return Ok(Some(("end token not supervised", format!("expected `{names}`, found {} of them", found.len()))));
     }
     let text: Vec<u32> = run.iter().filter(|id| !wanted.contains(id)).copied().collect();
     let text = tokenizer.decode(&text)?;
     let Some(said) = text.strip_suffix(end.text.as_str()) else {
-        return Ok(Some(("end token not supervised", format!("{:?} was expected at the end of {text:?}", end.text))));
+        return Ok(Some(("end token not supervised", format!("expected {:?} at the end of {text:?}", end.text))));
     };
-    // A marker in an answer moves to its front; what is unknown to the vocabulary does not come back.
+    // A marker in an answer moves to its front; text that the vocabulary lacks is not decoded again.
     if answer.contains(IMAGE_MARKER) || said.trim() == answer.trim() {
         return Ok(None);
     }

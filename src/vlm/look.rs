@@ -1,5 +1,5 @@
-//! Encoders made visible: what a tower sees of a picture, and its features as colors. Three principal components of
-//! the patches' features become red, green and blue, so that patches the tower takes for alike look alike.
+//! Visualization of encoders: the picture as the tower receives it, and its features as colors. Three principal components of
+//! the patches' features become red, green and blue, so that patches with similar features have similar colors.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -9,12 +9,13 @@ use crate::error::Result;
 use crate::image::{Aspect, Image};
 use crate::show::Picture;
 
-/// Rounds of power iteration; neighboring components that are as strong as each other stay mixed.
+/// Rounds of power iteration; components of equal variance stay mixed.
 const ROUNDS: usize = 300;
 
 impl Encoder {
-    /// Patch features as colors, one pixel a patch: the three strongest principal components of the selected features,
-    /// each from its lowest value (0) to its highest (255). A component's sign makes its farthest value positive.
+    /// Patch features as colors, one pixel per patch: the three strongest principal components of the selected features,
+    /// each scaled from its lowest value (0) to its highest (255). The sign of a component is chosen so that its value of
+    /// largest magnitude is positive.
     ///
     /// # Errors
     /// As [`Encoder::pixels`].
@@ -35,7 +36,7 @@ impl Encoder {
         Picture::new(columns, rows, rgb)
     }
 
-    /// What the tower sees, from pixels (3, height, width) that its processor gave.
+    /// The picture as the tower receives it, recovered from the pixels (3, height, width) of its processor.
     pub fn seen(&self, pixels: &Tensor) -> Result<Picture> {
         let (channels, height, width) = pixels.dims3()?;
         if channels != 3 {
@@ -45,8 +46,8 @@ impl Encoder {
     }
 }
 
-/// The scores of each row in the three strongest principal components, strongest first; zeros where rows do not
-/// differ any more.
+/// The scores of each row in the three strongest principal components, strongest first; zeros where no variance is
+/// left.
 fn principal_components(rows: &[Vec<f32>]) -> [Vec<f64>; 3] {
     let width = rows.first().map_or(0, Vec::len);
     let mean = |column: usize| rows.iter().map(|row| f64::from(row[column])).sum::<f64>() / rows.len() as f64;
@@ -68,7 +69,7 @@ fn principal_components(rows: &[Vec<f32>]) -> [Vec<f64>; 3] {
     })
 }
 
-/// The unit vector along which centered rows differ most, at right angles to `known`; zeros when there is none.
+/// The unit vector of largest variance of the centered rows, orthogonal to `known`; zeros when there is none.
 fn strongest_axis(centered: &[Vec<f64>], known: &[Vec<f64>], total: f64) -> Vec<f64> {
     let width = centered.first().map_or(0, Vec::len);
     let mut axis: Vec<f64> = (0..width).map(|column| (column as f64 + 1.0).sin()).collect();

@@ -23,12 +23,12 @@ use crate::weights::{
     ADAPTER, Adapter, Builder, Dropout, Dropping, Finished, Init, Param, ParamSet, Source, TensorFiles, quantized_name,
 };
 
-/// What says that a folder holds an adapter.
+/// The file by which a folder is recognized as an adapter.
 pub const CONFIG: &str = "adapter_config.json";
 /// The key that names an adapter's base.
 pub const BASE_KEY: &str = "base_model_name_or_path";
 
-/// Whether a folder is one that PEFT writes: an adapter, and no model around it.
+/// Whether a folder holds a PEFT adapter and no model.
 pub(super) fn is_adapter_alone(folder: &Folder) -> bool {
     folder.has(CONFIG) && !folder.has("config.json")
 }
@@ -36,9 +36,9 @@ pub(super) fn is_adapter_alone(folder: &Folder) -> bool {
 options! {
     /// The option `lora` of a trainer.
     pub struct LoraOptions, LORA {
-        /// Rank of what is added to a weight.
+        /// The rank of the added product.
         r: usize = 16 => results;
-        /// What is added is multiplied by alpha / r.
+        /// The added product is multiplied by alpha / r.
         alpha: f64 = 32.0 => results;
         /// The probability with which an input of an adapter is zeroed in training.
         dropout: f64 = 0.05 => results;
@@ -64,7 +64,7 @@ impl Default for Targets {
 option_values!(Targets => Kind::Other("a layer's name or an array of names"));
 
 impl LoraOptions {
-    /// Refuses values that cannot work, naming the key.
+    /// Refuses invalid values, naming the key.
     pub fn check(&self) -> Result<()> {
         check_numbers(self.r, self.alpha, self.dropout)
     }
@@ -73,7 +73,7 @@ impl LoraOptions {
 /// The adapters of one LLM.
 pub struct Lora {
     plan: Plan,
-    /// `target_modules` of a file: names where every layer of a name carries one, else paths; sorted.
+    /// `target_modules` for the file: names where every layer with a name carries an adapter, else paths; sorted.
     targets: Vec<String>,
     /// The adapted weights, in the order of the plan.
     sites: Vec<Arc<Param>>,
@@ -82,7 +82,7 @@ pub struct Lora {
     dropout: Arc<Dropout>,
 }
 
-/// What a trainer's option asks for.
+/// The plan for a trainer's option.
 fn plan_of(options: &LoraOptions, layers: &[Layer]) -> Result<Plan> {
     options.check()?;
     let targets = resolve(layers, &options.targets)?;
@@ -91,7 +91,7 @@ fn plan_of(options: &LoraOptions, layers: &[Layer]) -> Result<Plan> {
     Ok(Plan { sites, dropout: options.dropout, rslora: false, olora: false })
 }
 
-/// The names `targets` stand for, sorted.
+/// The layer names that `targets` stands for, sorted.
 fn resolve(linears: &[Layer], targets: &Targets) -> Result<Vec<String>> {
     let known: BTreeSet<&str> = linears.iter().map(|layer| layer.name.as_str()).collect();
     let wanted: BTreeSet<&str> = match targets {
@@ -110,7 +110,7 @@ fn resolve(linears: &[Layer], targets: &Targets) -> Result<Vec<String>> {
     Ok(wanted.into_iter().map(str::to_string).collect())
 }
 
-/// The shortest list that takes these sites and no other layer.
+/// The shortest list that selects these sites and no other layer.
 fn targets(layers: &[Layer], sites: &[Site]) -> Vec<String> {
     let taken: BTreeSet<&str> = sites.iter().map(|site| site.path.as_str()).collect();
     let names: BTreeSet<&str> =
@@ -120,14 +120,14 @@ fn targets(layers: &[Layer], sites: &[Site]) -> Vec<String> {
 }
 
 impl Lora {
-    /// Hangs adapters on an LLM's weights: from a file, or A drawn as PEFT does (kaiming-uniform) and B zero.
+    /// Attaches adapters to an LLM's weights: from a file, or new ones, A drawn as in PEFT (kaiming-uniform) and B zero.
     pub fn attach(params: &ParamSet, options: &LoraOptions, source: Source, device: &Device) -> Result<Self> {
         let layers = linears(params);
         let plan = plan_of(options, &layers)?;
         Lora::hang(layers, plan, source, device)
     }
 
-    /// Hangs those of a file of PEFT's, as its adapter_config.json says.
+    /// Attaches the adapters of a PEFT folder, as its adapter_config.json says.
     pub fn open(params: &ParamSet, config: &Config, files: Arc<TensorFiles>, device: &Device) -> Result<Self> {
         let layers = linears(params);
         let plan = peft::plan(config, &layers)?;
@@ -167,18 +167,18 @@ impl Lora {
         Ok(Lora { plan, targets, sites, params, dropout })
     }
 
-    /// Whether a trainer with these options goes on with these adapters.
+    /// Whether a trainer with these options can continue to train these adapters.
     pub fn fits(&self, params: &ParamSet, options: &LoraOptions) -> Result<bool> {
         Ok(!self.plan.rslora && self.plan.sites == plan_of(options, &linears(params))?.sites)
     }
 
-    /// Drops inputs of adapters, as the numbers say, until the guard goes.
+    /// Turns on dropout of the adapters' inputs, with these random numbers, until the guard is dropped.
     pub fn dropping(&self, rate: f64, numbers: Rng) -> Dropping {
         self.dropout.on(rate, numbers)
     }
 
-    /// Runs `look` while every B that is zero holds small numbers: a fresh adapter adds nothing, so that no gradient
-    /// would reach its A and nothing could be said about the way to it.
+    /// Runs `look` while every B that is zero holds small random numbers: with B zero the gradient of A is zero, too,
+    /// which would look like a missing gradient.
     pub fn probed<T>(&self, look: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut zero = Vec::new();
         for (number, adapter) in self.sites.iter().filter_map(|site| site.adapter()).enumerate() {
@@ -245,7 +245,7 @@ impl Lora {
     }
 }
 
-/// PEFT declares a whole number.
+/// PEFT declares alpha as an integer.
 fn alpha_of(site: &Site) -> Value {
     if site.alpha.fract() == 0.0 { json!(site.alpha as i64) } else { json!(site.alpha) }
 }
@@ -256,7 +256,7 @@ impl Llm {
         self.lora.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Hangs adapters on it, or goes on with those it has; other ones than asked for are an error.
+    /// Attaches adapters, or continues with those that are there; different ones are an error.
     pub fn adapt(&self, options: &LoraOptions, source: Source) -> Result<Arc<Lora>> {
         if let Some(lora) = self.lora() {
             if lora.fits(&self.params, options)? {
@@ -274,7 +274,7 @@ impl Llm {
         Ok(lora)
     }
 
-    /// Hangs the adapter of a folder on it.
+    /// Attaches the adapter in a folder.
     pub(super) fn adapt_from(&self, folder: &Folder, files: Arc<TensorFiles>) -> Result<()> {
         let config = Config::new(folder.json(CONFIG)?, format!("`{}`", folder.locate(CONFIG)));
         let lora = Lora::open(&self.params, &config, files, &self.target().device)?;
@@ -282,7 +282,7 @@ impl Llm {
         self.carry(lora).map(|_| ())
     }
 
-    /// The base of a folder that holds an adapter alone, with the adapter on it: `open` opens the base.
+    /// The base of a folder that holds only an adapter, with the adapter attached; `open` opens the base.
     pub(super) fn with_adapter(path: &Path, weights: Weights, open: impl FnOnce(&str) -> Result<Self>) -> Result<Self> {
         let folder = Folder::Disk(path.to_path_buf());
         let config = Config::new(folder.json(CONFIG)?, format!("`{}`", folder.locate(CONFIG)));
@@ -318,7 +318,7 @@ impl Llm {
         Ok(llm)
     }
 
-    /// Adds the adapters to the weights and takes them off.
+    /// Adds the adapters to the weights and removes them.
     pub fn merge(&self) -> Result<()> {
         let Some(lora) = self.lora() else {
             return Err(error!(Option, "LLM `{}` carries no adapter", self.id)

@@ -1,6 +1,6 @@
-//! Adapters that started by OLoRA: the base was trained on without `scale Q R`, the part of its weight in the span of
-//! its first r columns. PEFT takes that out of the base again when it opens the adapter; here it becomes part of the
-//! adapter, as in PEFT's own conversion, so that the base stays what its file holds.
+//! Adapters initialized by OLoRA: they were trained on the base minus `scale Q R`, the part of its weight in the span of
+//! its first r columns. PEFT subtracts that part from the base when it opens the adapter; here it becomes part of the
+//! adapter, as in PEFT's own conversion, so that the base stays as it is in its file.
 //! Source: PEFT 0.21.2, `tuners/lora/layer.py` (`olora_init`), `tuners/lora/model.py` (`subtract_mutated_init`).
 
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::error;
 use crate::error::Result;
 use crate::weights::{Adapter, Param, ParamSet};
 
-/// Makes adapters of twice the rank that need no other base of adapters that do.
+/// Converts adapters to twice the rank, so that they apply to the unchanged base.
 ///
 /// # Errors
-/// `Option` for a base in blocks, whose values are not those that the adapter was trained on.
+/// `Option` for a quantized base, whose values are not those that the adapter was trained on.
 pub(super) fn plain(adapters: &mut [(Arc<Param>, Adapter)], mut plan: Plan) -> Result<(ParamSet, Plan)> {
     let mut params = ParamSet::default();
     for ((weight, adapter), site) in adapters.iter_mut().zip(&mut plan.sites) {
@@ -32,7 +32,7 @@ pub(super) fn plain(adapters: &mut [(Arc<Param>, Adapter)], mut plan: Plan) -> R
         adapter.up = double(&adapter.up, &start.neg()?, 1)?;
         params.push(adapter.down.clone());
         params.push(adapter.up.clone());
-        // The factor stays what it was.
+        // Keeps alpha / r, or alpha / sqrt(r), unchanged.
         let growth = adapter.down.dims()[0] as f64 / site.r as f64;
         site.alpha *= if plan.rslora { growth.sqrt() } else { growth };
         site.r = adapter.down.dims()[0];
@@ -41,14 +41,14 @@ pub(super) fn plain(adapters: &mut [(Arc<Param>, Adapter)], mut plan: Plan) -> R
     Ok((params, plan))
 }
 
-/// Q of the first `r` columns (out, r), and R, its products with the weight (r, in).
+/// The QR decomposition of the first `r` columns: Q (out, r), and R = Q^T W (r, in).
 fn initial(weight: &Tensor, r: usize) -> Result<(Tensor, Tensor)> {
     let (out, inputs) = weight.dims2()?;
     let r = r.min(out).min(inputs);
     let mut columns = weight.narrow(1, 0, r)?.t()?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     for number in 0..r {
         let (before, rest) = columns.split_at_mut(number);
-        // Twice, so that rounding leaves nothing of those before.
+        // Twice (Gram-Schmidt), so that rounding errors leave no component along earlier columns.
         for _ in 0..2 {
             for other in before.iter() {
                 let share: f64 = other.iter().zip(&rest[0]).map(|(a, b)| a * b).sum();

@@ -1,5 +1,5 @@
-//! Where a part comes from: a preset by its id or by the hub id it stands for, a folder in Hugging Face layout, a
-//! GGUF file, or a model on the hub. A preset of a hub model carries its config.json, so that facts need no network.
+//! The source of a part: a preset by its id or by the hub id it stands for, a folder in Hugging Face layout, a
+//! GGUF file, or a model on the hub. A preset of a hub model contains its config.json, so that its sizes need no network.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,28 +19,28 @@ use crate::preset::{PresetKind, Presets};
 use crate::weights::{Gguf, Source, TensorFiles};
 use crate::{bail, error};
 
-/// The folder, git-ignored, that `scripts/dev/fetch_small_models.sh` fills.
+/// The git-ignored folder that `scripts/dev/fetch_small_models.sh` fills.
 const FETCHED: &str = "models/";
-/// What an LLM's folder may hold beside config and tokenizer.
+/// Files of an LLM's folder that are copied besides config and tokenizer.
 const BESIDE: [&str; 2] = ["tokenizer_config.json", "generation_config.json"];
 
-/// Where a part's files are, and what its configuration says.
+/// The files of a part, and its configuration.
 #[derive(Clone)]
 pub struct Origin {
     pub folder: Folder,
     pub config: Config,
-    /// Weights that are not in the folder but where it was made from.
+    /// The weights, where they are not in the folder itself (GGUF).
     files: Option<Arc<TensorFiles>>,
-    /// What opens the same part from anywhere: a preset, a hub id with its commit, an absolute path.
+    /// An absolute reference to the same part: a preset, a hub id with its commit, an absolute path.
     place: Option<String>,
-    /// The files on disk that it was opened from.
+    /// Sizes and times of the files that it was opened from.
     stamp: Option<Arc<Stamp>>,
-    /// What lies beside an LLM and is written again with it, as it was then.
+    /// The content of further files of an LLM, as read when it was opened; they are written again with it.
     beside: Arc<BTreeMap<&'static str, Vec<u8>>>,
 }
 
 impl Origin {
-    /// A folder whose weights lie in it, with a configuration.
+    /// A folder that holds its weights, with a configuration.
     pub fn new(folder: Folder, config: Config) -> Self {
         let (place, stamp) = (folder.path().map(lasting), folder.path().map(|path| Arc::new(Stamp::of(path))));
         let read = |name: &'static str| Some((name, folder.read(name).ok()?.into_owned()));
@@ -48,8 +48,8 @@ impl Origin {
         Origin { folder, config, files: None, place, stamp, beside }
     }
 
-    /// Reads a folder's config.json, or what stands for it in a GGUF file: the path of one, or a folder that holds
-    /// one and no config.json.
+    /// Reads a folder's config.json, or the metadata of a GGUF file: the path of one, or a folder that holds one and no
+    /// config.json.
     pub fn open(folder: Folder) -> Result<Self> {
         if let Some(path) = folder.path() {
             if let Some(file) = gguf_file(path)? {
@@ -91,8 +91,8 @@ impl Origin {
         })
     }
 
-    /// What opens the same part from anywhere: a preset, a hub id with its commit, an absolute path; `None` for a part
-    /// whose weights are another part's to keep.
+    /// An absolute reference to the same part: a preset, a hub id with its commit, an absolute path; `None` for a part
+    /// whose weights are stored with another part.
     pub fn place(&self) -> Option<&str> {
         self.place.as_deref()
     }
@@ -102,12 +102,12 @@ impl Origin {
         &self.beside
     }
 
-    /// Whether its place holds other files than those it was opened from.
+    /// Whether the files it was opened from have been changed since.
     pub(super) fn is_rewritten(&self) -> bool {
         self.stamp.as_ref().is_some_and(|stamp| !stamp.holds())
     }
 
-    /// The same, of weights that are not where it is.
+    /// The same source with weights from elsewhere.
     pub(super) fn without_place(self) -> Self {
         Origin { place: None, ..self }
     }
@@ -129,7 +129,7 @@ impl Origin {
     }
 }
 
-/// A snapshot of the hub's cache as the hub's id with its commit, another path as an absolute one.
+/// A snapshot in the hub's cache as hub id with commit, any other path as an absolute one.
 fn lasting(path: &Path) -> String {
     hub::id_of(path).unwrap_or_else(|| paths::settled(path).display().to_string())
 }
@@ -137,21 +137,21 @@ fn lasting(path: &Path) -> String {
 /// Which weights a part gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// Those stored where the part is.
+    /// Those stored with the part.
     Stored,
     /// Random numbers drawn from a seed.
     Random,
-    /// None: sizes, counts and preprocessing are there, features and logits are not.
+    /// None: sizes, counts and preprocessing are available, features and logits are not.
     None,
 }
 
 impl Weights {
-    /// What a preset that starts from random weights makes of stored ones.
+    /// The choice for a preset that starts from random weights, where stored ones are asked for.
     pub(super) fn or_random(self, random: bool) -> Self {
         if random && self == Weights::Stored { Weights::Random } else { self }
     }
 
-    /// Refuses to compute where there are no weights; `what` is a part with its id.
+    /// An error where there are no weights to compute with; `what` is a part with its id.
     pub(super) fn ready(self, what: impl FnOnce() -> String) -> Result<()> {
         match self {
             Weights::None => Err(error!(Weights, "{} was opened without weights", what())
@@ -161,7 +161,7 @@ impl Weights {
     }
 }
 
-/// Where a preset's files are.
+/// The source of a preset's files.
 pub(super) struct Files<'a> {
     /// `embedded:models/x`, a folder, or a hub id.
     pub source: &'a str,
@@ -173,7 +173,7 @@ pub(super) struct Files<'a> {
 
 impl Files<'_> {
     fn open(&self, presets: &Presets, id: &str, beside: &str, weights: Weights) -> Result<Origin> {
-        // A tower is prepared from the preset alone; an LLM with random weights still needs its tokenizer.
+        // A tower is described by the preset alone; an LLM with random weights still needs its tokenizer.
         let fetch = match weights {
             Weights::Stored => true,
             Weights::Random => beside == TOKENIZER,
@@ -207,17 +207,17 @@ impl Files<'_> {
     }
 }
 
-/// A preset that says where a part is.
+/// A preset that names the source of a part.
 pub(super) trait PartPreset: DeserializeOwned {
-    /// The file beside config.json without which the part is of no use.
+    /// The file besides config.json that a part needs.
     const BESIDE: &'static str;
 
     fn files(&self) -> Files<'_>;
 }
 
-/// What an LLM needs beside its config.
+/// The file that an LLM needs besides config.json.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
-/// What a vision tower needs beside its config: one of the two files that can say it.
+/// The file that a vision tower needs besides config.json: either of the two.
 pub(super) const PROCESSOR: &str = "preprocessor_config.json or processor_config.json";
 
 /// Finds the part `id`: a preset, a hub id that a preset stands for, a folder, or a GGUF file.
@@ -239,7 +239,7 @@ pub(super) fn find<P: PartPreset>(
     Ok((Some(preset), origin))
 }
 
-/// The folder that an id without a preset means: one on disk, or a model on the hub.
+/// The folder for an id that is not a preset: one on disk, or a model on the hub.
 pub(super) fn locate(presets: &Presets, id: &str, beside: &str, weights: Weights) -> Result<PathBuf> {
     match hub::is_id(id) && !Path::new(id).exists() && !is_gguf(Path::new(id)) {
         true => presets.hub().folder(id, &["config.json", beside], weights == Weights::Stored),
@@ -251,7 +251,7 @@ fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gguf")
 }
 
-/// The GGUF file that a path is or that a folder without config.json holds.
+/// The GGUF file: the path itself, or the one in a folder without config.json.
 pub(super) fn gguf_file(path: &Path) -> Result<Option<PathBuf>> {
     if is_gguf(path) && !path.is_dir() {
         return Ok(Some(path.to_path_buf()));
@@ -263,7 +263,7 @@ pub(super) fn gguf_file(path: &Path) -> Result<Option<PathBuf>> {
     let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_gguf(path)).collect();
     match found.len() {
         0 | 1 => Ok(found.pop()),
-        // Parts of one model: the first leads to all.
+        // Parts of one model: the first one stands for all.
         _ if Gguf::are_parts(&found) => Ok(found.into_iter().min()),
         count => Err(error!(Missing, "`{}` holds {count} GGUF files and no config.json", path.display())
             .help("name one of the files")),

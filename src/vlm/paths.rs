@@ -1,14 +1,14 @@
-//! Paths that lead to the same place from another working folder, or after a whole tree was moved.
+//! Relative paths that stay valid in another working folder, or after a whole tree was moved.
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::error;
 use crate::error::Result;
 
-/// The end of the name of what gives way to a save, until that is whole.
+/// The suffix of the folder that keeps the old files until a save is complete.
 pub(super) const OLD: &str = "old";
 
-/// The way from a folder to a path on the same disk; `None` for what is no absolute path.
+/// The relative path from a folder to an absolute path; `None` for a relative path or another drive.
 pub(super) fn relative(folder: &Path, path: &Path) -> Option<String> {
     let folder = settled(folder);
     if !path.is_absolute() {
@@ -25,7 +25,7 @@ pub(super) fn relative(folder: &Path, path: &Path) -> Option<String> {
     Some(way.to_str()?.replace('\\', "/"))
 }
 
-/// An absolute path without `..`; links in the folders before the last name are followed, so that `..` is where it leads.
+/// An absolute path without `..`; links in all folders but the last are followed, so that `..` leads to the right place.
 pub(super) fn settled(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     match (absolute.parent().and_then(|parent| parent.canonicalize().ok()), absolute.file_name()) {
@@ -34,7 +34,7 @@ pub(super) fn settled(path: &Path) -> PathBuf {
     }
 }
 
-/// The name beside a folder under which something of it lies for a while.
+/// The name of a temporary folder beside a folder.
 pub(super) fn beside(folder: &Path, ending: &str) -> Result<PathBuf> {
     match folder.file_name() {
         Some(name) => Ok(folder.with_file_name(format!(".{}.{ending}", name.to_string_lossy()))),
@@ -42,7 +42,7 @@ pub(super) fn beside(folder: &Path, ending: &str) -> Result<PathBuf> {
     }
 }
 
-/// The sentence for a folder that cannot be opened because a save was killed in the middle.
+/// The sentence for a folder that cannot be opened because a save was killed before its end.
 pub(super) fn cut_off(folder: &Path) -> Option<String> {
     let old = beside(folder, OLD).ok().filter(|old| old.exists())?;
     Some(format!("a save into it was cut off: what it held is in `{}`; the next save puts it right", old.display()))

@@ -1,5 +1,5 @@
-//! PEFT's adapter_config.json: every key is used, known to change nothing, or refused; which layers carry adapters, of
-//! which rank and scale.
+//! PEFT's adapter_config.json: every key is used, known to change nothing, or refused; determines which layers carry adapters,
+//! with which rank and scale.
 //! Source: PEFT 0.21.2, `tuners/lora/config.py` (keys), `tuners/tuners_utils.py` (`check_target_module_exists`),
 //! `utils/other.py` (`get_pattern_key`), `tuners/lora/layer.py` (what `init_lora_weights` does to the base at loading).
 
@@ -14,15 +14,15 @@ use crate::error::Result;
 use crate::models::config::Config;
 use crate::weights::{ADAPTER, TensorFiles};
 
-/// What becomes of a key.
+/// The treatment of a key.
 enum Key {
-    /// It decides what is computed, and is read here.
+    /// It affects the results, and is read here.
     Used,
-    /// It decides nothing where adapters on linear layers are only opened.
+    /// It has no effect where adapters on linear layers are only opened.
     Harmless,
-    /// It changes nothing with these values; the text is the next step with others.
+    /// It has no effect with these values; the text is the next step for other values.
     One(&'static [&'static str], &'static str),
-    /// It changes nothing where it is null, false or empty; the text is the next step where it is not.
+    /// It has no effect where it is null, false or empty; the text is the next step for other values.
     Empty(&'static str),
 }
 
@@ -34,7 +34,7 @@ const INITIAL: &str = "peft takes the initial part of this adapter out of the ba
 const PARTLY: &str = "such an adapter acts on a part of the text or by what it sees, so it is no change of weights; \
                       train one without this key";
 
-/// Ways to start that leave the base as it is, and OLoRA, whose initial part is computed again.
+/// Initializations that leave the base unchanged, and OLoRA, whose initial part is recomputed.
 const STARTS: [&str; 8] =
     ["true", "false", "null", "\"gaussian\"", "\"orthogonal\"", "\"eva\"", "\"mica\"", "\"olora\""];
 
@@ -68,23 +68,23 @@ const KEYS: [(&str, Key); 46] = [
     ("arrow_config", Key::Empty(PARTLY)),
     // Of 0.2 and earlier.
     ("enable_lora", Key::Empty(MERGE)),
-    // Linear layers have no other order of their weights; peft sets it to false there.
+    // Linear layers have a single weight layout; peft sets it to false there.
     ("fan_in_fan_out", Key::Harmless),
     ("merge_weights", Key::Harmless),
-    // Where `megatron_config` is given.
+    // Only with `megatron_config`.
     ("megatron_core", Key::Harmless),
-    // Where `use_qalora` is true.
+    // Only where `use_qalora` is true.
     ("qalora_group_size", Key::Harmless),
-    // Where embedding or head carry adapters, which is refused.
+    // Only where embedding or head carry adapters, which is refused.
     ("ensure_weight_tying", Key::Harmless),
     ("modules_to_tie", Key::Harmless),
     ("target_modules_to_tie", Key::Harmless),
-    // How the matrices started.
+    // Initialization of the matrices.
     ("loftq_config", Key::Harmless),
     ("eva_config", Key::Harmless),
     ("corda_config", Key::Harmless),
     ("lora_ga_config", Key::Harmless),
-    // How peft runs and where it looks.
+    // How peft runs, and where it looks for files.
     ("runtime_config", Key::Harmless),
     ("inference_mode", Key::Harmless),
     ("auto_mapping", Key::Harmless),
@@ -103,10 +103,10 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Refuses what is not built, by its key.
+/// Refuses keys and values that are not supported.
 fn check_keys(config: &Config) -> Result<()> {
     let mut keys: Vec<(&String, &Value)> = config.value().as_object().into_iter().flatten().collect();
-    // Another method has other keys as well; it is what people should hear of.
+    // Another method has other keys as well; it is the method that has to be reported.
     keys.sort_by_key(|(key, _)| *key != "peft_type");
     for (key, value) in keys {
         let refuse = |step: &str| {
@@ -124,13 +124,13 @@ fn check_keys(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// What `target_modules` or `exclude_modules` takes.
+/// A parsed `target_modules` or `exclude_modules`.
 pub(super) enum Modules {
     /// Every linear layer of the blocks.
     All,
     /// Names or the ends of paths.
     Names(Vec<String>),
-    /// A regular expression of whole paths.
+    /// A regular expression for whole paths.
     Pattern(Regex),
 }
 
@@ -149,7 +149,7 @@ impl Modules {
         })
     }
 
-    /// Whether the module of a path, such as `model.layers.0.self_attn.q_proj`, is taken.
+    /// Whether it selects the module with this path, such as `model.layers.0.self_attn.q_proj`.
     pub(super) fn takes(&self, path: &str) -> Result<bool> {
         match self {
             Modules::All => Ok(path.starts_with("model.layers.")),
@@ -158,7 +158,7 @@ impl Modules {
         }
     }
 
-    /// The names that take none of these paths.
+    /// The names that select none of these paths.
     pub(super) fn idle(&self, paths: &[&str]) -> Vec<&str> {
         let Modules::Names(names) = self else { return Vec::new() };
         names.iter().map(String::as_str).filter(|name| !paths.iter().any(|path| is_end(path, name))).collect()
@@ -179,10 +179,10 @@ fn matches(regex: &Regex, text: &str) -> Result<bool> {
     regex.is_match(text).map_err(|error| error!(Decode, "matching `{text}`: {error}"))
 }
 
-/// `layers_to_transform` and `layers_pattern`, which go with names alone.
+/// `layers_to_transform` and `layers_pattern`, which apply only to lists of names.
 struct Layers {
     numbers: Vec<u64>,
-    /// The first group is the number of a layer.
+    /// The first capture group is the index of a layer.
     patterns: Vec<Regex>,
 }
 
@@ -211,7 +211,7 @@ impl Layers {
     }
 }
 
-/// The values of `rank_pattern` and `alpha_pattern`: the first expression that a path ends with gives it.
+/// The values of `rank_pattern` and `alpha_pattern`: the first expression that matches the end of a path decides.
 struct Pattern(Vec<(Regex, Value)>);
 
 impl Pattern {
@@ -238,10 +238,10 @@ impl Pattern {
     }
 }
 
-/// What an adapter_config.json asks for on these layers.
+/// The plan that an adapter_config.json describes for these layers.
 ///
 /// # Errors
-/// For what is not built, with the key and the next step.
+/// For unsupported settings, with the key and the next step.
 pub(super) fn plan(config: &Config, layers: &[Layer]) -> Result<Plan> {
     check_keys(config)?;
     let lacks = || error!(Decode, "{} names no `target_modules`", config.file());
@@ -283,8 +283,7 @@ pub(super) fn plan(config: &Config, layers: &[Layer]) -> Result<Plan> {
         return Err(config.refused("target_modules", &asked, &step));
     }
     for name in targets.idle(&paths) {
-        config
-            .note(format!("`target_modules` names `{name}`, which the LLM does not have; peft passes over it as well"));
+        config.note(format!("`target_modules` names `{name}`, which the LLM does not have; peft ignores it as well"));
     }
     let olora = config.value().get("init_lora_weights").is_some_and(|start| *start == "olora");
     let plan =
@@ -293,7 +292,7 @@ pub(super) fn plan(config: &Config, layers: &[Layer]) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Refuses a file that does not hold what the plan needs, or holds more.
+/// Refuses a file whose tensors are not exactly those of the plan.
 pub(super) fn check_tensors(plan: &Plan, files: &TensorFiles) -> Result<()> {
     let names = files.names();
     let held: BTreeSet<&str> = names.iter().filter_map(|name| name.strip_prefix(PREFIX)).collect();

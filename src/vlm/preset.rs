@@ -19,9 +19,9 @@ use crate::text::Template;
 pub struct ModelPreset {
     #[serde(rename = "about")]
     _about: String,
-    /// Hub id of the trained model, where one was released.
+    /// Hub id of the trained model, if it was released.
     pub source: Option<String>,
-    /// Hub id of the stage-1 projector, where one was released.
+    /// Hub id of the stage-1 projector, if it was released.
     #[serde(rename = "projector_source")]
     _projector_source: Option<String>,
     pub encoder: String,
@@ -29,7 +29,7 @@ pub struct ModelPreset {
     pub s2: Option<Vec<usize>>,
     pub projector: String,
     pub llm: String,
-    /// `load` starts it with a new projector.
+    /// Whether `load` creates a new projector.
     #[serde(default)]
     pub untrained: bool,
 }
@@ -40,7 +40,7 @@ impl ModelPreset {
         presets.get(PresetKind::Models, id)
     }
 
-    /// Composes the model of its parts, with a new projector drawn from `seed`.
+    /// Composes the model from its parts, with a new projector initialized by `seed`.
     pub fn compose(
         &self,
         presets: &Presets,
@@ -71,7 +71,7 @@ impl ModelPreset {
         Ok(vlm)
     }
 
-    /// Loads the trained model, or, without stored weights, composes one.
+    /// Loads the trained model or, if no stored weights are wanted, composes one.
     ///
     /// # Errors
     /// `Missing` when the preset's weights were never released.
@@ -97,7 +97,7 @@ impl ModelPreset {
         }
     }
 
-    /// The model as sizes and counts alone; reads no file and no network, and takes no memory.
+    /// The model for its sizes and counts only; reads no file and no network, and takes no memory.
     pub fn outline(presets: &Presets, id: &str) -> Result<Vlm> {
         ModelPreset::load(presets, id, None, Weights::None, 0, &Target::cpu())
     }

@@ -6,11 +6,11 @@ use crate::error;
 use crate::error::{Context, Result};
 use crate::weights::{Param, ParamSet};
 
-/// What stands before an adapter's tensor names in a file.
+/// The prefix of an adapter's tensor names in a file.
 pub const PREFIX: &str = "base_model.model.";
 /// Every linear layer of the blocks.
 pub(super) const ALL: &str = "all-linear";
-/// No matrix of an LLM has a larger rank that would still be low.
+/// The largest rank that is accepted; no matrix of an LLM has a larger one that would still be low.
 const LARGEST_RANK: usize = 4096;
 
 /// Refuses numbers that no adapter can have, naming the option.
@@ -49,13 +49,13 @@ pub(super) fn linears(params: &ParamSet) -> Vec<Layer> {
     params.iter().filter_map(layer).collect()
 }
 
-/// Which layers carry adapters, and what is added by them.
+/// Which layers carry adapters, and their ranks and factors.
 pub(super) struct Plan {
     pub sites: Vec<Site>,
     pub dropout: f64,
-    /// What is added is multiplied by alpha / sqrt(r) and not by alpha / r.
+    /// The product is multiplied by alpha / sqrt(r) instead of alpha / r.
     pub rslora: bool,
-    /// The base was trained without what OLoRA's matrices started from.
+    /// The adapter was trained on a base without OLoRA's initial part.
     pub olora: bool,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Site {
 }
 
 impl Plan {
-    /// Refuses numbers that cannot work.
+    /// Refuses invalid numbers.
     pub(super) fn check(&self) -> Result<()> {
         for Site { path, r, alpha } in &self.sites {
             check_numbers(*r, *alpha, self.dropout).context(|| format!("the adapter of `{path}`"))?;
@@ -77,7 +77,7 @@ impl Plan {
         Ok(())
     }
 
-    /// What the product of the matrices is multiplied by.
+    /// The factor on the product of the matrices.
     pub fn scale(&self, site: &Site) -> f64 {
         let r = site.r as f64;
         site.alpha / if self.rslora { r.sqrt() } else { r }

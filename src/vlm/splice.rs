@@ -14,7 +14,7 @@ use crate::nn::ops;
 use crate::nn::packing::{Packing, Tree};
 use crate::text::{IGNORE, IMAGE_ID, Rendered};
 
-/// One conversation and which of the batch's images its marks take, in order.
+/// A conversation, and the indices of the batch's images for its markers, in order.
 pub struct Sequence<'a> {
     pub rendered: &'a Rendered,
     pub images: Vec<usize>,
@@ -28,11 +28,11 @@ pub struct Batch {
     pub trees: Vec<Tree>,
     /// Rows whose next position is supervised, ascending.
     pub rows: Vec<u32>,
-    /// What the next position is, per row.
+    /// The target of each of these rows: the id at its next position.
     pub targets: Arc<[u32]>,
-    /// Sequences of which supervised positions were cut off.
+    /// The number of sequences that lost supervised positions by truncation.
     pub cut: usize,
-    /// The sequences of which no supervised position is left.
+    /// The sequences that have no supervised position left.
     pub unsupervised: Vec<usize>,
 }
 
@@ -43,12 +43,12 @@ impl Batch {
         Ok(vlm.llm.model.loss_sum(&hidden, &self.targets)?)
     }
 
-    /// Its layout for a forward pass that gives the supervised rows.
+    /// The packing for a forward pass that returns the supervised rows.
     pub fn packing(&self) -> Packing {
         Packing::trees(&self.trees).with_rows(self.rows.clone())
     }
 
-    /// Positions of all sequences.
+    /// Positions of all sequences together.
     pub fn positions(&self) -> usize {
         self.trees.iter().map(Tree::rows).sum()
     }
@@ -57,10 +57,10 @@ impl Batch {
 /// Splices sequences; `features` are (images, tokens, encoder width).
 ///
 /// # Errors
-/// `Data` when a sequence has not as many images as marks, naming both numbers.
+/// `Data` when the number of a sequence's images differs from the number of its markers, naming both.
 pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit: usize) -> Result<Batch> {
     let tokens = vlm.image_tokens();
-    let mut rows = Rows::default();
+    let mut rows = EmbeddingRows::default();
     let mut trees = Vec::with_capacity(sequences.len());
     let mut label_rows = Vec::new();
     let mut targets = Vec::new();
@@ -113,11 +113,11 @@ pub fn batch(vlm: &Vlm, sequences: &[Sequence], features: Option<&Tensor>, limit
     Ok(Batch { embeds, trees, rows: label_rows, targets: targets.into(), cut, unsupervised })
 }
 
-/// Embeds prompts one after the other, (rows of all, width).
+/// Embeds prompts one after the other, (rows of all prompts, width).
 pub(super) fn embed(llm: &Llm, prompts: &[&[Piece]]) -> Result<Tensor> {
-    let mut rows = Rows::default();
+    let mut rows = EmbeddingRows::default();
     let mut images: Vec<Tensor> = Vec::new();
-    // The first row of every image in the order of `images`.
+    // The first row of every image, in the order of `images`.
     let mut starts = vec![0];
     for piece in prompts.iter().flat_map(|prompt| prompt.iter()) {
         match piece {
@@ -138,27 +138,27 @@ pub(super) fn embed(llm: &Llm, prompts: &[&[Piece]]) -> Result<Tensor> {
 
 /// The rows of a batch: each is a text embedding or an image row.
 #[derive(Default)]
-struct Rows {
+struct EmbeddingRows {
     ids: Vec<u32>,
-    order: Vec<Row>,
+    order: Vec<EmbeddingRow>,
 }
 
-enum Row {
+enum EmbeddingRow {
     Text(u32),
     Image(u32),
 }
 
-impl Rows {
+impl EmbeddingRows {
     fn text(&mut self, id: i64) -> Result<()> {
         let Ok(id) = u32::try_from(id) else { bail!(Data, "{id} is not a token id") };
-        self.order.push(Row::Text(self.ids.len() as u32));
+        self.order.push(EmbeddingRow::Text(self.ids.len() as u32));
         self.ids.push(id);
         Ok(())
     }
 
-    /// Rows of the images put together.
+    /// Appends rows of the concatenated images.
     fn extend(&mut self, rows: std::ops::Range<usize>) {
-        self.order.extend(rows.map(|row| Row::Image(row as u32)));
+        self.order.extend(rows.map(|row| EmbeddingRow::Image(row as u32)));
     }
 
     /// (rows, width); `images` are (rows, width) each.
@@ -177,9 +177,9 @@ impl Rows {
         for image in images {
             parts.push(image.to_dtype(dtype)?);
         }
-        let row = |row: &Row| match *row {
-            Row::Text(row) => row,
-            Row::Image(row) => count + row,
+        let row = |row: &EmbeddingRow| match *row {
+            EmbeddingRow::Text(row) => row,
+            EmbeddingRow::Image(row) => count + row,
         };
         let order: Arc<[u32]> = self.order.iter().map(row).collect();
         Ok(ops::embedding(&Tensor::cat(&parts, 0)?, &order)?)

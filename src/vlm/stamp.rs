@@ -1,10 +1,10 @@
-//! Whether the files that a part was opened from are still the ones that lie there.
+//! Detects whether the files that a part was opened from have changed since.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Sizes and times of the files that decide what a part is.
+/// Sizes and modification times of the files of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     path: PathBuf,
@@ -12,7 +12,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// Of a file, or of the config and the weights in a folder, as they are now.
+    /// The current state of a file, or of the config and the weights in a folder.
     pub(super) fn of(path: &Path) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         let names = |path: &Path| -> Vec<PathBuf> {
@@ -27,7 +27,7 @@ impl Stamp {
         Stamp { files: files.into_iter().filter_map(state).collect(), path }
     }
 
-    /// Whether nothing was changed, added or taken away since.
+    /// Whether no file was changed, added or removed since.
     pub(super) fn holds(&self) -> bool {
         Stamp::of(&self.path) == *self
     }
