@@ -196,14 +196,25 @@ pub fn read_events(path: &Path) -> Result<Vec<Event>> {
 
 /// The steps of a run in order. A step that was repeated after a resume counts once, as last written.
 pub fn steps(events: &[Event]) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    for event in events {
-        if let Event::Step(step) = event {
-            steps.retain(|known| known.step < step.step);
-            steps.push(step.clone());
+    let steps = events.iter().filter_map(|event| match event {
+        Event::Step(step) => Some(step),
+        _ => None,
+    });
+    last_written(steps, |step| step.step).into_iter().cloned().collect()
+}
+
+/// What was written, without what a smaller or equal number behind it repeats. Numbers that stay rise, so only the end has
+/// to be looked at: every item goes in once and out at most once.
+fn last_written<T>(written: impl Iterator<Item = T>, number: impl Fn(&T) -> u64) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::new();
+    for item in written {
+        let from = number(&item);
+        while kept.last().is_some_and(|known| number(known) >= from) {
+            kept.pop();
         }
+        kept.push(item);
     }
-    steps
+    kept
 }
 
 #[cfg(test)]
@@ -231,6 +242,20 @@ mod tests {
         let events = [step(1, 3.0), step(2, 2.0), step(3, 1.5), step(2, 1.9)];
         let losses: Vec<f64> = steps(&events).iter().map(|s| s.loss).collect();
         assert_eq!(losses, [3.0, 1.9]);
+    }
+
+    #[test]
+    fn steps_are_sorted_out_in_linear_time() {
+        const STEPS: u64 = 10_000;
+        let looked = std::cell::Cell::new(0);
+        let number = |step: &u64| {
+            looked.set(looked.get() + 1);
+            *step
+        };
+        // A run that was stopped at its end and resumed in the middle.
+        let kept = last_written((1..=STEPS).chain(STEPS / 2..=STEPS), number);
+        assert_eq!(kept, (1..=STEPS).collect::<Vec<_>>());
+        assert!(looked.get() <= 5 * STEPS, "{} looks at {STEPS} steps", looked.get());
     }
 
     #[cfg(target_os = "linux")]
