@@ -1,7 +1,9 @@
-//! Embeds `stdlib/presets/<kind>/<id>.toml`, `stdlib/{models,data}/**` and `stdlib/*.rhai` as const tables.
+//! Embeds `stdlib/presets/<kind>/<id>.toml`, `stdlib/{models,data}/**` and `stdlib/*.rhai` as const tables, and what tells
+//! builds apart: a hash of the sources, and the commit.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
@@ -10,6 +12,7 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=stdlib");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-env=LLMORE_BUILD={:016x}", build(&root.join(".."))?);
+    println!("cargo::rustc-env=LLMORE_COMMIT={}", commit(&root.join("..")).unwrap_or("unknown".to_string()));
 
     let mut presets = String::from("/// (kind, id, TOML text)\nconst EMBEDDED: &[(&str, &str, &str)] = &[\n");
     for folder in sorted(&root.join("presets"))? {
@@ -55,6 +58,28 @@ fn build(root: &Path) -> io::Result<u64> {
         }
     }
     Ok(hash)
+}
+
+/// The commit that is checked out, and whether tracked files differ from it; `None` outside git.
+fn commit(root: &Path) -> Option<String> {
+    let root = root.canonicalize().ok()?;
+    let git = |arguments: &[&str]| {
+        // Without locks: a look must not rewrite the index.
+        let output = Command::new("git").arg("--no-optional-locks").args(arguments).current_dir(&root).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_string())
+    };
+    // Sources that were unpacked within the repository of something else are not that commit's.
+    if Path::new(&git(&["rev-parse", "--show-toplevel"])?).canonicalize().ok()? != root {
+        return None;
+    }
+    // Every commit and checkout adds a line to it; a file that is not there would make every build begin anew.
+    let log = root.join(git(&["rev-parse", "--git-path", "logs/HEAD"])?);
+    if log.is_file() {
+        println!("cargo::rerun-if-changed={}", log.display());
+    }
+    let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    Some(git(&["rev-parse", "HEAD"])? + if changed { "-dirty" } else { "" })
 }
 
 fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {

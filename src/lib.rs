@@ -1,6 +1,7 @@
 //! llmore: a laboratory for LLaVA-style multimodal LLMs. `ARCHITECTURE.md` has the layer picture.
 
 pub mod assets;
+pub mod build;
 pub mod chat;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 /// A laboratory for LLaVA-style multimodal LLMs.
 #[derive(Parser)]
-#[command(name = "llmore", version, about, after_help = EXAMPLES)]
+#[command(name = "llmore", version = crate::build::ABOUT, about, after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,

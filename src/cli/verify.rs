@@ -30,7 +30,7 @@ fn table(folder: &Path, found: &Verified) -> Table {
         moved => format!("{} of {} files, pictures and texts moved", count(moved), count(found.looked_at)),
     };
     if let Some(build) = &found.other_build {
-        note = format!("{note}; it was made by build {build} of llmore, this is {}", env!("LLMORE_BUILD"));
+        note = format!("{note}; it was made by build {build} of llmore, this is {}", crate::build::SOURCES);
     }
     table.note(note)
 }

@@ -11,6 +11,7 @@ use toml::{Table, Value};
 use super::imports::Imports;
 use super::places::{Places, Repeat};
 use super::smoke;
+use crate::build;
 use crate::error::{Error, Result};
 use crate::eval::AnswerCache;
 use crate::events::{Event, Interrupt, Listeners};
@@ -214,8 +215,9 @@ impl State {
     pub(super) fn lock(&self, number: u64) -> Lock {
         let script = self.0.script.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut lock = Lock {
-            llmore: env!("CARGO_PKG_VERSION").to_string(),
-            build: env!("LLMORE_BUILD").to_string(),
+            llmore: build::VERSION.to_string(),
+            build: build::SOURCES.to_string(),
+            commit: build::COMMIT.to_string(),
             threads: rayon::current_num_threads(),
             script,
             args: self.args().to_vec(),

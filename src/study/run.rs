@@ -113,7 +113,8 @@ impl Study {
         Ok(())
     }
 
-    /// Removes answers given by weights that no longer exist: weights trained in their place need not be equal to the last bit.
+    /// Removes answers given by weights that no longer exist, or by another build: what takes their place need not be equal to
+    /// the last bit.
     fn remove_stale(&self, file: &Path, vlm: &Vlm, listeners: &Listeners) -> Result<()> {
         if !file.is_file() {
             return Ok(());
@@ -122,7 +123,10 @@ impl Study {
         if then == vlm.answers_sha256()? {
             return Ok(());
         }
-        let text = format!("`{}` held answers of weights that are gone: all questions are asked again", file.display());
+        let text = format!(
+            "`{}` held answers of other weights or of another build of llmore: all questions are asked again",
+            file.display()
+        );
         listeners.tell(&Event::Warning { text });
         std::fs::remove_file(file).map_err(|error| Error::file(file, error))
     }

@@ -21,9 +21,12 @@ pub const SUMMARY: &str = "summary.json";
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lock {
     pub llmore: String,
-    /// A hash of the sources it was built from.
+    /// A hash of the sources it was built from, which is what two builds are compared by.
     #[serde(default)]
     pub build: String,
+    /// The commit it was built at, `-dirty` behind it where files were changed: for people, compared by nobody.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub commit: String,
     pub device: String,
     pub threads: usize,
     pub model: String,

@@ -335,7 +335,7 @@ impl Encoder {
     }
 
     /// What features of a picture depend on, beside the picture: weights, sizes, processor, selection, dtype, device
-    /// and the version of this program.
+    /// and the sources of this program.
     ///
     /// # Errors
     /// What reading weights from their device gives.
@@ -345,7 +345,7 @@ impl Encoder {
         let scales = self.scales.as_ref().map(Scales::sides);
         hasher.update(format!(
             "{} {:?} {:?} {aspect:?} {} {:?} {scales:?} {:?} {:?} {}",
-            env!("CARGO_PKG_VERSION"),
+            crate::build::SOURCES,
             self.tower.spec(),
             self.processor,
             self.select_layer,

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Part, Vlm, sites};
+use crate::build;
 use crate::error;
 use crate::error::Result;
 use crate::weights::ParamSet;
@@ -85,14 +86,15 @@ impl Vlm {
             ("features", format!("layer {}, {}{scales}", encoder.select_layer, encoder.select.name())),
             ("template", self.template().name().to_string()),
             ("image", self.aspect().name().to_string()),
-            ("version", env!("CARGO_PKG_VERSION").to_string()),
+            ("version", build::VERSION.to_string()),
+            ("build", build::SOURCES.to_string()),
         ];
         let known = facts.into_iter().filter(|(_, value)| !value.is_empty());
         known.map(|(key, value)| (key.to_string(), value)).collect()
     }
 
     /// What an answer depends on, beside the ids of its prompt, the pictures and the sampling: weights, sizes,
-    /// preprocessing, what ends an answer, tokenizer, dtype, device and the version of this program.
+    /// preprocessing, what ends an answer, tokenizer, dtype, device and the sources of this program.
     ///
     /// # Errors
     /// As [`weights_sha256`](Self::weights_sha256); `Missing` for an LLM without tokenizer.
@@ -101,7 +103,7 @@ impl Vlm {
         let now = self.conventions();
         let facts = format!(
             "{} {:?} {:?} {:?} {:?} {} {} {:?} {:?} {}",
-            env!("CARGO_PKG_VERSION"),
+            build::SOURCES,
             llm.model.spec(),
             llm.end_ids,
             now.template.stop_ids(tokenizer),

@@ -40,14 +40,14 @@ pub(super) fn write(page: &Page) -> Result<String> {
          :root[data-theme=dark]{{{dark}}}\n@media print{{:root:root:root{{{light}}}}}\n</style>\n\
          <script>{EARLY}</script>\n</head>\n<body>\n",
         policy(),
-        env!("CARGO_PKG_VERSION"),
+        crate::build::VERSION,
     );
     header(page, &title, &mut out);
     out.push_str("<main>\n");
     out.push_str(&body);
     out.push_str(&format!(
         "</main>\n<footer>made by llmore {}; this file loads nothing</footer>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
-        env!("CARGO_PKG_VERSION")
+        crate::build::VERSION
     ));
     Ok(out)
 }
