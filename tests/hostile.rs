@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use llmore::device::peak_memory;
 use llmore::error::Error;
+use llmore::memory::{DeviceMemory, Host};
 use llmore::models::registry::Target;
 use llmore::preset::Presets;
 use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, Weights, checkpoint};
@@ -194,7 +194,7 @@ fn configs_with_sizes_that_no_model_has() {
     }
     copy.set("clip-tower/config.json", "patch_size", json!(25));
     assert!(copy.load().is_err());
-    assert!(peak_memory().is_none_or(|bytes| bytes < 4 << 30), "{:?} bytes", peak_memory());
+    assert!(Host.most().is_none_or(|bytes| bytes < 4 << 30), "{:?} bytes", Host.most());
 }
 
 #[test]

@@ -2,6 +2,10 @@
 // clippy.toml allows these in test functions; their helpers are tests as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+/// As in `llmore`: plans count what tensors take.
+#[global_allocator]
+static ALLOCATOR: llmore::memory::Counting = llmore::memory::Counting;
+
 mod accumulation;
 mod answers;
 mod apart;

@@ -12,6 +12,10 @@ use std::path::PathBuf;
 
 use llmore::error::{Error, Result};
 
+/// As in `llmore`: plans count what tensors take.
+#[global_allocator]
+static ALLOCATOR: llmore::memory::Counting = llmore::memory::Counting;
+
 /// What the command line says.
 pub struct Options {
     pub threads: usize,
@@ -49,8 +53,8 @@ fn main() {
 
 fn run(name: &str, options: &Options) -> Result<()> {
     // As `llmore` itself starts.
-    llmore::device::keep_freed_memory();
-    llmore::device::set_threads(options.threads);
+    llmore::process::keep_freed_memory();
+    llmore::process::set_threads(options.threads);
     match name {
         "export" => {
             llama::export(options)?;

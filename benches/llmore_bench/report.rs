@@ -23,7 +23,7 @@ pub fn time<T>(warm: usize, rounds: usize, mut work: impl FnMut() -> Result<T>) 
 pub fn print(name: &str, item: &str, seconds: &[f64], losses: &[f64]) {
     let mut sorted = seconds.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let megabytes = llmore::device::peak_memory().map_or(0.0, |bytes| bytes as f64 / 1e6);
+    let megabytes = llmore::memory::DeviceMemory::most(&llmore::memory::Host).map_or(0.0, |bytes| bytes as f64 / 1e6);
     let line = json!({
         "name": name,
         "item": item,

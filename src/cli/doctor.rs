@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use super::graphics::Graphics;
-use crate::device::{self, Settings, free_disk, memory_limit};
+use crate::build;
+use crate::device;
+use crate::memory::{DeviceMemory, Host};
+use crate::process::free_disk;
+use crate::settings::Settings;
 use crate::show::{Table, bytes};
 
 /// With less free disk space or memory than this even a run of the embedded models may fail.
@@ -15,7 +19,7 @@ pub(super) fn table(settings: &Settings) -> Table {
     let mut push = |what: &str, found: String, advice: Option<String>| {
         table.push([what.into(), found.into(), advice.unwrap_or_default().into()]);
     };
-    push("llmore", format!("{}, {}", env!("CARGO_PKG_VERSION"), build()), None);
+    push("llmore", format!("{}, {}", build::ABOUT, gpu_build()), None);
     push("processor", processor(), None);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let idle = format!("LLMORE_THREADS leaves {} cores idle", cores.saturating_sub(settings.threads));
@@ -23,7 +27,7 @@ pub(super) fn table(settings: &Settings) -> Table {
     push("threads", threads, (settings.threads < cores).then_some(idle));
     let (gpu, advice) = gpu();
     push("GPU", gpu, advice);
-    let memory = memory_limit();
+    let memory = Host.limit();
     let short = memory.filter(|free| *free < TIGHT).map(|_| "`t.plan()` says what would fit".to_string());
     push("memory for a run", memory.map_or("unknown".to_string(), bytes), short);
     for (what, folder, used) in [
@@ -52,7 +56,7 @@ pub(super) fn table(settings: &Settings) -> Table {
     table
 }
 
-fn build() -> &'static str {
+fn gpu_build() -> &'static str {
     if candle_core::utils::cuda_is_available() { "CUDA build" } else { "CPU build" }
 }
 

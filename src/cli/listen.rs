@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::progress::{Progress, Update};
-use crate::device::peak_memory;
 use crate::events::{Event, Listener};
+use crate::memory::{DeviceMemory, Host};
 use crate::show::{bytes, count, number, percent, seconds};
 
 /// Turns a session's events into updates of the progress display.
@@ -121,5 +121,5 @@ impl Listener for ProgressListener {
 }
 
 fn memory() -> (&'static str, String) {
-    ("peak", peak_memory().map_or_else(|| "?".to_string(), bytes))
+    ("peak", Host.most().map_or_else(|| "?".to_string(), bytes))
 }

@@ -26,12 +26,13 @@ use std::sync::Arc;
 
 use clap::Parser;
 
-use crate::device::{Settings, end_with_the_pipe, keep_freed_memory, set_threads};
 use crate::error::{Error, Kind, Result};
 use crate::events::{Interrupt, Listeners};
 use crate::hub::Hub;
 use crate::preset::Presets;
+use crate::process::{end_with_the_pipe, keep_freed_memory, set_threads};
 use crate::script::{Outcome, Output, Overrides, Repeat, Session, SessionOptions};
+use crate::settings::Settings;
 use args::{Args, Command};
 use compared::Comparison;
 use listen::ProgressListener;

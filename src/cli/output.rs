@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::graphics::{Graphics, encode};
 use super::progress::Progress;
-use crate::device::variable;
 use crate::script::Output;
+use crate::settings::variable;
 use crate::show::{Figure, Painted, Table};
 
 /// The maximum width of a picture in columns.
@@ -104,7 +104,8 @@ fn terminal_width() -> Option<usize> {
 
 fn console_size() -> Option<(usize, usize)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCGWINSZ fills the struct it is given; the file descriptor is stdout.
+    // SAFETY: TIOCGWINSZ writes one winsize to the place it is given, which is one, borrowed for the call; on a descriptor that
+    // is no terminal it fails and writes nothing.
     let done = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) };
     (done == 0 && size.ws_col > 0).then_some((usize::from(size.ws_row), usize::from(size.ws_col)))
 }

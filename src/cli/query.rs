@@ -14,12 +14,13 @@ pub(super) fn ask(patience: i32) -> Option<Vec<u8>> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now()).as_millis() as i32;
         let mut poll = libc::pollfd { fd: libc::STDIN_FILENO, events: libc::POLLIN, revents: 0 };
-        // SAFETY: `poll` is one valid entry for the duration of the call.
+        // SAFETY: `poll` is an array of one pollfd, as the 1 says, borrowed for the call.
         if unsafe { libc::poll(&mut poll, 1, left) } <= 0 {
             return None;
         }
         let mut buffer = [0u8; 256];
-        // SAFETY: the buffer is as long as said. The standard library's stdin would keep bytes from the REPL.
+        // The standard library's stdin would keep bytes from the REPL.
+        // SAFETY: read(2) writes at most `buffer.len()` bytes to the buffer, which is borrowed for the call.
         let n = unsafe { libc::read(libc::STDIN_FILENO, buffer.as_mut_ptr().cast(), buffer.len()) };
         if n <= 0 {
             return None;
@@ -44,15 +45,15 @@ struct Raw(libc::termios);
 #[cfg(unix)]
 impl Raw {
     fn enter() -> Option<Raw> {
-        // SAFETY: termios is plain data that tcgetattr fills before it is used.
+        // SAFETY: termios is a struct of integers and arrays of them, for each of which all bits zero is a value.
         let mut before: libc::termios = unsafe { std::mem::zeroed() };
-        // SAFETY: a valid descriptor and a valid place to write to.
+        // SAFETY: tcgetattr writes one termios, which `before` is, borrowed for the call; on what is no terminal it fails.
         if unsafe { libc::tcgetattr(libc::STDIN_FILENO, &mut before) } != 0 {
             return None;
         }
         let mut raw = before;
         raw.c_lflag &= !(libc::ICANON | libc::ECHO);
-        // SAFETY: as above.
+        // SAFETY: tcsetattr reads one termios, which `raw` is, borrowed for the call.
         (unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSANOW, &raw) } == 0).then_some(Raw(before))
     }
 }
@@ -61,7 +62,7 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // TCSAFLUSH discards a reply that came too late.
-        // SAFETY: a valid descriptor and the settings read from it.
+        // SAFETY: tcsetattr reads one termios, which `self.0` is, borrowed for the call.
         unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSAFLUSH, &self.0) };
     }
 }

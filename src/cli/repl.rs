@@ -16,12 +16,12 @@ use super::complete::Words;
 use super::output::print_table;
 use super::prompt::{Input, overview, read, wrong};
 use super::tokens::{RESULTS, is_silent, name_results};
-use crate::device::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::events::Interrupt;
 use crate::preset::Presets;
 use crate::script::docs::Function;
 use crate::script::{Outcome, Session};
+use crate::settings::Settings;
 use crate::show::{Cell, Table, seconds};
 
 /// The number of lines kept in the history.
@@ -53,7 +53,7 @@ fn run(session: &mut Session, fresh: &dyn Fn() -> Session, settings: &Settings, 
     let mut editor = editor(Assistant::new(&shared, presets), &history)?;
     let mut repl = Repl { session: &shared, interrupt, last: Dynamic::UNIT };
     repl.forget();
-    println!("llmore {}, {}, type :help", env!("CARGO_PKG_VERSION"), repl.device());
+    println!("llmore {}, {}, type :help", crate::build::VERSION, repl.device());
     loop {
         let line = match editor.readline(&("> ", "\u{1b}[1;34m> \u{1b}[0m")) {
             Ok(line) => line,

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::args::Args;
 use super::compared::Comparison;
 use super::{OpenedSession, evaluate, session_repeating};
-use crate::device::Settings;
 use crate::error;
 use crate::error::Result;
 use crate::script::{Overrides, Repeat, folder_name};
+use crate::settings::Settings;
 use crate::study::Repeated;
 use crate::train::{Place, Run};
 

@@ -44,7 +44,7 @@ const ATTEMPTS: usize = 3;
 /// The HTTP status of a range that begins past the end of the file: the part that has arrived belongs to another file.
 const BEYOND_THE_END: u16 = 416;
 
-/// The address of the hub and the folder of its cache; see [`crate::device::Settings`].
+/// The address of the hub and the folder of its cache; see [`crate::settings::Settings`].
 #[derive(Clone, Debug)]
 pub struct HubSettings {
     /// The folder of `models--org--name`.

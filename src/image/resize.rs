@@ -98,7 +98,7 @@ pub(super) fn resample(
     let source = Plane { pixels: &image.pixels, width: image.width, left: 0, top: 0 };
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2; the function is the portable one compiled for it.
+        // SAFETY: `passes_avx2` is safe code compiled for AVX2, which is all that it asks for; the processor was just asked.
         return unsafe { passes_avx2(&source, &job) };
     }
     passes(&source, &job)

@@ -9,9 +9,9 @@ use super::feed::Loader;
 use super::gradients::Gradients;
 use super::moments::Moments;
 use super::trainer::Trainer;
-use crate::device::{live_memory, peak_live_memory, peak_memory, watch_live_memory};
 use crate::error;
 use crate::error::Result;
+use crate::memory::{self, DeviceMemory};
 use crate::nn::ops;
 use crate::vlm::Part;
 
@@ -43,7 +43,8 @@ impl Trainer {
     pub(super) fn dry(&self, longest: &[usize], gradients: u64, limit: Option<u64>) -> Result<Dry> {
         let loader = self.loader.without_features();
         let mut dry = Dry { longest: self.positions_of(&loader, longest)?, ..Dry::default() };
-        let resident = || peak_memory().unwrap_or_else(live_memory);
+        let memory = self.memory();
+        let resident = || memory.most().unwrap_or_else(|| memory.held());
         let room = limit.map_or(u64::MAX, |limit| limit.saturating_sub(resident()));
         if gradients > room {
             dry.resident = resident() + gradients;
@@ -78,8 +79,9 @@ impl Trainer {
     fn activations(&self, loader: &Loader, samples: &[usize], gradients: u64) -> Result<u64> {
         self.stop_if_asked()?;
         let ready = loader.prepare(samples)?;
-        let before = live_memory();
-        watch_live_memory();
+        let memory = self.memory();
+        let before = memory.held();
+        memory.watch();
         let _dropping = self.dropping(0);
         let mut sums = Gradients::default();
         let passes = if self.options.sampling().micro_batch < self.options.batch { 2 } else { 1 };
@@ -88,7 +90,7 @@ impl Trainer {
             self.accumulate(&ready, features.as_ref(), &mut sums)?;
         }
         // Others may have freed memory meanwhile.
-        Ok(peak_live_memory().saturating_sub(before).saturating_sub(gradients))
+        Ok(memory.peak().saturating_sub(before).saturating_sub(gradients))
     }
 
     /// Seconds of the first step's first micro-batch, of its pictures, and of an update.
@@ -146,6 +148,11 @@ impl Trainer {
         let start = Instant::now();
         moments.update(&weights, &gradient, &hyper)?;
         Ok(start.elapsed().as_secs_f64() / count as f64)
+    }
+
+    /// The memory that training takes.
+    fn memory(&self) -> &'static dyn DeviceMemory {
+        memory::of(&self.vlm().target().device)
     }
 
     fn stop_if_asked(&self) -> Result<()> {

@@ -177,7 +177,8 @@ impl Trainer {
 
     /// What the steps of this `fit` took beside what the plan said of them.
     fn tell_what_it_took(&self, fit: &Fit) {
-        if let (Some(plan), Some(peak)) = (&self.planned, crate::device::peak_memory()) {
+        let memory = crate::memory::of(&self.vlm().target().device);
+        if let (Some(plan), Some(peak)) = (&self.planned, memory.most()) {
             let (planned_bytes, seconds) = (plan.memory.peak, fit.start.elapsed().as_secs_f64());
             let planned_seconds = plan.time.of_steps(self.step - fit.before);
             self.tell(fit, &Event::Took { planned_bytes, peak_bytes: peak, planned_seconds, seconds });

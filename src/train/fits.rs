@@ -5,9 +5,10 @@ use super::moments::MomentKind;
 use super::options::Features;
 use super::plan::Plan;
 use super::trainer::Trainer;
-use crate::device::{free_disk, memory_limit, resident_memory};
 use crate::error;
 use crate::error::{Error, Result};
+use crate::memory;
+use crate::process::free_disk;
 use crate::show::bytes;
 use crate::vlm::Part;
 
@@ -151,7 +152,8 @@ impl Trainer {
     /// Refuses to start what cannot end well: by the plan, if there is one, else by what has to be there in any case.
     pub(super) fn refuse_what_does_not_fit(&self) -> Result<()> {
         disk_suffices(self.disk_plan().peak, self.disk_free())?;
-        let Some(limit) = memory_limit() else { return Ok(()) };
+        let memory = memory::of(&self.vlm().target().device);
+        let Some(limit) = memory.limit() else { return Ok(()) };
         if let Some(plan) = &self.planned {
             let mut plan = plan.clone();
             (plan.memory.limit, plan.disk.free) = (Some(limit), None);
@@ -162,7 +164,7 @@ impl Trainer {
         }
         let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
         let state = self.optimizer.moment_bytes(self.options.moments) + self.optimizer.master_bytes();
-        let (needed, free) = (4 * trained as u64 + state, limit - resident_memory().unwrap_or(0).min(limit));
+        let (needed, free) = (4 * trained as u64 + state, limit - memory.taken().unwrap_or(0).min(limit));
         if needed > free {
             return Err(too_large(needed, free));
         }

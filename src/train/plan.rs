@@ -7,8 +7,8 @@ use super::moments::MomentKind;
 use super::options::Features;
 use super::trainer::Trainer;
 use crate::data::ImageSource;
-use crate::device::memory_limit;
 use crate::error::Result;
+use crate::memory;
 use crate::text::{IGNORE, IMAGE_ID};
 use crate::vlm::Part;
 
@@ -64,6 +64,8 @@ pub struct MemoryPlan {
     pub features: u64,
     /// What the longest micro-batch needs between its forward and backward pass.
     pub activations: u64,
+    /// Whether activations were counted, or read off the memory of the whole process (`DeviceMemory::is_counted`).
+    pub is_counted: bool,
     /// The most the process will come to.
     pub peak: u64,
     /// What it may come to, where the system tells.
@@ -139,13 +141,15 @@ impl Trainer {
         let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
         let size = self.vlm().target().dtype.size_in_bytes();
         let features = self.feature_plan(&lengths)?;
+        let device = memory::of(&self.vlm().target().device);
         let mut memory = MemoryPlan {
             weights: (self.vlm().params() * size) as u64,
             gradients: 4 * trained as u64,
             moments: self.optimizer.moment_bytes(self.options.moments),
             masters: self.optimizer.master_bytes(),
             features: if features.place == Features::Memory { features.kept } else { 0 },
-            limit: limits.memory.or_else(memory_limit),
+            limit: limits.memory.or_else(|| device.limit()),
+            is_counted: device.is_counted(),
             ..MemoryPlan::default()
         };
         let later = self.later(&memory);

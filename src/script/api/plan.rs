@@ -49,6 +49,9 @@ pub(super) fn plan_table(plan: &Plan) -> Table {
         row("f32 masters", bytes(memory.masters));
     }
     row(&longest, bytes(memory.activations));
+    if !memory.is_counted {
+        row("at most: read off the whole process, whose program does not count", Cell::from(""));
+    }
     let images = show::count(plan.features.images);
     match plan.features.place {
         Features::Memory => row(&format!("features of {images} pictures, kept"), bytes(plan.features.kept)),
