@@ -10,6 +10,7 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod events;
+pub mod files;
 pub mod hub;
 pub mod image;
 pub mod memory;

@@ -14,7 +14,7 @@ use super::result_file::{Facts, LeftOut, Lines, parse, push, push_facts};
 use super::results::{Results, Row};
 use crate::error;
 use crate::error::{Error, Result};
-use crate::weights::write_atomically;
+use crate::files;
 
 /// What writing and reading may change of a score.
 const SAME: f64 = 1e-12;
@@ -211,7 +211,7 @@ fn rewrite(path: &Path, lines: &Lines) -> Result<()> {
     for left_out in &lines.left_out {
         push(&mut text, left_out, facts.take())?;
     }
-    write_atomically(path, |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
+    files::write(path, &text)
 }
 
 /// Whether the end of a file after its last whole line can be what a stopped run left of a line.

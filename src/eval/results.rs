@@ -15,7 +15,7 @@ use super::result_file::{Facts, LeftOut, push, push_facts, read};
 use super::scorers::{Rules, Scorer};
 use super::stats::{Groups, Interval, interval};
 use crate::error::{Error, Result};
-use crate::weights::write_atomically;
+use crate::files;
 use crate::{bail, error};
 
 /// One answered question; one line of `results.jsonl`.
@@ -260,7 +260,7 @@ impl Results {
         if let Some(facts) = facts {
             push_facts(&mut text, facts)?;
         }
-        write_atomically(path, |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
+        files::write(path, &text)
     }
 
     /// Opens a file that `save` or a run with `out` wrote. Stored scores stay as they are; `rescore` makes new ones.

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use crate::error;
 use crate::error::{Error, Result};
 use crate::eval::{Benchmark, BenchmarkOptions, Results};
+use crate::files;
 use crate::preset::Presets;
 use crate::show::page::Page;
 use crate::study::RECORD;
 use crate::train::Run;
 use crate::vlm::Vlm;
-use crate::weights::write_atomically;
 
 /// What a report needs beside the folder.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ pub fn write(page: &Page, path: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
     }
     let html = page.html()?;
-    write_atomically(path, |file| std::fs::write(file, &html).map_err(|error| Error::file(file, error)))
+    files::write(path, &html)
 }
 
 /// The benchmark that the results are about, for its pictures.

@@ -7,7 +7,7 @@ use super::picture::Picture;
 use super::scene::Scene;
 use crate::error;
 use crate::error::{Error, Result};
-use crate::weights::write_atomically;
+use crate::files;
 
 /// The texts around a chart. Empty ones are left out.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +71,7 @@ impl Figure {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| Error::file(path, error))?;
         }
-        write_atomically(path, |file| std::fs::write(file, &content).map_err(|error| Error::file(file, error)))
+        files::write(path, &content)
     }
 }
 

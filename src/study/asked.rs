@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error;
 use crate::error::{Error, Result};
 use crate::eval::Benchmark;
-use crate::weights::write_atomically;
+use crate::files;
 
 /// The file's name in the folder.
 const FILE: &str = "questions.json";
@@ -45,7 +45,7 @@ impl AskedQuestions {
             return Ok(());
         }
         let text = serde_json::to_vec(&self.0).map_err(|error| error!(File, "{FILE}: {error}"))?;
-        write_atomically(&path, |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
+        files::write(&path, &text)
     }
 
     /// The questions that are asked of a benchmark; `None` for all of them.

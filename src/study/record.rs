@@ -15,8 +15,8 @@ use crate::device::device_name;
 use crate::error;
 use crate::error::{Error, Result};
 use crate::eval::Benchmark;
+use crate::files;
 use crate::train::Lock;
-use crate::weights::write_atomically;
 
 /// The file's name in the folder.
 pub const FILE: &str = "study.toml";
@@ -72,7 +72,7 @@ impl Record {
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir).map_err(|error| Error::file(dir, error))?;
         let text = toml::to_string(self).map_err(|error| error!(File, "{FILE}: {error}"))?;
-        write_atomically(&dir.join(FILE), |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
+        files::write(&dir.join(FILE), &text)
     }
 
     /// The record of a study; `known` is the record that its folder holds already, with the questions it asked.

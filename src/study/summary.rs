@@ -11,8 +11,8 @@ use super::folder::Folder;
 use super::record::Record;
 use crate::error;
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::train::{Moved, Run, SUMMARY, Verified, sha256_of};
-use crate::weights::write_atomically;
 
 /// The outcome of a study.
 #[derive(Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub(super) fn write(dir: &Path, record: &Record, llmore: (&str, &str)) -> Result
     }
     let summary = Summary { llmore: llmore.0.to_string(), build: llmore.1.to_string(), cells };
     let text = serde_json::to_vec_pretty(&summary).map_err(|error| error!(File, "{SUMMARY}: {error}"))?;
-    write_atomically(&dir.join(SUMMARY), |file| std::fs::write(file, &text).map_err(|error| Error::file(file, error)))
+    files::write(&dir.join(SUMMARY), &text)
 }
 
 impl Folder {

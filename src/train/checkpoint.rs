@@ -106,13 +106,11 @@ impl Trainer {
         }
         let state = State { step: self.step, steps: self.steps(), losses: self.history.clone() };
         let text = serde_json::to_vec(&state).map_err(|error| error!(File, "trainer.json: {error}"))?;
-        crate::weights::write_atomically(&part.join("trainer.json"), |file| {
-            std::fs::write(file, &text).map_err(|error| Error::file(file, error))
-        })?;
+        crate::files::write(&part.join("trainer.json"), &text)?;
         std::fs::rename(part, path).map_err(|error| Error::file(path, error))?;
         // The rename itself must survive a power cut.
         let parent = path.parent().unwrap_or(Path::new("."));
-        std::fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(|error| Error::file(parent, error))
+        crate::files::sync(parent)
     }
 
     pub(super) fn resume_from(&mut self, folder: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use super::identity::PICTURES;
 use super::run::{Lock, Run, SUMMARY};
 use crate::error;
 use crate::error::{Context, Error, Result};
-use crate::weights::write_atomically;
+use crate::files;
 use crate::writer::Writer;
 
 /// Where a new run goes.
@@ -88,9 +88,7 @@ impl Run {
             }
         }
         let text = toml::to_string(lock).map_err(|error| error!(File, "run.lock: {error}"))?;
-        write_atomically(&dir.join("run.lock"), |file| {
-            std::fs::write(file, &text).map_err(|error| Error::file(file, error))
-        })?;
+        files::write(&dir.join("run.lock"), &text)?;
         Ok(Opened { run: Run { dir }, writer, notes })
     }
 

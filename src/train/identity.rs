@@ -16,7 +16,7 @@ use crate::data::{Print, hex};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::events::Event;
-use crate::weights::write_atomically;
+use crate::files::write_atomically;
 
 /// The fingerprints of a run's pictures: a line `hash, tab, place` each.
 pub(super) const PICTURES: &str = "pictures.tsv.gz";

@@ -15,8 +15,8 @@ use super::trainer::Trainer;
 use crate::data::{hex, print_now};
 use crate::error;
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::vlm::{Part, Vlm};
-use crate::weights::write_atomically;
 use crate::writer::Writer;
 
 /// What a run came to.
@@ -273,16 +273,14 @@ impl Run {
 impl Summary {
     fn write(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_vec_pretty(self).map_err(|error| error!(File, "{SUMMARY}: {error}"))?;
-        write_atomically(&dir.join(SUMMARY), |file| {
-            std::fs::write(file, &text).map_err(|error| Error::file(file, error))
-        })
+        files::write(&dir.join(SUMMARY), &text)
     }
 }
 
 impl Verified {
     /// Nothing was looked at yet of what this build made.
     pub fn of(build: &str) -> Self {
-        let other_build = Some(build.to_string()).filter(|build| build != env!("LLMORE_BUILD"));
+        let other_build = Some(build.to_string()).filter(|build| build != crate::build::SOURCES);
         Verified { other_build, ..Verified::default() }
     }
 

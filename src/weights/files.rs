@@ -18,6 +18,7 @@ use super::quantized::{Quantize, Quantized};
 use super::scaled::{self, Entry, Scaled};
 use crate::assets::Folder;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::notes::Notes;
 use crate::{bail, error};
 
@@ -68,8 +69,8 @@ impl TensorFiles {
                 bail!(Decode, "`{}` is not a safetensors file: {length} bytes", path.display());
             }
         }
-        // SAFETY: the files are only read; whoever changes a checkpoint while it is loaded gets what they asked for,
-        // and llmore itself replaces files by renaming, which leaves the mapping intact.
+        // SAFETY: what `files::map` says holds here as well: candle maps the same files read-only, parses names, shapes and
+        // offsets once into values of its own, checked against the length, and copies the bytes of a tensor out.
         let mapped = unsafe { MmapedSafetensors::multi(paths) };
         let mapped = mapped.map_err(|error| {
             error!(Decode, "`{}` is not a whole safetensors file: {}", path.display(), plain(&error))
@@ -265,7 +266,7 @@ pub fn save_tensors(tensors: &[(String, Tensor)], path: &Path) -> Result<()> {
             bail!(Weights, "two tensors are named `{name}`");
         }
     }
-    write_atomically(path, |temporary| {
+    files::write_atomically(path, |temporary| {
         candle_core::safetensors::save(&map, temporary).map_err(|error| error!(File, "{}", plain(&error)))
     })
 }
@@ -296,35 +297,7 @@ pub fn save_shards(tensors: &[(String, Tensor)], folder: &Path, limit: usize) ->
         map.extend(shard.iter().map(|(name, _)| (name.clone(), file.clone().into())));
     }
     let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
-    let path = folder.join(INDEX);
-    write_atomically(&path, |temporary| {
-        std::fs::write(temporary, format!("{index:#}\n")).map_err(|error| Error::file(temporary, error))
-    })
-}
-
-/// Lets `write` fill a temporary file beside `path`, syncs it and renames it into place.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let name = path.file_name().ok_or_else(|| error!(File, "`{}` is not a file name", path.display()))?;
-    let temporary = path.with_file_name(format!(".{}.part", name.to_string_lossy()));
-    // As files of this process are, whatever `write` may make of it: safetensors writes files that only the owner can read.
-    let mode = std::fs::File::create(&temporary)
-        .and_then(|file| file.metadata())
-        .map(|file| file.permissions())
-        .map_err(|error| Error::file(&temporary, error));
-    let done = mode
-        .and_then(|mode| {
-            write(&temporary)?;
-            std::fs::set_permissions(&temporary, mode).map_err(|error| Error::file(&temporary, error))
-        })
-        .and_then(|()| {
-            let sync = std::fs::File::open(&temporary).and_then(|file| file.sync_all());
-            sync.map_err(|error| Error::file(&temporary, error))
-        })
-        .and_then(|()| std::fs::rename(&temporary, path).map_err(|error| Error::file(path, error)));
-    done.map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
-        error.context(format!("writing `{}`", path.display()))
-    })
+    files::write(&folder.join(INDEX), format!("{index:#}\n"))
 }
 
 /// A tensor of a file in the type it is stored in; types that candle does not have become wider ones.

@@ -112,13 +112,11 @@ impl Gguf {
 
     fn open_one(path: &Path) -> Result<Self> {
         check_pointer(path)?;
-        let file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
-        let length = file.metadata().map_err(|error| Error::file(path, error))?.len();
+        let length = std::fs::metadata(path).map_err(|error| Error::file(path, error))?.len();
         if length < 24 {
             bail!(Decode, "`{}` is not a GGUF file: {length} bytes", path.display());
         }
-        // SAFETY: the file is only read; who changes a model file while it is loaded gets what they asked for.
-        let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::file(path, error))?;
+        let map = crate::files::map(path)?;
         let (values, tensors) = parse(&map).context(|| format!("`{}`", path.display()))?;
         Ok(Gguf { path: path.to_path_buf(), map, others: Vec::new(), values, tensors })
     }

@@ -21,7 +21,7 @@ use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 
 pub use adapter::{Adapter, Dropout, Dropping};
-pub use files::{TensorFiles, save_shards, save_tensors, write_atomically};
+pub use files::{TensorFiles, save_shards, save_tensors};
 pub use folder::{ADAPTER, INDEX, WHOLE, indexed_files, is_part};
 pub use gguf::Gguf;
 pub use gguf_view::{Change, Renamed};

@@ -194,7 +194,9 @@ fn scales(dtype: GgmlDType) -> &'static [usize] {
 }
 
 fn bytes(blocks: &dyn QuantizedType) -> &[u8] {
-    // SAFETY: candle keeps the blocks in one Vec of `repr(C)` values without padding; this is its `QTensor::data`.
+    // SAFETY: candle keeps the blocks in one Vec; `as_ptr` is its start and `storage_size_in_bytes` its length times the size
+    // of a block, so the bytes are one allocation that lives and stays unchanged as long as `blocks` is borrowed. Blocks are
+    // `repr(C)` structs of bytes and f16 without padding (candle asserts their sizes), so every byte is initialized.
     unsafe { std::slice::from_raw_parts(blocks.as_ptr(), blocks.storage_size_in_bytes()) }
 }
 

@@ -15,9 +15,10 @@ use serde_json::Value;
 use super::base::BASE_FOLDER;
 use super::{Encoder, Llm, Part, Vlm, base};
 use crate::error;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
+use crate::files;
 use crate::image::{self, Aspect, Preprocessing};
-use crate::weights::{save_shards, write_atomically};
+use crate::weights::save_shards;
 
 use swap::write_folder;
 
@@ -153,5 +154,5 @@ pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
 }
 
 fn write_text(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_atomically(path, |temporary| std::fs::write(temporary, bytes).map_err(|error| Error::file(temporary, error)))
+    files::write(path, bytes)
 }

@@ -14,7 +14,7 @@ use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 
 use self::machine::Described;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::{bail, error};
 
 /// The first bytes of a file of torch before 1.6: protocol 2, then a magic number.
@@ -40,9 +40,7 @@ impl TorchFile {
     /// # Errors
     /// `Decode`, naming the file, for anything that is not a dictionary of tensors.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
-        // SAFETY: as with safetensors: the file is only read, and llmore replaces files by renaming.
-        let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::file(path, error))?;
+        let map = crate::files::map(path)?;
         let tensors = table(&map).map_err(|error| error.context(format!("`{}`", path.display())))?;
         Ok(TorchFile { map, tensors })
     }
