@@ -27,6 +27,14 @@ pub struct LinePlot {
     pub log: bool,
 }
 
+/// The data of a chart: numbers per series.
+#[derive(Clone, Debug, Default)]
+pub struct Chart {
+    pub series: Vec<(String, Vec<f64>)>,
+    /// Names of the positions in every series; without any they are 1, 2, 3, ...
+    pub names: Vec<String>,
+}
+
 /// A finished drawing, made by [`Figure::line`], [`Figure::bar`], [`Figure::hist`], [`Figure::heatmap`] or [`Figure::gallery`].
 #[derive(Clone)]
 pub struct Figure {
@@ -78,6 +86,17 @@ impl Figure {
 impl fmt::Debug for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl Chart {
+    /// The names of the positions; numbers from 1 on where there are none.
+    pub(super) fn positions(&self) -> Vec<String> {
+        let longest = self.series.iter().map(|(_, values)| values.len()).max().unwrap_or(0);
+        match self.names.is_empty() {
+            true => (1..=longest).map(|position| position.to_string()).collect(),
+            false => self.names.clone(),
+        }
     }
 }
 

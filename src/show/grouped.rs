@@ -2,7 +2,7 @@
 
 use super::axis::{self, Axis, LABEL, MARGIN};
 use super::color::{self, AXIS, Color, GRID, INK, QUIET};
-use super::figure::Figure;
+use super::figure::{Chart, Figure};
 use super::font;
 use super::scene::{Anchor, Scene};
 use super::units;
@@ -29,6 +29,20 @@ pub struct GroupedBars {
     pub title: String,
     /// The quantity and its unit, written at the axis.
     pub x: String,
+}
+
+/// Bars without intervals, in one group per position.
+pub(super) fn chart(chart: Chart) -> Result<Figure> {
+    let bar = |position: usize, values: &[f64]| {
+        let value = values.get(position).copied().filter(|value| value.is_finite());
+        value.map(|value| Bar { value, interval: None })
+    };
+    let group = |(position, name): (usize, String)| {
+        (name, chart.series.iter().map(|(_, values)| bar(position, values)).collect())
+    };
+    let groups = chart.positions().into_iter().enumerate().map(group).collect();
+    let series = chart.series.iter().map(|(name, _)| name.clone()).collect();
+    Figure::grouped_bars(&GroupedBars { groups, series, ..GroupedBars::default() })
 }
 
 impl Figure {

@@ -2,7 +2,7 @@
 
 use super::axis::{self, Axis, Plane};
 use super::color;
-use super::figure::{Figure, LinePlot};
+use super::figure::{Chart, Figure, LinePlot};
 use super::scene::{Item, Scene};
 use crate::error;
 use crate::error::Result;
@@ -16,6 +16,13 @@ const DENSE: usize = 4000;
 const USUAL_TOP: f64 = 75.0;
 
 type Points = Vec<(f64, f64)>;
+
+/// A line per series over 1, 2, 3, ...
+pub(super) fn chart(chart: Chart) -> Result<Figure> {
+    let points = |values: Vec<f64>| values.into_iter().enumerate().map(|(i, y)| (i as f64 + 1.0, y)).collect();
+    let series = chart.series.into_iter().map(|(name, values)| (name, points(values))).collect();
+    Figure::line(LinePlot { series, ..LinePlot::default() })
+}
 
 impl Figure {
     /// Lines through the points of each series, in the order given. A value that is not finite (or not positive when `log`)

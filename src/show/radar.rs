@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 
 use super::axis::{self, LABEL, MARGIN};
 use super::color::{self, AXIS, Color, GRID, INK, PAPER, QUIET};
-use super::figure::Figure;
+use super::figure::{Chart, Figure};
 use super::font;
 use super::scene::{Anchor, Item, Scene};
 use super::units;
@@ -34,6 +34,11 @@ struct Scale {
     low: f64,
     step: f64,
     rings: usize,
+}
+
+/// A radar chart with a spoke per position.
+pub(super) fn chart(chart: Chart) -> Result<Figure> {
+    Figure::radar(&Radar { axes: chart.positions(), series: chart.series, ..Radar::default() })
 }
 
 impl Figure {

@@ -12,7 +12,7 @@ use crate::script::convert::{Options, number, numbers, shown};
 use crate::script::describe;
 use crate::script::handles::{FigureHandle, ImageHandle, PlanHandle, TableHandle, TensorHandle};
 use crate::script::state::State;
-use crate::show::{Bar, Caption, Cell, Figure, GroupedBars, Labels, LinePlot, Picture, Radar, Table};
+use crate::show::{Caption, Cell, Chart, Figure, Labels, LinePlot, Picture, Radar, Table};
 use crate::{bail, error};
 
 /// Shows a value where the session's output goes: tables and pictures as such, everything else on one line.
@@ -143,16 +143,19 @@ fn radar_map(state: &State, map: Map) -> Result<Figure> {
 
 /// Bars in groups: a map of maps, the series outside, the groups inside.
 fn grouped(map: &Map) -> Result<Figure> {
-    let (axes, series) = series_of(map)?;
-    let bars = |axis: usize| {
-        let bar = |(_, values): &(String, Vec<f64>)| {
-            values[axis].is_finite().then(|| Bar { value: values[axis], interval: None })
-        };
-        series.iter().map(bar).collect()
-    };
-    let groups = axes.iter().enumerate().map(|(i, axis)| (axis.clone(), bars(i))).collect();
-    let series = series.iter().map(|(name, _)| name.clone()).collect();
-    Figure::grouped_bars(&GroupedBars { groups, series, ..GroupedBars::default() })
+    let (names, series) = series_of(map)?;
+    Figure::chart("bar", Chart { series, names })
+}
+
+/// A chart of series by name, each an array of numbers or a map from name to number.
+fn chart(kind: &str, map: &Map) -> Result<Figure> {
+    if map.is_empty() || !map.values().all(Dynamic::is_array) {
+        let (names, series) = series_of(map)?;
+        return Figure::chart(kind, Chart { series, names });
+    }
+    let values = |values: &Dynamic| numbers(&values.clone().into_array().unwrap_or_default());
+    let series = map.iter().map(|(name, array)| Ok((name.to_string(), values(array)?))).collect::<Result<_>>()?;
+    Figure::chart(kind, Chart { series, names: Vec::new() })
 }
 
 #[export_module]
@@ -185,6 +188,17 @@ pub mod look {
     #[rhai_fn(name = "plot", return_raw)]
     pub fn plot_series(options: Map) -> Fallible<FigureHandle> {
         Ok(FigureHandle(plot_map(options)?))
+    }
+
+    /// A chart of a kind by its name, such as `radar`: a map from series to numbers, or to maps from name to number.
+    ///
+    /// ```rhai
+    /// let f = plot("bar", #{ clip: [62.4, 85.1], siglip: [63.5, 86.2] });
+    /// let f = plot("radar", #{ clip: #{ gqa: 62.4, pope: 85.1, ai2d: 61.0 } });
+    /// ```
+    #[rhai_fn(name = "plot", return_raw)]
+    pub fn plot_kind(kind: &str, series: Map) -> Fallible<FigureHandle> {
+        Ok(FigureHandle(chart(kind, &series)?))
     }
 
     /// A bar chart of a map from name to number; of a map of such maps, bars in groups.
