@@ -46,8 +46,8 @@ def page(outcomes, seconds: float) -> str:
     return f"""# Files of other libraries
 
 Made by `scripts/dev/compat.sh` in {seconds:.0f} s: every row is a file that the library wrote, read by llmore and compared with what
-the library itself makes of it. "right" stands beside the largest difference of logits, hidden states or pixels (at most 1e-4 counts),
-"refused" beside llmore's message. `scripts/dev/compat.sh --newest` takes the newest versions instead of the pinned ones.
+the library itself makes of it. "right" comes with the largest difference of logits, hidden states or pixels (at most 1e-4),
+"refused" with llmore's message. `scripts/dev/compat.sh --newest` takes the newest versions instead of the pinned ones.
 
 {table(outcomes)}
 """
