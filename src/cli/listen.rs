@@ -42,12 +42,12 @@ impl Listener for ProgressListener {
             tasks.push(Current { task: task.clone(), unit: unit.clone(), ..Current::default() });
         }
         // A task that failed sent no `End`: when an outer task sends an event, the tasks inside it are over.
-        let speaks = |known: &Current| match event {
+        let sends = |known: &Current| match event {
             Event::Scored { task, .. } | Event::Progress { task, .. } | Event::End { task, .. } => known.task == *task,
             Event::Step(_) => known.unit == "steps",
             _ => true,
         };
-        if let Some(place) = tasks.iter().rposition(speaks) {
+        if let Some(place) = tasks.iter().rposition(sends) {
             tasks.truncate(place + 1);
         }
         let mut none = Current::default();

@@ -20,7 +20,7 @@ impl Template {
             return Ok(whole);
         }
         if images > 1 {
-            return Err(error!(Data, "{} rounds about {images} pictures cannot stand apart", rounds.len())
+            return Err(error!(Data, "{} rounds about {images} pictures cannot be trained apart", rounds.len())
                 .help("`turns: \"together\"` takes conversations about several pictures"));
         }
         let told: Vec<Turn> = system.map(|system| Turn::of(Role::System, system)).into_iter().collect();

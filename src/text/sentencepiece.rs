@@ -82,7 +82,7 @@ pub(super) fn with_ends(model: &Model, ends: &Ends) -> Result<Value> {
         );
     }
     let Some(unknown) = model.pieces.iter().position(|piece| piece.kind == Kind::Unknown) else {
-        bail!(Decode, "no piece stands for unknown text");
+        bail!(Decode, "it has no piece for unknown text");
     };
     let bytes = model.pieces.iter().any(|piece| piece.kind == Kind::Byte);
     let added: Vec<Added> = (0..)

@@ -128,7 +128,7 @@ pub(super) fn find(files: &str, entries: &BTreeMap<String, Entry>, config: &Valu
     for (name, _) in &eight {
         neighbors(files, name, entries, &mut found)?;
     }
-    found.note = Some(told(files, &eight, &found, said.is_some())?);
+    found.note = Some(note_of(files, &eight, &found, said.is_some())?);
     Ok(found)
 }
 
@@ -252,7 +252,7 @@ fn neighbors(files: &str, weight: &str, entries: &BTreeMap<String, Entry>, found
     Ok(())
 }
 
-fn told(files: &str, eight: &[(&String, &Entry)], found: &Found, is_said: bool) -> Result<String> {
+fn note_of(files: &str, eight: &[(&String, &Entry)], found: &Found, is_said: bool) -> Result<String> {
     let without: Vec<&&String> =
         eight.iter().map(|(name, _)| name).filter(|name| !found.scaled.contains_key(**name)).collect();
     let count = eight.len();
