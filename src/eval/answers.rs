@@ -37,7 +37,7 @@ pub enum AnswerCache {
 }
 
 /// An open cache.
-pub(super) struct Kept {
+pub(super) struct KeptAnswers {
     answers: Arc<Mutex<HashMap<String, Answer>>>,
     file: Option<(PathBuf, File)>,
     /// What decides answers beside the questions.
@@ -59,14 +59,14 @@ impl AnswerCache {
     }
 
     /// Opens it for a model, whose state `model` is a hash of.
-    pub(super) fn open(&self, model: &str) -> Result<Kept> {
+    pub(super) fn open(&self, model: &str) -> Result<KeptAnswers> {
         let model = model.to_string();
         match self {
-            AnswerCache::Memory(answers) => Ok(Kept { answers: answers.clone(), file: None, model }),
+            AnswerCache::Memory(answers) => Ok(KeptAnswers { answers: answers.clone(), file: None, model }),
             AnswerCache::Folder(folder) => {
                 let path = folder.join(format!("{model}.jsonl"));
                 let (answers, file) = open_file(folder, &path).map_err(|error| Error::file(&path, error))?;
-                Ok(Kept { answers: Arc::new(Mutex::new(answers)), file: Some((path, file)), model })
+                Ok(KeptAnswers { answers: Arc::new(Mutex::new(answers)), file: Some((path, file)), model })
             }
         }
     }
@@ -85,7 +85,7 @@ fn open_file(folder: &Path, path: &Path) -> std::io::Result<(HashMap<String, Ans
     Ok((answers, file))
 }
 
-impl Kept {
+impl KeptAnswers {
     /// The key of a question: how it is asked, the ids of its prompt, hashes of its pictures.
     pub(super) fn key(&self, how: &str, ids: &[i64], pictures: &[String]) -> String {
         format!("{:x}", Sha256::digest(format!("{} {how} {ids:?} {pictures:?}", self.model)))

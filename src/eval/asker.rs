@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
-use super::answers::{Answer, Kept, Likelihood};
-use super::benchmark::{Benchmark, Item};
+use super::answers::{Answer, KeptAnswers, Likelihood};
+use super::benchmark::Benchmark;
 use super::contents::Contents;
-use super::runner::{Choices, Control, RunOptions};
+use super::item::Item;
+use super::run_options::{Choices, Control, RunOptions};
 use crate::data::ImageSource;
 use crate::error;
 use crate::error::{Context, Result};
@@ -26,14 +27,14 @@ pub(super) struct Asker<'a> {
     answerer: Answerer<'a>,
     sampling: Sampling,
     options: &'a RunOptions,
-    kept: Option<Kept>,
+    kept: Option<KeptAnswers>,
     pub(super) contents: Contents,
     /// Answers that were not computed for their question.
     pub(super) cached: usize,
 }
 
 /// A question as the model is asked.
-struct Asked {
+struct Prompted {
     question: Question,
     /// Letters and their tokens as answers; none where the answer is generated.
     letters: Vec<(char, Vec<u32>)>,
@@ -45,7 +46,7 @@ impl<'a> Asker<'a> {
         vlm: &'a Vlm,
         benchmark: &Benchmark,
         options: &'a RunOptions,
-        kept: Option<Kept>,
+        kept: Option<KeptAnswers>,
         contents: Contents,
     ) -> Result<Self> {
         let sampling = Sampling { max_new_tokens: benchmark.max_new_tokens, ..Sampling::default() };
@@ -57,14 +58,14 @@ impl<'a> Asker<'a> {
     /// an answer is not whole.
     pub(super) fn answer(&mut self, items: &[&Item]) -> Result<Vec<Result<Answer>>> {
         self.contents.read(items.iter().copied());
-        let asked: Vec<Result<Asked>> =
+        let asked: Vec<Result<Prompted>> =
             items.par_iter().map(|item| self.asked(item).context(|| format!("item `{}`", item.id))).collect();
         let mut answers: Vec<Option<Result<Answer>>> = asked.iter().map(|asked| self.known(asked)).collect();
         self.cached += answers.iter().filter(|answer| matches!(answer, Some(Ok(_)))).count();
         let (new, repeated) = new_questions(&asked, &answers);
-        let pictures = Pictures::open(new.iter().map(|&place| items[place]), self.options.control);
+        let pictures = OpenedPictures::open(new.iter().map(|&place| items[place]), self.options.control);
         let missing = |place: usize| items[place].shown().iter().find_map(|source| pictures.get(source).err());
-        let mut ask: Vec<(usize, &Asked)> = Vec::with_capacity(new.len());
+        let mut ask: Vec<(usize, &Prompted)> = Vec::with_capacity(new.len());
         for place in new {
             match (&asked[place], missing(place)) {
                 (Ok(question), None) => ask.push((place, question)),
@@ -88,7 +89,7 @@ impl<'a> Asker<'a> {
         Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(cut)).collect())
     }
 
-    fn asked(&self, item: &Item) -> Result<Asked> {
+    fn asked(&self, item: &Item) -> Result<Prompted> {
         if let Some(why) = item.lacks_pictures() {
             return Err(error!(Data, "{why}"));
         }
@@ -104,10 +105,10 @@ impl<'a> Asker<'a> {
         let ids = template.prompt(tokenizer, &[turn])?;
         let question = Question { ids, images: images.iter().map(|source| source.key()).collect() };
         let key = self.kept.as_ref().map(|kept| self.key(kept, &question, &letters)).transpose()?;
-        Ok(Asked { question, letters, key })
+        Ok(Prompted { question, letters, key })
     }
 
-    fn key(&self, kept: &Kept, question: &Question, letters: &[(char, Vec<u32>)]) -> Result<String> {
+    fn key(&self, kept: &KeptAnswers, question: &Question, letters: &[(char, Vec<u32>)]) -> Result<String> {
         let how = match letters {
             [] => format!("generate {}", self.sampling.max_new_tokens),
             letters => format!("likelihood {letters:?}"),
@@ -124,14 +125,14 @@ impl<'a> Asker<'a> {
     }
 
     /// What need not be asked: answers in the cache, and questions that cannot be asked.
-    fn known(&self, asked: &Result<Asked>) -> Option<Result<Answer>> {
+    fn known(&self, asked: &Result<Prompted>) -> Option<Result<Answer>> {
         match asked {
             Err(error) => Some(Err(error.clone())),
             Ok(asked) => Some(Ok(self.kept.as_ref()?.get(asked.key.as_ref()?)?)),
         }
     }
 
-    fn generate(&mut self, asked: &[(usize, &Asked)], open: &Open) -> Result<Vec<(usize, Answer)>> {
+    fn generate(&mut self, asked: &[(usize, &Prompted)], open: &Open) -> Result<Vec<(usize, Answer)>> {
         let questions: Vec<Question> = asked.iter().map(|(_, asked)| asked.question.clone()).collect();
         let open = |number: usize, image: usize| open(asked[number].0, image);
         let mut whole = HashSet::new();
@@ -145,14 +146,14 @@ impl<'a> Asker<'a> {
     }
 
     /// The likeliest letter of every question; the first of equals.
-    fn weigh(&mut self, asked: &[(usize, &Asked)], open: &Open) -> Result<Vec<(usize, Answer)>> {
+    fn weigh(&mut self, asked: &[(usize, &Prompted)], open: &Open) -> Result<Vec<(usize, Answer)>> {
         let questions: Vec<Question> = asked.iter().map(|(_, asked)| asked.question.clone()).collect();
-        let letters = |asked: &Asked| asked.letters.iter().map(|(_, ids)| ids.clone()).collect();
+        let letters = |asked: &Prompted| asked.letters.iter().map(|(_, ids)| ids.clone()).collect();
         let letters: Vec<Vec<Vec<u32>>> = asked.iter().map(|(_, asked)| letters(asked)).collect();
         let open = |number: usize, image: usize| open(asked[number].0, image);
         let on = &mut || !self.options.interrupt.is_set();
         let weighed = self.answerer.likelihoods(&questions, &letters, &open, self.options.batch.max(1), on)?;
-        let answer = |((place, asked), weights): (&(usize, &Asked), Vec<f64>)| {
+        let answer = |((place, asked), weights): (&(usize, &Prompted), Vec<f64>)| {
             let letters = asked.letters.iter().map(|(letter, _)| *letter);
             let likelihoods: Vec<Likelihood> =
                 letters.zip(weights).map(|(letter, log_probability)| Likelihood { letter, log_probability }).collect();
@@ -178,7 +179,7 @@ impl<'a> Asker<'a> {
 type Open<'a> = dyn Fn(usize, usize) -> Result<Image> + Sync + 'a;
 
 /// The places to ask, and the places whose question stands at another place already.
-fn new_questions(asked: &[Result<Asked>], answers: &[Option<Result<Answer>>]) -> (Vec<usize>, Vec<(usize, usize)>) {
+fn new_questions(asked: &[Result<Prompted>], answers: &[Option<Result<Answer>>]) -> (Vec<usize>, Vec<(usize, usize)>) {
     let mut first: HashMap<&str, usize> = HashMap::new();
     let (mut new, mut repeated) = (Vec::new(), Vec::new());
     for place in (0..asked.len()).filter(|&place| answers[place].is_none()) {
@@ -195,9 +196,9 @@ fn new_questions(asked: &[Result<Asked>], answers: &[Option<Result<Answer>>]) ->
 }
 
 /// The pictures of some questions, each opened once.
-struct Pictures(HashMap<String, Result<Image>>);
+struct OpenedPictures(HashMap<String, Result<Image>>);
 
-impl Pictures {
+impl OpenedPictures {
     fn open<'a>(items: impl Iterator<Item = &'a Item>, control: Control) -> Self {
         let mut keys = HashSet::new();
         let sources: Vec<&ImageSource> =
@@ -209,7 +210,7 @@ impl Pictures {
                 Control::Gray => Image::filled(image.width, image.height, GRAY),
             })
         };
-        Pictures(sources.par_iter().map(|source| (source.key(), open(source))).collect())
+        OpenedPictures(sources.par_iter().map(|source| (source.key(), open(source))).collect())
     }
 
     fn get(&self, source: &ImageSource) -> Result<Image> {

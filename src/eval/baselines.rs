@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::answers::Answer;
-use super::benchmark::{Benchmark, Item};
+use super::benchmark::Benchmark;
+use super::item::Item;
 use super::metrics::Metric;
-use super::results::Row;
 
 /// Stands behind the name of a baseline that is known for the whole set alone.
 const OF_ALL: &str = " of all questions";
@@ -34,8 +34,7 @@ impl Benchmark {
         };
         let answer = Answer { output: constant.to_string(), likelihoods: Vec::new() };
         let groups = self.groups(items);
-        let rows =
-            items.iter().zip(&groups).map(|(item, group)| Row::new(self, "", (*item, group), &answer, Vec::new()));
+        let rows = items.iter().zip(&groups).map(|(item, group)| self.row("", (*item, group), &answer, Vec::new()));
         Some(self.scorer.metric().headline(&rows.collect::<Vec<_>>())).filter(|score| score.is_finite())
     }
 }

@@ -6,37 +6,22 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::answers::Answer;
 use super::counts::{Counts, first};
 use super::embedded::{PackQuestions, pack_items};
-use super::gold::{Gold, most_frequent};
+use super::fields::{Fields, OneOrMany};
+use super::gold::most_frequent;
 use super::grouping::Grouping;
+use super::item::Item;
+use super::item_reader::ItemReader;
 use super::layout::{Layout, Set};
-use super::scorers::{Rules, Scorer};
-use super::source::{Fields, OneOrMany, Source};
+use super::row::Row;
+use super::rules::Rules;
+use super::scorers::Scorer;
 use super::table_items::table_items;
-use crate::data::ImageSource;
 use crate::error::{Error, Result};
 use crate::preset::{PresetKind, Presets};
-use crate::text::IMAGE_MARKER;
 use crate::{bail, error};
-
-/// One question.
-#[derive(Clone)]
-pub struct Item {
-    pub id: String,
-    /// Another id that is published with the question; empty where there is none.
-    pub other_id: String,
-    /// The picture's published name; empty where only its bytes tell it from others (`Benchmark::groups`).
-    pub group: String,
-    /// Pictures in the order in which the prompt shows them.
-    pub images: Vec<ImageSource>,
-    /// The task's text; where it holds no image mark, one is added when asking.
-    pub prompt: String,
-    pub gold: Gold,
-    pub category: String,
-    /// A category above the category: MMBench's L2.
-    pub section: String,
-}
 
 /// A list of questions with how they are scored.
 #[derive(Clone)]
@@ -163,30 +148,34 @@ impl Benchmark {
             .help(self.pictures.clone()))
     }
 
+    /// Scores an output to a question, of which `group` is the group and `pictures` hashes of what was shown.
+    pub(super) fn row(&self, model: &str, (item, group): (&Item, &str), answer: &Answer, pictures: Vec<String>) -> Row {
+        let output = super::python::strip(&answer.output);
+        let verdict = self.scorer.score(self.rules, output, &item.gold);
+        Row {
+            benchmark: self.id.clone(),
+            model: model.to_string(),
+            id: item.id.clone(),
+            group: group.to_string(),
+            category: item.category.clone(),
+            section: item.section.clone(),
+            prompt: item.prompt.clone(),
+            pictures,
+            output: output.to_string(),
+            likelihoods: answer.likelihoods.clone(),
+            extracted: verdict.extracted,
+            gold: item.gold.clone(),
+            score: verdict.score,
+            scorer: self.scorer.version(),
+            rules: self.rules,
+        }
+    }
+
     /// The item at a position.
     pub fn item(&self, index: usize) -> Result<&Item> {
         self.items
             .get(index)
             .ok_or_else(|| error!(Data, "benchmark `{}` has {} items, there is no {index}", self.id, self.items.len()))
-    }
-}
-
-impl Item {
-    /// The pictures its prompt shows: one per mark. Without marks a question is about its first picture: of a video's
-    /// frames, as in the reference.
-    pub(super) fn shown(&self) -> &[ImageSource] {
-        let marks = self.prompt.matches(IMAGE_MARKER).count();
-        &self.images[..marks.max(1).min(self.images.len())]
-    }
-
-    /// Why it cannot be asked, if it shows pictures that are not there.
-    pub(super) fn lacks_pictures(&self) -> Option<String> {
-        let (marks, images) = (self.prompt.matches(IMAGE_MARKER).count(), self.images.len());
-        match images {
-            0 => Some("there is no picture".to_string()),
-            _ if images < marks => Some(format!("its prompt shows {marks} pictures, its row has {images}")),
-            _ => None,
-        }
     }
 }
 
@@ -245,7 +234,7 @@ impl BenchmarkPreset {
             let published = self.published();
             return Err(error!(Option, "benchmark `{id}` needs its questions: {published}").help(set.published()));
         };
-        let source = Source::new(fields, prompt, self.prompt_open.as_deref(), self.scorer, options.reference_quirks)?;
-        table_items(&source, &set, &set.files(presets, data)?, options.images.as_deref())
+        let reader = ItemReader::new(fields, prompt, self.prompt_open.as_deref(), options.reference_quirks)?;
+        table_items(&reader, &set, &set.files(presets, data)?, options.images.as_deref())
     }
 }

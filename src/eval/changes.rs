@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::benchmark::Item;
 use super::contents::Contents;
-use super::results::Row;
+use super::item::Item;
+use super::row::Row;
 use crate::error;
 use crate::error::{Error, Result};
 

@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 
-use super::grouping::shared;
+use super::groups::shared;
 use super::metrics::Metric;
 use super::names::names;
 use super::published::PublishedModel;
-use super::results::{Results, Row};
-use super::scorers::Rules;
+use super::results::Results;
+use super::row::Row;
+use super::rules::Rules;
 use super::stats::{Paired, detectable, holm, mcnemar, paired};
 use crate::error::{Context, Result};
 use crate::show::{Cell, Table, grouped, p_value, percent};

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
-use super::benchmark::Item;
+use super::item::Item;
 use crate::data::ImageSource;
 use crate::error::Result;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::benchmark::Item;
+use super::item::Item;
 use super::metrics::Metric;
 use crate::show::grouped;
 

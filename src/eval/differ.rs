@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::results::{Results, Row};
+use super::results::Results;
+use super::row::Row;
 
 /// Two sets of answers side by side.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::benchmark::Item;
 use super::gold::{Gold, lettered};
+use super::item::Item;
 use crate::data::{ImageSource, Pack};
 use crate::error;
 use crate::error::Result;

@@ -16,7 +16,7 @@ pub struct Choice {
 /// One answer, or several that count alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Answers {
+pub enum RightAnswers {
     One(String),
     Several(Vec<String>),
 }
@@ -24,7 +24,7 @@ pub enum Answers {
 /// What is known about the right answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Gold {
-    pub answer: Answers,
+    pub answer: RightAnswers,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<Choice>,
     /// MMMU asks some questions without choices.
@@ -32,12 +32,12 @@ pub struct Gold {
     pub open: bool,
 }
 
-impl Answers {
+impl RightAnswers {
     /// All of them.
     pub fn all(&self) -> &[String] {
         match self {
-            Answers::One(answer) => std::slice::from_ref(answer),
-            Answers::Several(answers) => answers,
+            RightAnswers::One(answer) => std::slice::from_ref(answer),
+            RightAnswers::Several(answers) => answers,
         }
     }
 
@@ -47,7 +47,7 @@ impl Answers {
     }
 }
 
-impl std::fmt::Display for Answers {
+impl std::fmt::Display for RightAnswers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.all().join(" | "))
     }
@@ -56,7 +56,7 @@ impl std::fmt::Display for Answers {
 impl Gold {
     /// One right answer and nothing else.
     pub fn new(answer: impl Into<String>) -> Self {
-        Gold { answer: Answers::One(answer.into()), choices: Vec::new(), open: false }
+        Gold { answer: RightAnswers::One(answer.into()), choices: Vec::new(), open: false }
     }
 }
 

@@ -7,11 +7,13 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::answers::Answer;
-use super::benchmark::{Benchmark, Item};
+use super::benchmark::Benchmark;
 use super::changes::Changes;
 use super::contents::Contents;
+use super::item::Item;
 use super::result_file::{Facts, LeftOut, Lines, parse, push, push_facts};
-use super::results::{Results, Row};
+use super::results::Results;
+use super::row::Row;
 use crate::error;
 use crate::error::{Error, Result};
 use crate::files;
@@ -43,7 +45,7 @@ pub(super) struct Done {
 }
 
 /// What a run is about to ask.
-pub(super) struct Asked<'a> {
+pub(super) struct Planned<'a> {
     /// Its questions with their groups.
     pub(super) items: &'a [(&'a Item, &'a str)],
     /// Those of all its parts.
@@ -58,7 +60,13 @@ impl Journal {
     /// # Errors
     /// `Data` when it holds answers to another benchmark, of another model or of other weights, or another prompt or
     /// picture under the same id.
-    pub(super) fn open(path: &Path, benchmark: &Benchmark, model: &str, facts: &Facts, asked: Asked) -> Result<Self> {
+    pub(super) fn open(
+        path: &Path,
+        benchmark: &Benchmark,
+        model: &str,
+        facts: &Facts,
+        planned: Planned,
+    ) -> Result<Self> {
         let failed = |error| Error::file(path, error);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
@@ -98,7 +106,7 @@ impl Journal {
         if !is_cut_line(&bytes[whole..]) {
             return Err(error!(Data, "`{}` is not a results file", path.display()).help("choose another `out`"));
         }
-        let told = settle(path, &mut lines, benchmark, model, asked)?;
+        let told = settle(path, &mut lines, benchmark, model, planned)?;
         if told.is_empty() {
             file.set_len(whole as u64).map_err(failed)?;
         } else {
@@ -155,10 +163,10 @@ impl Journal {
 }
 
 /// Brings kept answers up to date with what is asked now; gives back what changed.
-fn settle(path: &Path, lines: &mut Lines, benchmark: &Benchmark, model: &str, asked: Asked) -> Result<Vec<String>> {
+fn settle(path: &Path, lines: &mut Lines, benchmark: &Benchmark, model: &str, planned: Planned) -> Result<Vec<String>> {
     let (path, help) =
         (format!("`{}`", path.display()), "choose another `out`, or remove the file to ask everything again");
-    let Asked { items, all, contents } = asked;
+    let Planned { items, all, contents } = planned;
     let changes = Changes::new(&lines.rows, items.iter().map(|(item, _)| *item), contents);
     changes.refuse_asked(&path).map_err(|error| error.help(help))?;
     let now: HashMap<&str, &(&Item, &str)> = all.iter().map(|asked| (asked.0.id.as_str(), asked)).collect();
@@ -175,7 +183,7 @@ fn settle(path: &Path, lines: &mut Lines, benchmark: &Benchmark, model: &str, as
         let Some((item, group)) = now.get(row.id.as_str()).copied() else { continue };
         let group = if regroup { *group } else { row.group.as_str() };
         let answer = Answer { output: row.output.clone(), likelihoods: row.likelihoods.clone() };
-        let mut new = Row::new(benchmark, model, (item, group), &answer, row.pictures.clone());
+        let mut new = benchmark.row(model, (item, group), &answer, row.pictures.clone());
         if (new.score - row.score).abs() < SAME {
             new.score = row.score;
         }

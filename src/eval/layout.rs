@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::fields::{Fields, OneOrMany};
 use super::prompt::Recipe;
-use super::second_table::Pictures;
-use super::source::{Fields, OneOrMany};
+use super::second_table::SecondTable;
 use crate::data::table::{Reading, Rows, Wanted, find};
 use crate::error::{Error, Result};
 use crate::preset::{PresetKind, Presets};
@@ -145,7 +145,7 @@ impl<'a> Set<'a> {
     ///
     /// # Errors
     /// `Option` when pictures are given to a benchmark that has them in its rows.
-    pub(super) fn pictures(&self, files: &[PathBuf], images: Option<&Path>) -> Result<Option<(Pictures, bool)>> {
+    pub(super) fn pictures(&self, files: &[PathBuf], images: Option<&Path>) -> Result<Option<(SecondTable, bool)>> {
         let wanted = self.wanted_pictures();
         if let Some(images) = images {
             if !self.fields.second_table() {
@@ -156,7 +156,7 @@ impl<'a> Set<'a> {
                 true => Wanted::default(),
                 false => wanted.unwrap_or_default(),
             };
-            return Ok(Some((Pictures::open(images, &wanted, &self.homes)?, true)));
+            return Ok(Some((SecondTable::open(images, &wanted, &self.homes)?, true)));
         }
         let (Some(wanted), Some(first)) = (wanted, files.first()) else { return Ok(None) };
         let beside = first
@@ -165,7 +165,7 @@ impl<'a> Set<'a> {
             .take(4)
             .flat_map(|folder| wanted.configuration.iter().map(move |configuration| folder.join(configuration)));
         match beside.into_iter().find(|folder| folder.is_dir()) {
-            Some(folder) => Ok(Some((Pictures::open(&folder, &wanted, &self.homes)?, false))),
+            Some(folder) => Ok(Some((SecondTable::open(&folder, &wanted, &self.homes)?, false))),
             None => Ok(None),
         }
     }

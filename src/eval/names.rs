@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path};
 
 use super::results::Results;
-use super::runner::Choices;
+use super::run_options::Choices;
 
 /// What may differ between models of one name, in the order in which it is tried.
 const FACTS: [&str; 11] = [

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::results::Row;
-use super::runner::Choices;
+use super::row::Row;
+use super::run_options::Choices;
 use crate::error::{Error, Result};
 use crate::{bail, error};
 

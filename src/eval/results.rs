@@ -4,51 +4,20 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::answers::{Answer, Likelihood};
-use super::benchmark::{Benchmark, Item};
-use super::gold::Gold;
+use super::benchmark::Benchmark;
+use super::item::Item;
 use super::metrics::Metric;
 use super::result_file::{Facts, LeftOut, push, push_facts, read};
-use super::scorers::{Rules, Scorer};
+use super::row::Row;
+use super::rules::Rules;
+use super::scorers::Scorer;
 use super::stats::{Groups, Interval, interval};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::{bail, error};
-
-/// One answered question; one line of `results.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    pub benchmark: String,
-    /// What answered: a model's description, or `predictions`.
-    #[serde(default)]
-    pub model: String,
-    pub id: String,
-    /// What questions have to share to count as one draw: the picture's name, or a hash of it.
-    pub group: String,
-    pub category: String,
-    /// A category above the category: MMBench's L2.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub section: String,
-    pub prompt: String,
-    /// Hashes of the pictures that were shown, in their order; files of older versions do not say.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pictures: Vec<String>,
-    pub output: String,
-    /// Of the choices, where the output is the likeliest of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub likelihoods: Vec<Likelihood>,
-    /// What was read out of the output; `None` when no answer could be.
-    pub extracted: Option<String>,
-    #[serde(flatten)]
-    pub gold: Gold,
-    pub score: f64,
-    pub scorer: String,
-    #[serde(default)]
-    pub rules: Rules,
-}
 
 /// The answers of one model to one benchmark.
 #[derive(Clone, Debug)]
@@ -62,42 +31,6 @@ pub struct Results {
     /// Questions that are not in the score.
     pub left_out: Vec<LeftOut>,
     pub facts: Facts,
-}
-
-impl Row {
-    /// Scores an output to a question, of which `group` is the group and `pictures` hashes of what was shown.
-    pub(super) fn new(
-        benchmark: &Benchmark,
-        model: &str,
-        (item, group): (&Item, &str),
-        answer: &Answer,
-        pictures: Vec<String>,
-    ) -> Self {
-        let output = super::python::strip(&answer.output);
-        let verdict = benchmark.scorer.score(benchmark.rules, output, &item.gold);
-        Row {
-            benchmark: benchmark.id.clone(),
-            model: model.to_string(),
-            id: item.id.clone(),
-            group: group.to_string(),
-            category: item.category.clone(),
-            section: item.section.clone(),
-            prompt: item.prompt.clone(),
-            pictures,
-            output: output.to_string(),
-            likelihoods: answer.likelihoods.clone(),
-            extracted: verdict.extracted,
-            gold: item.gold.clone(),
-            score: verdict.score,
-            scorer: benchmark.scorer.version(),
-            rules: benchmark.rules,
-        }
-    }
-
-    /// Whether no answer was read: none could be, or nothing was left of it.
-    pub fn is_unread(&self) -> bool {
-        self.extracted.as_deref().is_none_or(|text| super::python::strip(text).is_empty())
-    }
 }
 
 impl Results {
@@ -137,7 +70,7 @@ impl Results {
         let mut rows = Vec::new();
         for (item, answer) in answers {
             match answer {
-                Ok(answer) => rows.push(Row::new(benchmark, model, item, &answer, pictures(item.0))),
+                Ok(answer) => rows.push(benchmark.row(model, item, &answer, pictures(item.0))),
                 Err(error) => left_out.push(reason(&item.0.id, &error)),
             }
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::source::required;
+use super::fields::required;
 use crate::data::ImageSource;
 use crate::data::table::{Rows, Wanted, find};
 use crate::error;
@@ -15,12 +15,12 @@ use crate::error::{Context, Error, Kind, Result};
 const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 
 /// Pictures by id.
-pub(super) enum Pictures {
+pub(super) enum SecondTable {
     Table { rows: Arc<Rows>, places: HashMap<String, usize> },
     Folder(HashMap<String, PathBuf>),
 }
 
-impl Pictures {
+impl SecondTable {
     /// Opens a table or a folder.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ impl Pictures {
         let named = in_folder(path)?;
         let files = match find(path, wanted, homes) {
             Ok(files) => files,
-            Err(_) if !named.is_empty() => return Ok(Pictures::Folder(named)),
+            Err(_) if !named.is_empty() => return Ok(SecondTable::Folder(named)),
             Err(error) if error.kind() == Kind::Missing && path.is_dir() => {
                 return Err(error.context("pictures").help(
                     "`images` is a table of `id` and `image`, or a folder of pictures that are named by their ids (`n161313.jpg`)",
@@ -40,14 +40,14 @@ impl Pictures {
         let rows = Rows::open_files(&files)?;
         let place = |row| Ok((required(&rows, row, "id")?, row));
         let places = (0..rows.len()).map(place).collect::<Result<_>>().context(|| "table of pictures")?;
-        Ok(Pictures::Table { rows, places })
+        Ok(SecondTable::Table { rows, places })
     }
 
     /// The pictures of an id; `None` when there is none.
     pub(super) fn of(&self, id: &str, field: &str) -> Result<Option<Vec<ImageSource>>> {
         match self {
-            Pictures::Table { rows, places } => places.get(id).map(|place| rows.images(*place, field)).transpose(),
-            Pictures::Folder(files) => Ok(files.get(id).map(|path| vec![ImageSource::File(path.clone())])),
+            SecondTable::Table { rows, places } => places.get(id).map(|place| rows.images(*place, field)).transpose(),
+            SecondTable::Folder(files) => Ok(files.get(id).map(|path| vec![ImageSource::File(path.clone())])),
         }
     }
 }

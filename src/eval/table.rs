@@ -5,7 +5,7 @@ use super::compare::shown;
 use super::metrics::Metric;
 use super::result_file::Shard;
 use super::results::Results;
-use super::scorers::Rules;
+use super::rules::Rules;
 use super::stats::{Groups, interval};
 use super::{Choices, Facts};
 use crate::show::{Cell, Table, count, percent, seconds};

@@ -4,16 +4,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::benchmark::Item;
+use super::item::Item;
+use super::item_reader::ItemReader;
 use super::layout::Set;
-use super::source::Source;
 use crate::data::table::parts;
 use crate::error;
 use crate::error::{Error, Result};
 
 /// The items of a set's files, and why rows were left out. Rows are read part by part, and their texts are not kept.
 pub(super) fn table_items(
-    source: &Source,
+    reader: &ItemReader,
     set: &Set,
     files: &[PathBuf],
     images: Option<&Path>,
@@ -29,7 +29,7 @@ pub(super) fn table_items(
         left_out.extend_from_slice(rows.broken());
         let pictures = pictures.as_ref().filter(|(_, given)| *given || !set.has_pictures(&rows));
         for row in rows.range() {
-            match source.item(&rows, row, pictures.map(|(pictures, _)| pictures)) {
+            match reader.item(&rows, row, pictures.map(|(pictures, _)| pictures)) {
                 Ok(item) => {
                     let why = item.lacks_pictures();
                     blind.extend(why.map(|why| (items.len(), error!(Data, "{}: {why}", rows.place(row)))));

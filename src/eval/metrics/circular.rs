@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{named, ratio};
-use crate::eval::results::Row;
+use crate::eval::row::Row;
 use crate::eval::stats::{Finish, Groups};
 
 /// The orders of one question differ by this much in their index.
 const CIRCULAR: i64 = 1_000_000;
 
 /// The question that an id is an order of: the index of its first order. `None` where the id is no index.
-pub(in crate::eval) fn question(id: &str) -> Option<String> {
+pub(super) fn question(id: &str) -> Option<String> {
     let index = id.split('#').next()?.parse::<i64>().ok().filter(|index| *index >= 0)?;
     Some((index % CIRCULAR).to_string())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::named;
-use crate::eval::results::Row;
+use crate::eval::row::Row;
 use crate::eval::stats::{Finish, Groups};
 
 /// MME's tasks of perception; all others are cognition.

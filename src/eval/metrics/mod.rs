@@ -5,13 +5,11 @@ mod circular;
 mod mme;
 mod yes_no;
 
-pub(super) use circular::question;
-
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use super::results::Row;
+use super::row::Row;
 use super::stats::{Finish, Groups};
 
 /// How a benchmark's rows add up.
@@ -125,11 +123,19 @@ impl Metric {
         }
     }
 
+    /// What a question has in common with others beside a picture, so that they are one draw: all orders of its choices.
+    pub(super) fn draw(self, id: &str) -> Option<String> {
+        match self {
+            Metric::Circular => circular::question(id),
+            _ => None,
+        }
+    }
+
     /// What the metric counts as one thing, of a question's id, group and category: all orders of a question, the questions
     /// about a picture in one task. `None` where it is the question itself.
     pub fn unit(self, id: &str, group: &str, category: &str) -> Option<String> {
         match self {
-            Metric::Circular => Some(question(id).unwrap_or_else(|| id.to_string())),
+            Metric::Circular => Some(circular::question(id).unwrap_or_else(|| id.to_string())),
             Metric::Mme => Some(format!("{category}\n{group}")),
             _ => None,
         }

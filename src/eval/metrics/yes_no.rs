@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{categories, named, ratio};
-use crate::eval::results::Row;
+use crate::eval::row::Row;
 use crate::eval::stats::{Finish, Groups};
 
 /// Counts of POPE. A gold "yes" that was answered with neither yes nor no is no miss, as in the reference.

@@ -1,14 +1,18 @@
 //! DocVQA's ANLS: 1 - edit distance / length to the nearest gold answer, 0 below a half. Source: lmms-eval 0.7.3,
 //! `api/metrics.py`.
 
-use super::{Gold, Verdict};
+use super::{Entry, Gold, Verdict};
+use crate::eval::metrics::Metric;
 use crate::eval::python::{strip, words};
+
+pub(super) const SCORER: Entry =
+    Entry { name: "anls", metric: Metric::Mean("anls"), score: |_, output, gold| score(output, gold), ..Entry::PLAIN };
 
 /// Below this similarity the score is 0.
 const THRESHOLD: f64 = 0.5;
 
 /// The similarity to the nearest answer.
-pub(super) fn score(output: &str, gold: &Gold) -> Verdict {
+fn score(output: &str, gold: &Gold) -> Verdict {
     let extracted = plain(output);
     let similarity = |answer: &String| {
         let distance = strsim::levenshtein(&plain(answer), &extracted) as f64;
@@ -32,12 +36,12 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::gold::Answers;
+    use crate::eval::gold::RightAnswers;
 
     // Expected values were printed by lmms-eval 0.7.3.
     #[test]
     fn the_nearest_answer_counts() {
-        let gold = Gold { answer: Answers::Several(vec!["ITC  Limited".into(), "Itc".into()]), ..Gold::new("") };
+        let gold = Gold { answer: RightAnswers::Several(vec!["ITC  Limited".into(), "Itc".into()]), ..Gold::new("") };
         let cases = [("itc limited", 1.0), ("ITC limted", 1.0 - 1.0 / 12.0), ("itd", 1.0 - 1.0 / 3.0), ("no", 0.0)];
         for (output, expected) in cases {
             assert!((score(output, &gold).score - expected).abs() < 1e-12, "{output}: {:?}", score(output, &gold));

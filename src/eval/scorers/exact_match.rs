@@ -2,10 +2,19 @@
 //! (`exact_match` with ignore_case and ignore_punctuation).
 
 use super::letters;
-use super::{Gold, Rules, Verdict};
+use super::{Entry, Gold, Rules, Verdict, is_letter};
+
+pub(super) const SCORER: Entry = Entry {
+    name: "exact_match",
+    version: 2,
+    rules: &[Rules::Reference, Rules::Strict, Rules::LmmsEval, Rules::VlmEvalKit],
+    is_answer: is_letter,
+    score,
+    ..Entry::PLAIN
+};
 
 /// 1 when output and answer agree, else 0.
-pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
+fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
     let answer = gold.answer.first();
     if rules == Rules::VlmEvalKit && !gold.choices.is_empty() {
         return Verdict::letter(letters::vlmevalkit(output, &gold.choices), answer, "VLMEvalKit reads");

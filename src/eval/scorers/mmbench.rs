@@ -4,8 +4,21 @@
 
 use super::letters;
 use super::realworld::in_any_form;
-use super::{Gold, Rules, Verdict};
+use super::{Entry, Gold, Rules, Verdict};
+use crate::eval::metrics::Metric;
 use crate::eval::python::words;
+
+pub(super) const SCORER: Entry = Entry {
+    name: "mmbench",
+    rules: &[Rules::Reference, Rules::Strict, Rules::LmmsEval, Rules::VlmEvalKit],
+    metric: Metric::Circular,
+    differs: &[(
+        Rules::LmmsEval,
+        " (as its task `mmbench_en_dev_static`: no judge is asked, no letter is drawn at random)",
+    )],
+    score,
+    ..Entry::PLAIN
+};
 
 const MARKS: [(&str, &str); 12] = [
     ("", "."),
@@ -23,7 +36,7 @@ const MARKS: [(&str, &str); 12] = [
 ];
 
 /// 1 for the right letter.
-pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
+fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
     let letter = match rules {
         Rules::VlmEvalKit => letters::vlmevalkit(output, &gold.choices),
         _ => by_letter(output).or_else(|| by_text(output, gold)),

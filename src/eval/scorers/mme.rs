@@ -1,10 +1,20 @@
 //! MME: yes or no, whole or in the first four letters. Source: LLaVA-MORE 2460d39, `mme/utils.py`.
 
-use super::{Gold, Rules, Verdict, yes_no};
+use super::{Entry, Gold, Rules, Verdict, is_yes_or_no, yes_no};
+use crate::eval::metrics::Metric;
 use crate::eval::python::strip;
 
+pub(super) const SCORER: Entry = Entry {
+    name: "mme",
+    rules: &[Rules::Reference, Rules::Strict, Rules::LmmsEval, Rules::VlmEvalKit],
+    metric: Metric::Mme,
+    is_answer: is_yes_or_no,
+    score,
+    ..Entry::PLAIN
+};
+
 /// 1 when the answers agree.
-pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
+fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
     let answer = plain(gold.answer.first());
     match rules {
         Rules::VlmEvalKit => Verdict::equal(yes_no::vlmevalkit(output).to_string(), &answer, "VLMEvalKit reads"),

@@ -2,12 +2,26 @@
 //! last. Source: LLaVA-MORE 2460d39, `mmmu/utils.py`; where that picks at random, nothing is read here.
 
 use super::letters;
-use super::{Gold, Rules, Verdict};
+use super::mmmu_open;
+use super::{Entry, Gold, Rules, Verdict};
 use crate::eval::gold::Choice;
+use crate::eval::metrics::Metric;
 use crate::eval::python::words;
 
+pub(super) const SCORER: Entry = Entry {
+    name: "mmmu",
+    rules: &[Rules::Reference, Rules::Strict, Rules::LmmsEval, Rules::VlmEvalKit],
+    metric: Metric::Mmmu,
+    differs: &[(Rules::LmmsEval, " (where no letter can be read, it draws one at random; here that counts as wrong)")],
+    score: |rules, output, gold| match gold.open {
+        true => mmmu_open::score(output, gold),
+        false => score(rules, output, gold),
+    },
+    ..Entry::PLAIN
+};
+
 /// 1 for the right letter.
-pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
+fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
     let letter = match rules {
         Rules::VlmEvalKit => letters::vlmevalkit(output, &gold.choices),
         _ => read(output, &gold.choices),

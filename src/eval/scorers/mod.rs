@@ -1,6 +1,6 @@
 //! Scorers: raw output -> extracted answer -> score. One file each. `reference` rules are those of LLaVA-MORE's fork of
-//! lmms-eval; where other tools read the same output differently, their rules are here as well. A scorer's version
-//! changes when its scores do.
+//! lmms-eval; where other tools read the same output differently, their rules are here as well. A new scorer is a file
+//! with its `SCORER`, a `mod` line and a line in `ALL`.
 
 mod anls;
 mod exact_match;
@@ -13,65 +13,82 @@ mod realworld;
 mod relaxed;
 mod science_qa;
 mod seed;
+mod unscored;
 mod vqa;
 mod vqa_text;
+mod vqa_v2;
 mod yes_no;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer};
 
 use super::gold::Gold;
 use super::metrics::Metric;
+use super::rules::Rules;
 use crate::error::{Error, Kind, Result};
 
-/// The scorers presets can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scorer {
-    /// Lower case, no punctuation, equal.
-    ExactMatch,
-    /// A choice's letter, alone or before a full stop.
-    ScienceQa,
-    /// Agreement with ten people, answers normalized.
-    Vqa,
-    /// The same as VQAv2 normalizes: without taking possessives apart.
-    VqaV2,
-    /// POPE.
-    YesNo,
-    /// Yes or no in the first four letters.
-    Mme,
-    /// A letter or a choice's text somewhere in the output.
-    Mmbench,
-    /// The first character.
-    Seed,
-    /// MMMU's own reading of choices and of open answers.
-    Mmmu,
-    /// Numbers within 5 %, texts equal.
-    Relaxed,
-    /// Edit distance relative to length.
-    Anls,
-    /// A letter by any of many forms, or equal texts.
-    Realworld,
-    /// Nothing scores this automatically.
-    Unscored,
+/// The scorers presets can name, in the order in which messages list them.
+const ALL: [&Entry; 13] = [
+    &exact_match::SCORER,
+    &science_qa::SCORER,
+    &vqa::SCORER,
+    &vqa_v2::SCORER,
+    &yes_no::SCORER,
+    &mme::SCORER,
+    &mmbench::SCORER,
+    &seed::SCORER,
+    &mmmu::SCORER,
+    &relaxed::SCORER,
+    &anls::SCORER,
+    &realworld::SCORER,
+    &unscored::SCORER,
+];
+const NAMES: [&str; ALL.len()] = {
+    let mut names = [""; ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = ALL[at].name;
+        at += 1;
+    }
+    names
+};
+
+/// All there is to say of a scorer; one a file.
+struct Entry {
+    /// What presets and result files call it.
+    name: &'static str,
+    /// Goes up when its scores change.
+    version: u32,
+    /// The rules it knows, the default first.
+    rules: &'static [Rules],
+    /// How its rows add up.
+    metric: Metric,
+    /// What rules leave out of the tool they are named after, for a table's note.
+    differs: &'static [(Rules, &'static str)],
+    /// What `Rules::Strict` is; `None` where `score` knows these rules itself.
+    strict: Option<fn(&str, &Gold) -> Verdict>,
+    /// Whether what was read can be an answer at all, a wrong one or a right one.
+    is_answer: fn(&str, &Gold) -> bool,
+    /// The score of an output without white space around it.
+    score: fn(Rules, &str, &Gold) -> Verdict,
 }
 
-/// Whose reading of an output counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rules {
-    /// LLaVA-MORE 2460d39.
-    #[default]
-    Reference,
-    /// The answer and nothing else; case and white space around do not matter.
-    Strict,
-    /// lmms-eval 0.7.3.
-    LmmsEval,
-    /// The scripts of LLaVA 1.2.2.
-    Llava,
-    /// VLMEvalKit (nvidia-vlmeval 26.3), its deterministic part.
-    #[serde(rename = "vlmevalkit")]
-    VlmEvalKit,
+impl Entry {
+    /// What most scorers have in common.
+    const PLAIN: Entry = Entry {
+        name: "",
+        version: 1,
+        rules: &[Rules::Reference, Rules::Strict, Rules::LmmsEval],
+        metric: Metric::Mean("exact_match"),
+        differs: &[],
+        strict: Some(strict),
+        is_answer: |_, _| true,
+        score: |_, output, gold| strict(output, gold),
+    };
 }
+
+/// One of the scorers presets can name.
+#[derive(Clone, Copy)]
+pub struct Scorer(&'static Entry);
 
 /// How one output was scored.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,90 +100,35 @@ pub struct Verdict {
     pub why: String,
 }
 
-impl Rules {
-    const ALL: [Rules; 5] = [Rules::Reference, Rules::Strict, Rules::LmmsEval, Rules::Llava, Rules::VlmEvalKit];
-
-    /// The word scripts use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Rules::Reference => "reference",
-            Rules::Strict => "strict",
-            Rules::LmmsEval => "lmms-eval",
-            Rules::Llava => "llava",
-            Rules::VlmEvalKit => "vlmevalkit",
-        }
-    }
-
-    /// Rules by name.
-    pub fn parse(name: &str) -> Result<Self> {
-        let known = Rules::ALL.map(Rules::name);
-        let rules = Rules::ALL.into_iter().find(|rules| rules.name() == name);
-        rules.ok_or_else(|| Error::unknown("set of rules", name, &known, ""))
-    }
-}
-
 impl Scorer {
-    const ALL: [(Scorer, &'static str, u32); 13] = [
-        (Scorer::ExactMatch, "exact_match", 2),
-        (Scorer::ScienceQa, "science_qa", 1),
-        (Scorer::Vqa, "vqa", 1),
-        (Scorer::VqaV2, "vqa_v2", 1),
-        (Scorer::YesNo, "yes_no", 1),
-        (Scorer::Mme, "mme", 1),
-        (Scorer::Mmbench, "mmbench", 1),
-        (Scorer::Seed, "seed", 1),
-        (Scorer::Mmmu, "mmmu", 1),
-        (Scorer::Relaxed, "relaxed", 1),
-        (Scorer::Anls, "anls", 1),
-        (Scorer::Realworld, "realworld", 2),
-        (Scorer::Unscored, "unscored", 1),
-    ];
+    /// A scorer by name.
+    ///
+    /// # Errors
+    /// `Option`, listing what there is.
+    fn named(name: &str) -> Result<Self> {
+        let known = ALL.iter().find(|entry| entry.name == name);
+        known.map(|entry| Scorer(entry)).ok_or_else(|| Error::unknown("scorer", name, &NAMES, ""))
+    }
 
     /// Name and version, as result files record it.
     pub fn version(self) -> String {
-        let known = Scorer::ALL.iter().find(|(scorer, _, _)| *scorer == self);
-        known.map_or(String::new(), |(_, name, version)| format!("{name}/{version}"))
+        format!("{}/{}", self.0.name, self.0.version)
     }
 
     /// The scorer that wrote a result file, whatever its version was.
     pub fn of_version(version: &str) -> Result<Self> {
-        let name = version.split('/').next().unwrap_or(version);
-        let known: Vec<_> = Scorer::ALL.iter().map(|(_, name, _)| *name).collect();
-        let found = Scorer::ALL.iter().find(|(_, known, _)| *known == name);
-        found.map(|(scorer, _, _)| *scorer).ok_or_else(|| Error::unknown("scorer", name, &known, ""))
+        Scorer::named(version.split('/').next().unwrap_or(version))
     }
 
     /// The rules this scorer knows, the default first. lmms-eval 0.7.3 reads as the reference does what `yes_no`, `vqa`,
     /// `vqa_v2`, `mme`, `relaxed` and `anls` score.
     pub fn rules(self) -> &'static [Rules] {
-        use Rules::{Llava, LmmsEval, Reference, Strict, VlmEvalKit};
-        match self {
-            Scorer::YesNo | Scorer::ScienceQa => &[Reference, Strict, LmmsEval, Llava, VlmEvalKit],
-            Scorer::ExactMatch | Scorer::Seed | Scorer::Realworld | Scorer::Mmbench | Scorer::Mmmu | Scorer::Mme => {
-                &[Reference, Strict, LmmsEval, VlmEvalKit]
-            }
-            Scorer::Vqa | Scorer::VqaV2 | Scorer::Relaxed | Scorer::Anls | Scorer::Unscored => {
-                &[Reference, Strict, LmmsEval]
-            }
-        }
+        self.0.rules
     }
 
     /// What these rules leave out of the tool they are named after, for a table's note.
     pub(super) fn differs(self, rules: Rules) -> &'static str {
-        match (self, rules) {
-            (Scorer::Mmbench, Rules::LmmsEval) => {
-                " (as its task `mmbench_en_dev_static`: no judge is asked, no letter is drawn at random)"
-            }
-            (Scorer::Mmmu, Rules::LmmsEval) => {
-                " (where no letter can be read, it draws one at random; here that counts as wrong)"
-            }
-            _ => "",
-        }
-    }
-
-    /// Whether a question may have several right answers, or those of several people.
-    pub(super) fn has_several_answers(self) -> bool {
-        matches!(self, Scorer::Vqa | Scorer::VqaV2 | Scorer::Anls | Scorer::Mmmu)
+        self.0.differs.iter().find(|(of, _)| *of == rules).map_or("", |(_, what)| what)
     }
 
     /// An error that lists what there is, unless the scorer knows the rules.
@@ -181,67 +143,55 @@ impl Scorer {
 
     /// How its rows add up.
     pub fn metric(self) -> Metric {
-        match self {
-            Scorer::YesNo => Metric::YesNo,
-            Scorer::Mme => Metric::Mme,
-            Scorer::Mmbench => Metric::Circular,
-            Scorer::Seed => Metric::Seed,
-            Scorer::Mmmu => Metric::Mmmu,
-            Scorer::Relaxed => Metric::Mean("relaxed_overall"),
-            Scorer::Anls => Metric::Mean("anls"),
-            Scorer::Unscored => Metric::None,
-            Scorer::ExactMatch | Scorer::ScienceQa | Scorer::Vqa | Scorer::VqaV2 | Scorer::Realworld => {
-                Metric::Mean("exact_match")
-            }
-        }
+        self.0.metric
     }
 
     /// Scores one raw output, white space around it taken away.
     pub fn score(self, rules: Rules, output: &str, gold: &Gold) -> Verdict {
-        let mut verdict = self.verdict(rules, super::python::strip(output), gold);
-        if verdict.score <= 0.0 && verdict.extracted.as_ref().is_some_and(|text| !self.is_answer(text, gold)) {
+        let output = super::python::strip(output);
+        let mut verdict = match self.0.strict.filter(|_| rules == Rules::Strict) {
+            Some(strict) => strict(output, gold),
+            None => (self.0.score)(rules, output, gold),
+        };
+        let is_answer = |text: &String| (self.0.is_answer)(super::python::strip(text), gold);
+        if verdict.score <= 0.0 && verdict.extracted.as_ref().is_some_and(|text| !is_answer(text)) {
             verdict.extracted = None;
             verdict.why += ", no answer could be read";
         }
         verdict
     }
+}
 
-    /// Whether what was read can be an answer at all, a wrong one or a right one.
-    fn is_answer(self, extracted: &str, gold: &Gold) -> bool {
-        let extracted = super::python::strip(extracted);
-        match self {
-            Scorer::YesNo | Scorer::Mme => ["yes", "no"].contains(&extracted),
-            Scorer::ExactMatch | Scorer::ScienceQa | Scorer::Seed if !gold.choices.is_empty() => {
-                let is = |letter: char| extracted.to_lowercase() == letter.to_lowercase().to_string();
-                gold.choices.iter().any(|choice| is(choice.letter))
-            }
-            _ => true,
-        }
+impl PartialEq for Scorer {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
     }
+}
 
-    fn verdict(self, rules: Rules, output: &str, gold: &Gold) -> Verdict {
-        if rules == Rules::Strict && !matches!(self, Scorer::Vqa | Scorer::VqaV2 | Scorer::Unscored) {
-            return strict(output, gold);
-        }
-        match self {
-            Scorer::ExactMatch => exact_match::score(rules, output, gold),
-            Scorer::ScienceQa => science_qa::score(rules, output, gold),
-            Scorer::Vqa => vqa::score(rules, output, gold, vqa_text::normalized),
-            Scorer::VqaV2 => vqa::score(rules, output, gold, vqa_text::normalized_v2),
-            Scorer::YesNo => yes_no::score(rules, output, gold),
-            Scorer::Mme => mme::score(rules, output, gold),
-            Scorer::Mmbench => mmbench::score(rules, output, gold),
-            Scorer::Seed => seed::score(rules, output, gold),
-            Scorer::Mmmu if gold.open => mmmu_open::score(output, gold),
-            Scorer::Mmmu => mmmu::score(rules, output, gold),
-            Scorer::Relaxed => relaxed::score(output, gold),
-            Scorer::Anls => anls::score(output, gold),
-            Scorer::Realworld => realworld::score(rules, output, gold),
-            Scorer::Unscored => {
-                Verdict { extracted: Some(output.to_string()), score: 0.0, why: "nothing scores this".to_string() }
-            }
-        }
+impl Eq for Scorer {}
+
+impl std::fmt::Debug for Scorer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.name)
     }
+}
+
+impl<'de> Deserialize<'de> for Scorer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Scorer::named(&name).map_err(|_| serde::de::Error::unknown_variant(&name, &NAMES))
+    }
+}
+
+/// Whether a text says yes or no.
+fn is_yes_or_no(text: &str, _: &Gold) -> bool {
+    ["yes", "no"].contains(&text)
+}
+
+/// Whether a text is the letter of a choice, where there are any.
+fn is_letter(text: &str, gold: &Gold) -> bool {
+    let is = |letter: char| text.to_lowercase() == letter.to_lowercase().to_string();
+    gold.choices.is_empty() || gold.choices.iter().any(|choice| is(choice.letter))
 }
 
 impl Verdict {

@@ -2,9 +2,17 @@
 //! `realworldqa/utils.py` and `_task_utils/mcq_extract.py`.
 
 use super::letters;
-use super::{Gold, Rules, Verdict};
+use super::{Entry, Gold, Rules, Verdict};
 use crate::eval::gold::Choice;
 use crate::eval::python::strip;
+
+pub(super) const SCORER: Entry = Entry {
+    name: "realworld",
+    version: 2,
+    rules: &[Rules::Reference, Rules::Strict, Rules::LmmsEval, Rules::VlmEvalKit],
+    score,
+    ..Entry::PLAIN
+};
 
 const LETTERS: [char; 4] = ['A', 'B', 'C', 'D'];
 
@@ -40,7 +48,7 @@ const PHRASES: [&str; 27] = [
 ];
 
 /// 1 for the right letter or the same text.
-pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
+fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
     let answer = strip(gold.answer.first());
     let upper = answer.to_uppercase();
     if LETTERS.iter().any(|letter| upper.chars().eq([*letter])) {

@@ -1,13 +1,21 @@
 //! ChartQA's relaxed accuracy: numbers within 5 % of the gold, anything else equal without case. Source: lmms-eval
 //! 0.7.3, `chartqa/utils.py`.
 
-use super::{Gold, Verdict};
+use super::{Entry, Gold, Verdict};
+use crate::eval::metrics::Metric;
 use crate::eval::python::float;
+
+pub(super) const SCORER: Entry = Entry {
+    name: "relaxed",
+    metric: Metric::Mean("relaxed_overall"),
+    score: |_, output, gold| score(output, gold),
+    ..Entry::PLAIN
+};
 
 const TOLERANCE: f64 = 0.05;
 
 /// 1 for a number that is near enough, or the same text.
-pub(super) fn score(output: &str, gold: &Gold) -> Verdict {
+fn score(output: &str, gold: &Gold) -> Verdict {
     let answer = gold.answer.first();
     match (number(output), number(answer)) {
         (Some(value), Some(target)) if target != 0.0 => {

@@ -1,10 +1,18 @@
 //! ScienceQA: the letter, or the letter before a full stop. Source: LLaVA-MORE 2460d39, `scienceqa/utils.py`.
 
 use super::letters;
-use super::{Gold, Rules, Verdict};
+use super::{Entry, Gold, Rules, Verdict, is_letter};
+
+pub(super) const SCORER: Entry = Entry {
+    name: "science_qa",
+    rules: &[Rules::Reference, Rules::Strict, Rules::LmmsEval, Rules::Llava, Rules::VlmEvalKit],
+    is_answer: is_letter,
+    score,
+    ..Entry::PLAIN
+};
 
 /// 1 for the right letter.
-pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
+fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
     let answer = gold.answer.first();
     match rules {
         Rules::VlmEvalKit => Verdict::letter(letters::vlmevalkit(output, &gold.choices), answer, "VLMEvalKit reads"),

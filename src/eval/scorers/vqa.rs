@@ -1,7 +1,15 @@
 //! VQA accuracy: agreement with at least three of the others who were asked. Source: LLaVA-MORE 2460d39,
 //! `textvqa/utils.py`, `vqav2/utils.py`.
 
-use super::{Gold, Rules, Verdict};
+use super::vqa_text::normalized;
+use super::{Entry, Gold, Rules, Verdict};
+
+pub(super) const SCORER: Entry = Entry {
+    name: "vqa",
+    strict: None,
+    score: |rules, output, gold| score(rules, output, gold, normalized),
+    ..Entry::PLAIN
+};
 
 /// The mean over the people of min(1, others who gave this answer / 3).
 pub(super) fn score(rules: Rules, output: &str, gold: &Gold, normalized: fn(&str) -> String) -> Verdict {

@@ -2,11 +2,21 @@
 //! VLMEvalKit (nvidia-vlmeval 26.3) `yorn.py`.
 
 use super::vqa_text::without_punctuation;
-use super::{Gold, Rules, Verdict};
+use super::{Entry, Gold, Rules, Verdict, is_yes_or_no};
+use crate::eval::metrics::Metric;
 use crate::eval::python::{strip, words};
 
+pub(super) const SCORER: Entry = Entry {
+    name: "yes_no",
+    rules: &[Rules::Reference, Rules::Strict, Rules::LmmsEval, Rules::Llava, Rules::VlmEvalKit],
+    metric: Metric::YesNo,
+    is_answer: is_yes_or_no,
+    score,
+    ..Entry::PLAIN
+};
+
 /// 1 when the answers agree. `extracted` is what was read, which may be neither yes nor no.
-pub(super) fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
+fn score(rules: Rules, output: &str, gold: &Gold) -> Verdict {
     let answer = strip(gold.answer.first()).to_lowercase();
     match rules {
         Rules::Llava => Verdict::equal(llava(output).to_string(), &answer, "LLaVA's script reads"),

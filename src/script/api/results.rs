@@ -10,17 +10,19 @@ use super::Fallible;
 use crate::error;
 use crate::error::Result;
 use crate::eval::compare;
-use crate::eval::{Answers, Published, Results, Row, Rules};
+use crate::eval::{Published, Results, RightAnswers, Row, Rules};
 use crate::events::Event;
 use crate::script::convert::{Options, from_json, shown};
 use crate::script::handles::{ResultsHandle, TableHandle};
 use crate::script::state::State;
 
 /// Gold answers: a text, or an array of texts.
-pub(super) fn answers(answers: &Answers) -> Dynamic {
+pub(super) fn answers(answers: &RightAnswers) -> Dynamic {
     match answers {
-        Answers::One(answer) => answer.clone().into(),
-        Answers::Several(answers) => Dynamic::from_array(answers.iter().map(|answer| answer.clone().into()).collect()),
+        RightAnswers::One(answer) => answer.clone().into(),
+        RightAnswers::Several(answers) => {
+            Dynamic::from_array(answers.iter().map(|answer| answer.clone().into()).collect())
+        }
     }
 }
 

@@ -1,161 +1,37 @@
-//! From rows of a published set to items: which field is what, and when a value counts as absent. A row that lacks
+//! From rows of a published set to items: what a value is, and when it counts as absent. A row that lacks
 //! something is left out with an error that names file, row and field; the others are kept.
 
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::benchmark::Item;
-use super::gold::{Answers, Choice, Gold, lettered};
-use super::metrics::question;
+use super::fields::{Fields, OneOrMany, plain, required, spelled};
+use super::gold::{Choice, Gold, RightAnswers, lettered};
+use super::item::Item;
 use super::prompt::Recipe;
 use super::python;
-use super::scorers::Scorer;
-use super::second_table::Pictures;
+use super::second_table::SecondTable;
 use crate::data::ImageSource;
 use crate::data::table::Rows;
 use crate::error;
 use crate::error::Result;
 
-/// Which field of a row is what.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Fields {
-    /// Without one, the row's number is the id.
-    id: Option<String>,
-    /// Another field with ids, of which the published ones may be meant.
-    other_id: Option<String>,
-    /// The picture's name, where one is published.
-    group: Option<String>,
-    category: Option<String>,
-    section: Option<String>,
-    answer: Option<String>,
-    /// Whether the answer is the position of a choice, from 0.
-    #[serde(default)]
-    answer_is_position: bool,
-    /// One field with all choices, or one field each.
-    choices: Option<OneOrMany<String>>,
-    /// Says "open" where a question has no choices.
-    question_type: Option<String>,
-    #[serde(default = "image_field")]
-    image: String,
-    /// Whether prompts hold marks like `<image 2>`, each with a field `image_2`.
-    #[serde(default)]
-    image_marks: bool,
-    /// The key of a second table of pictures.
-    image_key: Option<String>,
-    /// Fields whose text "nan" the reference takes for a text.
-    #[serde(default)]
-    nan_quirk: Vec<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum OneOrMany<T> {
-    One(T),
-    Many(Vec<T>),
-}
-
-impl<T: Clone> OneOrMany<T> {
-    /// All of them.
-    pub(super) fn all(&self) -> Vec<T> {
-        match self {
-            OneOrMany::One(one) => vec![one.clone()],
-            OneOrMany::Many(many) => many.clone(),
-        }
-    }
-}
-
-fn image_field() -> String {
-    "image".to_string()
-}
-
-/// The largest number of a picture in a prompt.
-const MARKS: u32 = 7;
-
-impl Fields {
-    /// Names of all fields that are read besides those of prompts: those that every row has to have, and the others.
-    pub(super) fn names(&self) -> (Vec<String>, Vec<String>) {
-        // Each by name, so that a new field is not forgotten here.
-        let Fields {
-            id,
-            other_id,
-            group,
-            category,
-            section,
-            answer,
-            answer_is_position: _,
-            choices,
-            question_type,
-            image,
-            image_marks,
-            image_key,
-            nan_quirk: _,
-        } = self;
-        let mut needed: Vec<String> = [id, answer, question_type].into_iter().flatten().cloned().collect();
-        let mut others: Vec<String> =
-            [other_id, group, category, section, image_key].into_iter().flatten().cloned().collect();
-        match choices {
-            Some(OneOrMany::One(field)) => needed.push(field.clone()),
-            // Not every question has the last ones.
-            Some(OneOrMany::Many(fields)) => {
-                needed.extend(fields.first().cloned());
-                others.extend(fields.iter().skip(1).cloned());
-            }
-            None => {}
-        }
-        match image_marks {
-            true => others.extend((1..=MARKS).map(|number| format!("{image}_{number}"))),
-            false => others.push(image.clone()),
-        }
-        (needed, others)
-    }
-
-    /// The field with the answer.
-    pub(super) fn answer(&self) -> Option<&String> {
-        self.answer.as_ref()
-    }
-
-    /// What the rows of one of the set's files have in common, where its name says it.
-    pub(super) fn category(&self) -> Option<&String> {
-        self.category.as_ref()
-    }
-
-    /// Whether the pictures are a table of their own.
-    pub(super) fn second_table(&self) -> bool {
-        self.image_key.is_some()
-    }
-
-    /// The field with pictures; of numbered ones the first.
-    pub(super) fn image(&self) -> String {
-        if self.image_marks { format!("{}_1", self.image) } else { self.image.clone() }
-    }
-}
-
 /// How rows become items.
-pub(super) struct Source<'a> {
+pub(super) struct ItemReader<'a> {
     fields: &'a Fields,
     prompt: Recipe,
     prompt_open: Option<Recipe>,
-    scorer: Scorer,
     quirks: bool,
 }
 
-impl<'a> Source<'a> {
-    pub(super) fn new(
-        fields: &'a Fields,
-        prompt: &str,
-        prompt_open: Option<&str>,
-        scorer: Scorer,
-        quirks: bool,
-    ) -> Result<Self> {
+impl<'a> ItemReader<'a> {
+    pub(super) fn new(fields: &'a Fields, prompt: &str, prompt_open: Option<&str>, quirks: bool) -> Result<Self> {
         let prompt_open = prompt_open.map(Recipe::parse).transpose()?;
-        Ok(Source { fields, prompt: Recipe::parse(prompt)?, prompt_open, scorer, quirks })
+        Ok(ItemReader { fields, prompt: Recipe::parse(prompt)?, prompt_open, quirks })
     }
 
     /// The item of a row.
-    pub(super) fn item(&self, rows: &Arc<Rows>, row: usize, pictures: Option<&Pictures>) -> Result<Item> {
+    pub(super) fn item(&self, rows: &Arc<Rows>, row: usize, pictures: Option<&SecondTable>) -> Result<Item> {
         let fields = self.fields;
         let id = match &fields.id {
             Some(field) => required(rows, row, field)?,
@@ -178,12 +54,12 @@ impl<'a> Source<'a> {
                 None => Ok(String::new()),
             }
         };
-        if self.scorer == Scorer::Mmbench && question(&id).is_none() {
+        if fields.id_is_index && !is_index(&id) {
             return Err(rows.unexpected(row, fields.id.as_deref().unwrap_or("id"), "an index"));
         }
-        let category = match self.scorer {
-            Scorer::Mmmu => subject(&id),
-            _ => optional(&fields.category)?,
+        let category = match &fields.category_in_id {
+            Some(mark) => between(&id, mark),
+            None => optional(&fields.category)?,
         };
         let (group, other_id) = (optional(&fields.group)?, optional(&fields.other_id)?);
         let (section, gold) = (optional(&fields.section)?, Gold { answer, choices, open });
@@ -229,16 +105,17 @@ impl<'a> Source<'a> {
         Ok(lettered(texts.into_iter().map(|text| text.filter(there))))
     }
 
-    fn answer(&self, rows: &Rows, row: usize, choices: &[Choice]) -> Result<Answers> {
-        let Some(field) = &self.fields.answer else { return Ok(Answers::Several(Vec::new())) };
+    fn answer(&self, rows: &Rows, row: usize, choices: &[Choice]) -> Result<RightAnswers> {
+        let fields = self.fields;
+        let Some(field) = &fields.answer else { return Ok(RightAnswers::Several(Vec::new())) };
         let value = rows.require(row, field)?;
-        if self.fields.answer_is_position {
+        if fields.answer_is_position {
             let position = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
             let letter = position.and_then(|position| char::from_u32(u32::try_from(position).ok()? + u32::from('A')));
             let known = letter.filter(|letter| choices.iter().any(|choice| choice.letter == *letter));
             let expected = format!("a position among {} choices", choices.len());
             return known
-                .map(|letter| Answers::One(letter.to_string()))
+                .map(|letter| RightAnswers::One(letter.to_string()))
                 .ok_or_else(|| rows.unexpected(row, field, &expected));
         }
         let wrong = || rows.unexpected(row, field, "an answer or a list of answers");
@@ -248,18 +125,18 @@ impl<'a> Source<'a> {
                 let mut answers: Vec<String> = list.iter().map(text).collect::<Option<_>>().ok_or_else(wrong)?;
                 // Ten for each of some hundred thousand questions.
                 answers.shrink_to_fit();
-                Answers::Several(answers)
+                RightAnswers::Several(answers)
             }
             Value::Array(_) | Value::Object(_) => return Err(wrong()),
-            Value::String(text) if self.scorer.has_several_answers() && python::strip(text).starts_with('[') => {
+            Value::String(text) if fields.several_answers && python::strip(text).starts_with('[') => {
                 // A list written as text, as some of MMMU's published answers are: each of its items is right.
                 match python::list(text) {
                     Some(list) if list.iter().any(|answer| answer.starts_with('{')) => return Err(wrong()),
-                    Some(list) if !list.is_empty() => Answers::Several(list),
-                    _ => Answers::One(text.clone()),
+                    Some(list) if !list.is_empty() => RightAnswers::Several(list),
+                    _ => RightAnswers::One(text.clone()),
                 }
             }
-            value => Answers::One(plain(value).ok_or_else(wrong)?),
+            value => RightAnswers::One(plain(value).ok_or_else(wrong)?),
         };
         match answers.all() {
             [only] if python::strip(only).is_empty() || only == "nan" => {
@@ -275,7 +152,7 @@ impl<'a> Source<'a> {
         rows: &Arc<Rows>,
         row: usize,
         prompt: String,
-        pictures: Option<&Pictures>,
+        pictures: Option<&SecondTable>,
     ) -> Result<(String, Vec<ImageSource>)> {
         if self.fields.image_marks {
             let (prompt, mut numbers) = marks(&prompt);
@@ -300,41 +177,14 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A text or number that must be there.
-pub(super) fn required(rows: &Rows, row: usize, field: &str) -> Result<String> {
-    plain(rows.require(row, field)?).ok_or_else(|| rows.unexpected(row, field, "text"))
+/// Whether an id is a whole number from 0 on.
+fn is_index(id: &str) -> bool {
+    id.parse::<i64>().is_ok_and(|index| index >= 0)
 }
 
-/// A field by the name it has in the data: publications spell `L2-category` also `l2-category` and `l2_category`. It
-/// holds for what a row can do without, as a name that is not there is an error elsewhere.
-fn spelled<'a>(fields: &'a [String], name: &'a str) -> &'a str {
-    let plain = |name: &str| name.replace(['-', '_', ' '], "").to_lowercase();
-    if fields.iter().any(|field| field == name) {
-        return name;
-    }
-    fields.iter().find(|field| plain(field) == plain(name)).map_or(name, String::as_str)
-}
-
-/// Texts, numbers, and lists of them with commas between.
-fn plain(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => {
-            let whole = number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() < 9e15);
-            Some(whole.map_or_else(|| number.to_string(), |value| format!("{value:.0}")))
-        }
-        Value::Bool(value) => Some(value.to_string()),
-        Value::Array(list) => {
-            let texts: Option<Vec<String>> = list.iter().map(plain).collect();
-            texts.map(|texts| texts.join(", "))
-        }
-        Value::Null | Value::Object(_) => None,
-    }
-}
-
-/// `validation_Art_Theory_4` -> `Art_Theory`.
-fn subject(id: &str) -> String {
-    let inner = id.split_once('_').and_then(|(_, rest)| rest.rsplit_once('_')).map(|(subject, _)| subject);
+/// What stands between the first and the last of some marks: `validation_Art_Theory_4` -> `Art_Theory`.
+fn between(id: &str, mark: &str) -> String {
+    let inner = id.split_once(mark).and_then(|(_, rest)| rest.rsplit_once(mark)).map(|(inner, _)| inner);
     inner.unwrap_or_default().to_string()
 }
 
