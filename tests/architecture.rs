@@ -3,6 +3,7 @@
 
 mod circles;
 mod docs;
+mod script_paths;
 mod source;
 
 use std::path::Path;

@@ -170,7 +170,7 @@ fn axes_are_averaged_over_and_drawn() {
     let table = folder.table().unwrap();
     assert_eq!((table.rows.len(), table.columns.len()), (6, 6));
     for (name, figure) in [("bars", folder.bars().unwrap()), ("radar", folder.radar().unwrap())] {
-        figure.save(folder.dir().join(format!("{name}.png"))).unwrap();
+        figure.save(&folder.dir().join(format!("{name}.png"))).unwrap();
         let svg = figure.svg().unwrap();
         assert!(svg.contains("siglip + gemma-2-9b") && svg.contains("tiny-pope"), "{name}");
     }

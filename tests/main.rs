@@ -30,6 +30,7 @@ mod lora;
 mod meetings;
 mod memory;
 mod option_errors;
+mod option_tables;
 mod parity;
 mod peft;
 mod pictures;

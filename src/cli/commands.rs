@@ -122,7 +122,7 @@ pub(super) fn docs(session: &Session, topic: Option<&str>, markdown: bool) -> Re
         return Err(Error::unknown("function", topic, &names, "`llmore docs` lists all"));
     }
     for function in found {
-        println!("{}\n\n{}\n", function.signature(), function.doc.trim());
+        println!("{}\n\n{}\n", function.signature(), function.text());
     }
     Ok(0)
 }

@@ -1,6 +1,7 @@
-//! Completion at the cursor: names, the members of a type along a chain of calls, preset ids in strings. The candidates
-//! come from what the session has registered.
+//! Completion at the cursor: names, the members of a type along a chain of calls, keys of option maps, preset ids in strings.
+//! The candidates come from what the session has registered.
 
+use super::option_map::option_map;
 use super::tokens::{Kind, RESULTS, Token, scan};
 use crate::preset::PresetKind;
 use crate::script::Session;
@@ -58,6 +59,29 @@ impl Words {
         self.functions.iter().find(fits).map(|function| function.returns.clone())
     }
 
+    /// Keys of the option map that these tokens begin, each with the kind of its value; none where no option map is being written.
+    fn keys(&self, text: &str, tokens: &[Token]) -> Vec<(String, String)> {
+        let Some(map) = option_map(text, tokens) else { return Vec::new() };
+        let word = |at: usize| &text[tokens[at].range.clone()];
+        let name = word(map.function);
+        let is_method = map.function > 0 && word(map.function - 1) == ".";
+        let receiver = if is_method { self.type_before(text, &tokens[..map.function - 1]) } else { None };
+        let of = |function: &&Function| {
+            function.name == name
+                && (receiver.is_none() || function.params.first().map(|(_, kind)| kind) == receiver.as_ref())
+        };
+        let within: String = map.within.iter().map(|key| format!("{key}.")).collect();
+        let mut keys: Vec<(String, String)> = Vec::new();
+        for row in self.functions.iter().filter(of).flat_map(|function| &function.options) {
+            let Some(key) = row.key.strip_prefix(within.as_str()).filter(|key| !key.contains('.')) else { continue };
+            let key = format!("{key}: ");
+            if !keys.iter().any(|(_, known)| *known == key) {
+                keys.push((format!("{key}{}", row.kind), key));
+            }
+        }
+        keys
+    }
+
     /// Completions at the end of `text`: where the word begins, and the (shown, inserted) candidates.
     pub(super) fn complete(&self, text: &str) -> (usize, Vec<(String, String)>) {
         let tokens = scan(text);
@@ -68,6 +92,10 @@ impl Words {
             _ => ("", tokens.as_slice()),
         };
         let start = text.len() - word.len();
+        let keys = self.keys(text, before);
+        if !keys.is_empty() {
+            return (start, keys.into_iter().filter(|(_, key)| key.starts_with(word)).collect());
+        }
         let after_dot = before.last().is_some_and(|token| &text[token.range.clone()] == ".");
         let mut found: Vec<(String, String)> = if after_dot {
             let kind = self.type_before(text, &before[..before.len() - 1]);
@@ -129,10 +157,42 @@ pub(super) fn open_string(text: &str) -> Option<(usize, Option<PresetKind>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::OptionRow;
 
     fn function(name: &str, params: &[&str], returns: &str, is_property: bool) -> Function {
         let params = params.iter().map(|kind| (String::new(), kind.to_string())).collect();
-        Function { name: name.to_string(), params, returns: returns.to_string(), doc: String::new(), is_property }
+        let (returns, doc, options) = (returns.to_string(), String::new(), Vec::new());
+        Function { name: name.to_string(), params, returns, doc, is_property, options }
+    }
+
+    fn row(key: &str, kind: &str) -> OptionRow {
+        let (default, help) = (String::new(), String::new());
+        OptionRow { key: key.to_string(), kind: kind.to_string(), default, changes_results: true, help }
+    }
+
+    #[test]
+    fn keys_of_option_maps_are_completed() {
+        let mut words = words();
+        words.functions.push(function("ask", &["Vlm", "Image", "string", "map"], "string", false));
+        words.functions.push(function("trainer", &["Vlm", "Dataset", "map"], "Trainer", false));
+        let rows =
+            [row("batch", "a number"), row("lora", "a map"), row("lora.r", "a number"), row("lora.alpha", "a number")];
+        words.functions[10].options = vec![row("seed", "a number")];
+        words.functions[11].options = rows.to_vec();
+        let cases: [(&str, usize, &[&str]); 6] = [
+            ("m.ask((), \"?\", #{", 17, &["seed: "]),
+            ("trainer(m, d, #{ ", 17, &["batch: ", "lora: "]),
+            ("trainer(m, d, #{ ba", 17, &["batch: "]),
+            ("trainer(m, d, #{ batch: 2, l", 27, &["lora: "]),
+            ("trainer(m, d, #{ lora: #{ r: 2, ", 32, &["r: ", "alpha: "]),
+            ("encode(m, #{ ", 13, &[]),
+        ];
+        for (text, start, expected) in cases {
+            let (at, found) = words.complete(text);
+            let inserted: Vec<&str> = found.iter().map(|(_, inserted)| inserted.as_str()).collect();
+            assert_eq!((at, inserted.as_slice()), (start, expected), "{text}");
+        }
+        assert_eq!(words.complete("m.ask((), \"?\", #{").1[0].0, "seed: a number");
     }
 
     fn words() -> Words {

@@ -8,6 +8,7 @@ mod complete;
 mod doctor;
 pub mod graphics;
 mod listen;
+mod option_map;
 mod output;
 pub mod progress;
 mod prompt;

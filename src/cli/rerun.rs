@@ -109,7 +109,7 @@ fn compared(asked: &Repeat, path: &Path, root: &Path, opened: &OpenedSession) ->
         }
     };
     // A smoke run writes its answers elsewhere: the file that has the name in the script belongs to another run.
-    if !asked.lock.is_smoke() && asked.study.is_none() {
+    if !asked.lock.disposable && asked.study.is_none() {
         let is_answers = |path: &Path| path.extension().is_some_and(|e| e == "jsonl") && path.is_file();
         for (named, place) in written.iter().filter(|(named, place)| is_answers(named) && is_answers(place)) {
             // Relative to the working folder, as people write it.

@@ -1,77 +1,143 @@
-//! Between script values and ours: option maps with strict keys, numbers that may be ints, turns, TOML.
+//! Between script values and ours: option maps that their tables check, numbers that may be ints, turns, TOML.
 
 use rhai::{Array, Dynamic, Map};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::handles::{ImageHandle, TensorHandle};
+use super::options::OptionTable;
 use crate::data::flags;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use crate::image::Image;
+use crate::options::{Kind, OptionSpec};
 use crate::preset::{from_table, unknown_key};
 use crate::text::{Role, Turn};
 use crate::{bail, error};
 
-/// An option map with the keys that were read.
+/// An option map, checked by the table of its function.
 pub(super) struct Options {
     map: Map,
-    what: &'static str,
+    table: &'static OptionTable,
+}
+
+/// What an option is read into.
+pub(super) trait FromOption: Sized {
+    fn read(value: &Dynamic) -> Option<Self>;
+
+    /// What it is where the option is not given and its table has no value for it.
+    fn absent() -> Option<Self> {
+        None
+    }
 }
 
 impl Options {
-    /// `known` are all keys the function takes; another one is an error with a suggestion.
-    pub(super) fn new(map: Map, what: &'static str, known: &[&str]) -> Result<Self> {
-        match map.keys().find(|key| !known.contains(&key.as_str())) {
-            Some(key) => Err(unknown_key(key, known).context(what)),
-            None => Ok(Options { map, what }),
+    /// Refuses keys that the table does not have, with a suggestion, and values of another kind.
+    pub(super) fn new(map: Map, table: &'static OptionTable) -> Result<Self> {
+        for (key, value) in &map {
+            let Some(spec) = table.spec(key) else {
+                let known: Vec<&str> = table.specs().map(|spec| spec.key).collect();
+                return Err(unknown_key(key, &known).context(table.function));
+            };
+            check(spec, value).map_err(|error| error.context(table.function))?;
         }
+        Ok(Options { map, table })
     }
 
-    pub(super) fn string(&self, key: &str) -> Result<Option<String>> {
-        self.get(key, "a string", |value| value.clone().into_string().ok())
+    /// The value of an option: the one given, or the one its table has; an `Option` is `None` where there is neither.
+    pub(super) fn get<T: FromOption>(&self, key: &str) -> Result<T> {
+        let Some(spec) = self.table.spec(key) else {
+            return Err(error!(Option, "`{}` has no option `{key}`", self.table.function));
+        };
+        let Some(value) = self.value(key).or_else(|| spec.unset.value().map(|value| from_toml(&value))) else {
+            return T::absent().ok_or_else(|| error!(Option, "option `{key}` is missing").context(self.table.function));
+        };
+        T::read(&value).ok_or_else(|| wrong(spec, &value).context(self.table.function))
     }
 
-    pub(super) fn bool(&self, key: &str) -> Result<Option<bool>> {
-        self.get(key, "true or false", |value| value.as_bool().ok())
-    }
-
-    pub(super) fn int(&self, key: &str) -> Result<Option<i64>> {
-        self.get(key, "a whole number", |value| value.as_int().ok())
-    }
-
-    /// A whole number that is not negative.
-    pub(super) fn count(&self, key: &str) -> Result<Option<usize>> {
-        self.get(key, "a whole number from 0", |value| value.as_int().ok().and_then(|n| usize::try_from(n).ok()))
-    }
-
-    /// An array of such numbers.
-    pub(super) fn counts(&self, key: &str) -> Result<Option<Vec<usize>>> {
-        let count = |value: &Dynamic| value.as_int().ok().and_then(|n| usize::try_from(n).ok());
-        self.get(key, "an array of whole numbers from 0", |value| {
-            value.read_lock::<Array>()?.iter().map(count).collect()
-        })
-    }
-
-    pub(super) fn float(&self, key: &str) -> Result<Option<f64>> {
-        self.get(key, "a number", number)
-    }
-
-    /// The value itself.
+    /// The value that was given, as it is; `()` is none.
     pub(super) fn value(&self, key: &str) -> Option<Dynamic> {
-        self.map.get(key).cloned()
+        self.map.get(key).filter(|value| !value.is_unit()).cloned()
+    }
+}
+
+/// Refuses a value that is not of the option's kind.
+fn check(spec: &OptionSpec, value: &Dynamic) -> Result<()> {
+    let fits = value.is_unit()
+        || match spec.kind {
+            Kind::Flag => value.is_bool(),
+            Kind::Count => usize::read(value).is_some(),
+            Kind::Whole => value.is_int(),
+            Kind::Number => number(value).is_some(),
+            Kind::Text | Kind::Path => value.is_string(),
+            Kind::Counts => Vec::<usize>::read(value).is_some(),
+            Kind::Map(_) => value.is_map(),
+            Kind::Names(names) => names.iter().any(|name| String::read(value).is_some_and(|given| given == *name)),
+            Kind::Other(_) => true,
+        };
+    if fits { Ok(()) } else { Err(wrong(spec, value)) }
+}
+
+fn wrong(spec: &OptionSpec, value: &Dynamic) -> Error {
+    let error = error!(Option, "option `{}` is {}, expected {}", spec.key, shown(value), spec.kind.words());
+    let near = match spec.kind {
+        Kind::Names(names) => String::read(value).and_then(|given| did_you_mean(&given, names.iter().copied())),
+        _ => None,
+    };
+    match near {
+        Some(near) => error.help(format!("did you mean \"{near}\"?")),
+        None => error,
+    }
+}
+
+impl FromOption for bool {
+    fn read(value: &Dynamic) -> Option<Self> {
+        value.as_bool().ok()
+    }
+}
+
+impl FromOption for i64 {
+    fn read(value: &Dynamic) -> Option<Self> {
+        value.as_int().ok()
+    }
+}
+
+impl FromOption for usize {
+    fn read(value: &Dynamic) -> Option<Self> {
+        value.as_int().ok().and_then(|number| usize::try_from(number).ok())
+    }
+}
+
+impl FromOption for f64 {
+    fn read(value: &Dynamic) -> Option<Self> {
+        number(value)
+    }
+}
+
+impl FromOption for String {
+    fn read(value: &Dynamic) -> Option<Self> {
+        value.clone().into_string().ok()
+    }
+}
+
+impl FromOption for Dynamic {
+    fn read(value: &Dynamic) -> Option<Self> {
+        Some(value.clone())
+    }
+}
+
+impl<T: FromOption> FromOption for Vec<T> {
+    fn read(value: &Dynamic) -> Option<Self> {
+        value.read_lock::<Array>()?.iter().map(T::read).collect()
+    }
+}
+
+impl<T: FromOption> FromOption for Option<T> {
+    fn read(value: &Dynamic) -> Option<Self> {
+        T::read(value).map(Some)
     }
 
-    fn get<T>(&self, key: &str, expected: &str, read: impl Fn(&Dynamic) -> Option<T>) -> Result<Option<T>> {
-        match self.map.get(key) {
-            None => Ok(None),
-            Some(value) if value.is_unit() => Ok(None),
-            Some(value) => match read(value) {
-                Some(read) => Ok(Some(read)),
-                None => {
-                    Err(error!(Option, "option `{key}` is {}, expected {expected}", shown(value)).context(self.what))
-                }
-            },
-        }
+    fn absent() -> Option<Self> {
+        Some(None)
     }
 }
 
@@ -148,7 +214,7 @@ fn turn(value: &Dynamic) -> Result<Turn> {
             _ if value.is_unit() => continue,
             _ => shown(value).into(),
         };
-        let says = flags::read(key, &value).map_err(|told| error!(Data, "{told}").help(help))?;
+        let says = flags::read(key, &value).map_err(|message| error!(Data, "{message}").help(help))?;
         turn.supervised &= says.unwrap_or(true);
     }
     Ok(turn)

@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use rhai::Engine;
 use serde::Deserialize;
 
+use super::options::TABLES;
+use crate::options::OptionRow;
+
 /// One function, method or property.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Function {
@@ -16,7 +19,12 @@ pub struct Function {
     pub doc: String,
     /// A property is read without brackets.
     pub is_property: bool,
+    /// The options it takes in a map.
+    pub options: Vec<OptionRow>,
 }
+
+/// What a parameter that takes options is called.
+pub const OPTION_MAPS: [&str; 3] = ["options", "overrides", "stage"];
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -62,15 +70,35 @@ impl From<Raw> for Function {
             None if full == "index$get$" => (true, "[]".to_string()),
             None => (false, full.clone()),
         };
-        let params = raw
+        let params: Vec<(String, String)> = raw
             .params
             .into_iter()
             .map(|param| (param.name.unwrap_or_default(), plain_type(&param.kind.unwrap_or_default())))
             .filter(|(_, kind)| kind != "NativeCallContext")
             .collect();
         let doc = raw.doc_comments.iter().map(|line| plain_comment(line)).collect::<Vec<_>>().join("\n");
-        Function { name, params, returns: plain_type(&raw.return_type.unwrap_or_default()), doc, is_property }
+        let options = options_of(&name, &params);
+        Function { name, params, returns: plain_type(&raw.return_type.unwrap_or_default()), doc, is_property, options }
     }
+}
+
+/// The options of a function, where it takes a map of them.
+fn options_of(name: &str, params: &[(String, String)]) -> Vec<OptionRow> {
+    let takes = params.iter().any(|(name, kind)| kind == "map" && OPTION_MAPS.contains(&name.as_str()));
+    let first = params.first().map_or("", |(_, kind)| kind.as_str());
+    let table = TABLES.iter().find(|table| takes && table.function == name && table.first == first);
+    table.map_or_else(Vec::new, |table| table.rows())
+}
+
+/// Options as a table in Markdown.
+fn option_table(options: &[OptionRow]) -> String {
+    let mut table =
+        String::from("\n| option | takes | default | changes results | |\n| --- | --- | --- | --- | --- |\n");
+    for OptionRow { key, kind, default, changes_results, help } in options {
+        let changes = if *changes_results { "yes" } else { "no" };
+        let _ = writeln!(table, "| `{key}` | {kind} | {default} | {changes} | {help} |");
+    }
+    table
 }
 
 impl Function {
@@ -85,6 +113,19 @@ impl Function {
             (true, Some((_, receiver))) => format!("{receiver}.{}{returns}", self.name),
             _ => format!("{}({}){returns}", self.name, params.join(", ")),
         }
+    }
+
+    /// Its documentation with a line for each of its options.
+    pub fn text(&self) -> String {
+        let mut text = self.doc.trim().to_string();
+        if !self.options.is_empty() {
+            text.push_str("\n\nOptions:");
+        }
+        for OptionRow { key, kind, default, changes_results, help } in &self.options {
+            let same = if *changes_results { "" } else { " Changes no result." };
+            let _ = write!(text, "\n- `{key}`, {kind} (default: {default}): {help}.{same}");
+        }
+        text
     }
 
     /// The first sentence.
@@ -115,6 +156,8 @@ pub fn reference(functions: &[Function]) -> String {
     let mut page = String::from(
         "# Script reference\n\nGenerated from what is registered; `llmore docs` prints it. Every example is run by a test.\n",
     );
+    // A table that several functions share is printed once.
+    let mut printed: Vec<(&str, &[OptionRow])> = Vec::new();
     for (name, members) in groups {
         let _ = write!(page, "\n## {name}\n");
         let mut shown: Option<&str> = None;
@@ -126,6 +169,18 @@ pub fn reference(functions: &[Function]) -> String {
             };
             shown = Some(&function.name);
             let _ = write!(page, "{heading}\n`{}`\n\n{}\n", function.signature(), function.doc.trim());
+            if function.options.is_empty() {
+                continue;
+            }
+            match printed.iter().find(|(_, options)| *options == function.options.as_slice()) {
+                Some((other, _)) => {
+                    let _ = write!(page, "\nIts options are those of `{other}`.\n");
+                }
+                None => {
+                    page.push_str(&option_table(&function.options));
+                    printed.push((&function.name, &function.options));
+                }
+            }
         }
     }
     page

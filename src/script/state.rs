@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rhai::NativeCallContext;
 use toml::{Table, Value};
 
+use super::fitting::{AsWritten, Fitting};
 use super::imports::Imports;
-use super::places::{Places, Repeat};
-use super::smoke;
+use super::places::{Files, Ids, Plain, Repeat, Rerun, Smoke};
+use super::smoke::{self, Tiny};
 use crate::build;
 use crate::error::{Error, Result};
 use crate::eval::AnswerCache;
@@ -79,10 +80,12 @@ struct Shared {
     imports: Imports,
     /// Answers of this session's evaluations.
     answers: AnswerCache,
-    /// Where a smoke run or a rerun writes.
-    places: Places,
-    /// Notes that were told already.
-    told: Notes,
+    /// Its ids and files.
+    places: Files,
+    /// What of the script's wishes its parts can honor.
+    fitting: Box<dyn Fitting>,
+    /// Notes that were reported already.
+    reported: Notes,
 }
 
 impl State {
@@ -94,6 +97,7 @@ impl State {
         let answers = AnswerCache::in_memory();
         let given = options.repeats.as_ref().map(|repeat| repeat.lock.modules.clone());
         let imports = Imports::new(given, &options.args);
+        let (places, fitting) = kind_of(&options);
         State(Arc::new(Shared {
             options,
             seed,
@@ -101,8 +105,9 @@ impl State {
             script: Mutex::default(),
             imports,
             answers,
-            places: Places::default(),
-            told: Notes::default(),
+            places,
+            fitting,
+            reported: Notes::default(),
         }))
     }
 
@@ -124,11 +129,11 @@ impl State {
         &self.0.options.listeners
     }
 
-    /// Tells the listeners what opening something found, each note once a session.
+    /// Reports what opening something found to the listeners, each note once a session.
     pub(super) fn tell_notes(&self, notes: &Notes) {
-        let told = self.0.told.list();
-        for text in notes.list().into_iter().filter(|text| !told.contains(text)) {
-            self.0.told.add(text.clone());
+        let reported = self.0.reported.list();
+        for text in notes.list().into_iter().filter(|text| !reported.contains(text)) {
+            self.0.reported.add(text.clone());
             self.listeners().tell(&Event::Warning { text });
         }
     }
@@ -167,8 +172,19 @@ impl State {
         &self.0.options.cache
     }
 
-    pub(super) fn places(&self) -> &Places {
+    /// Its ids and files.
+    pub(super) fn places(&self) -> &Files {
         &self.0.places
+    }
+
+    /// What of the script's wishes its parts can honor.
+    pub(super) fn fitting(&self) -> &dyn Fitting {
+        self.0.fitting.as_ref()
+    }
+
+    /// How many questions of a benchmark are asked, of those the script wants.
+    pub(super) fn limit(&self, wanted: Option<usize>) -> Option<usize> {
+        self.overrides().limit.or_else(|| self.fitting().questions(wanted))
     }
 
     /// The answers that evaluations of this session gave.
@@ -224,6 +240,7 @@ impl State {
             number,
             modules: self.imports().texts(),
             set: self.overrides().table(),
+            disposable: self.overrides().smoke,
             ..Lock::default()
         };
         lock.script_sha256 = lock.script_hash();
@@ -239,6 +256,23 @@ impl State {
     pub(super) fn own_folder(&self, name: &str) -> Result<PathBuf> {
         Place::Numbered(self.run_folder(name)).make()
     }
+}
+
+/// What is special about a session: it is a smoke run, a rerun, a rerun of a smoke run, or nothing of this.
+fn kind_of(options: &SessionOptions) -> (Files, Box<dyn Fitting>) {
+    let (overrides, listeners) = (&options.overrides, options.listeners.clone());
+    let ids = overrides.smoke.then(|| Ids(options.presets.clone()));
+    let fitting: Box<dyn Fitting> =
+        if overrides.smoke { Box::new(Tiny(options.presets.clone())) } else { Box::new(AsWritten) };
+    let files = match (&options.repeats, ids) {
+        (Some(repeat), ids) => Files::new(Rerun::new(repeat.clone(), options.runs.clone(), ids, listeners)),
+        (None, Some(ids)) => {
+            let elsewhere = options.runs.join(folder_name(&format!("smoke-run-{}", std::process::id())));
+            Files::new(Smoke::new(ids, elsewhere, overrides.train.contains_key("out"), listeners))
+        }
+        (None, None) => Files::new(Plain),
+    };
+    (files, fitting)
 }
 
 impl Overrides {

@@ -65,8 +65,7 @@ impl Figure {
     }
 
     /// Writes a `.png` or `.svg` file, as the extension of `path` says, atomically. Missing folders are created.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
+    pub fn save(&self, path: &Path) -> Result<()> {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
         let content = match ending.as_str() {
             "png" => self.png()?,
@@ -128,7 +127,7 @@ mod tests {
         assert!(std::fs::read_to_string(&svg).unwrap().contains("a &lt; b"));
         let names = std::fs::read_dir(folder.join("new")).unwrap().count();
         assert_eq!(names, 1, "a temporary file is left");
-        let error = loss().save(folder.join("loss.pdf")).unwrap_err();
+        let error = loss().save(&folder.join("loss.pdf")).unwrap_err();
         assert_eq!(error.help_text(), Some("end the name in .png or .svg"));
         std::fs::remove_dir_all(folder).unwrap();
     }

@@ -67,7 +67,7 @@ impl Place {
 }
 
 impl Run {
-    /// Makes the folder and writes run.lock. What another run left there is removed if that was a smoke run, and set aside if
+    /// Makes the folder and writes run.lock. What another run left there is removed if that is disposable, and set aside if
     /// it came to no checkpoint.
     ///
     /// # Errors
@@ -77,9 +77,9 @@ impl Run {
         let (writer, note) = Writer::take(&dir).context(|| "the run folder cannot be made")?;
         let mut notes: Vec<String> = note.into_iter().collect();
         if let Ok(before) = Run::open(&dir) {
-            let is_smoke = before.lock().is_ok_and(|lock| lock.is_smoke());
+            let disposable = before.lock().is_ok_and(|lock| lock.disposable);
             match checkpoints(&dir)?.pop() {
-                _ if is_smoke => remove(&dir)?,
+                _ if disposable => remove(&dir)?,
                 None => notes.push(set_aside(&dir)?),
                 Some(_) => {
                     return Err(error!(File, "`{}` holds a run already", dir.display())

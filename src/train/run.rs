@@ -43,6 +43,9 @@ pub struct Lock {
     /// Which trainer of the script this is, from 0.
     #[serde(default)]
     pub number: u64,
+    /// Whether another run may take its place: nothing of it is worth keeping.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disposable: bool,
     /// What the script imports, by path from the script's folder.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, String>,
@@ -75,11 +78,6 @@ impl Lock {
             hash.update(format!("\n{name}\n{}\n{text}", text.len()));
         }
         format!("{:x}", hash.finalize())
-    }
-
-    /// Whether it is that of a smoke run, of which nothing is worth keeping.
-    pub fn is_smoke(&self) -> bool {
-        self.set.get("smoke").and_then(Value::as_bool) == Some(true)
     }
 
     /// What differs between two locks in a way that changes results: which option, which key of a config, which part's

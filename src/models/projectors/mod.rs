@@ -90,6 +90,11 @@ impl Kind {
         })
     }
 
+    /// Whether it has an option of this name.
+    pub fn takes(&self, key: &str) -> bool {
+        self.numbers.iter().any(|number| number.key == key) || self.pools() && ["pool", TOKENS].contains(&key)
+    }
+
     /// Whether the option `pool` can stand in front of it.
     pub fn pools(&self) -> bool {
         self.numbers.iter().all(|number| number.key != TOKENS)

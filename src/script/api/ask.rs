@@ -6,21 +6,22 @@ use rhai::plugin::*;
 use rhai::{Array, Map, NativeCallContext};
 
 use super::Fallible;
-use super::sampling::{BATCH_KEYS, KEYS, Listener, sampling};
+use super::sampling::{Listener, sampling};
 use crate::chat::{self, Chat};
 use crate::error::Result;
 use crate::image::Image;
 use crate::script::convert::{self, Options};
 use crate::script::handles::{ChatHandle, VlmHandle};
+use crate::script::options::{ASK, ASK_ALL, SAY};
 use crate::script::state::State;
 use crate::{bail, error};
 
 fn ask_model(context: &NativeCallContext, m: &VlmHandle, image: &Dynamic, text: &str, map: Map) -> Fallible<String> {
-    let options = Options::new(map, "ask", &KEYS)?;
+    let options = Options::new(map, &ASK)?;
     let state = State::of(context)?;
     let mut listener = Listener::new(context, &state, &options)?;
     let (images, sampling) = (convert::images(image)?, sampling(&options, &state)?);
-    let answer = chat::ask(&m.0, &images, text, &sampling, &mut |piece| listener.hear(piece))?;
+    let answer = chat::ask(&m.0, &images, text, &sampling, &mut |piece| listener.receive(piece))?;
     listener.end()?;
     Ok(answer)
 }
@@ -32,8 +33,7 @@ fn ask_all_model(
     questions: &Array,
     map: Map,
 ) -> Result<Array> {
-    const BATCH: usize = 8;
-    let options = Options::new(map, "ask_all", &BATCH_KEYS)?;
+    let options = Options::new(map, &ASK_ALL)?;
     let state = State::of(context)?;
     let texts = questions.iter().map(text).collect::<Result<Vec<String>>>()?;
     let images: Vec<Vec<Image>> = match images.read_lock::<Array>() {
@@ -45,7 +45,7 @@ fn ask_all_model(
             .help("give one picture for all questions, or an array with one entry per question"));
     }
     let asked = texts.iter().enumerate().map(|(i, text)| (images[i.min(images.len() - 1)].as_slice(), text.as_str()));
-    let batch = options.count("batch")?.unwrap_or(BATCH);
+    let batch: usize = options.get("batch")?;
     if batch == 0 {
         bail!(Option, "option `batch` is 0, it must be above 0");
     }
@@ -75,7 +75,7 @@ fn lock(c: &ChatHandle) -> Result<MutexGuard<'_, Chat>> {
 
 #[export_module]
 pub mod ask {
-    /// Asks one question about a picture, several (an array), or none (`()`); greedy, at most 128 new tokens.
+    /// Asks one question about a picture, several (an array), or none (`()`).
     ///
     /// Pictures come before the question, unless it says with `<image>` where each of them goes.
     ///
@@ -90,10 +90,8 @@ pub mod ask {
         ask_model(&context, &m, &image, question, Map::new())
     }
 
-    /// The same with `max_new_tokens` (128), `temperature` (0 is greedy), `top_k`, `top_p`, `seed`, `stream`.
-    ///
-    /// `stream: true` prints the answer while it comes; a function gets it piece by piece and stops it by returning
-    /// `false`. A piece never ends inside a character. An answer that reaches the end of the context ends there.
+    /// The same with options. A piece of a streamed answer never ends inside a character. An answer that reaches the end of
+    /// the context ends there.
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");
@@ -126,9 +124,7 @@ pub mod ask {
         Ok(ask_all_model(&context, &m, &images, &questions, Map::new())?)
     }
 
-    /// The same with `max_new_tokens`, `temperature`, `top_k`, `top_p`, `seed`, and `batch`, the number of questions
-    /// that are decoded together (8). The answers do not depend on `batch`; a draw depends on the seed and on the
-    /// question's place.
+    /// The same with options. A draw depends on the seed and on the question's place.
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");
@@ -182,7 +178,7 @@ pub mod ask {
         say_with(context, c, text, Map::new())
     }
 
-    /// The same with the options of `ask`.
+    /// The same with options.
     ///
     /// ```rhai
     /// let c = load("tests/fixtures/training/checkpoint").chat();
@@ -190,11 +186,11 @@ pub mod ask {
     /// ```
     #[rhai_fn(name = "say", return_raw)]
     pub fn say_with(context: NativeCallContext, c: ChatHandle, text: &str, options: Map) -> Fallible<String> {
-        let options = Options::new(options, "say", &KEYS)?;
+        let options = Options::new(options, &SAY)?;
         let state = State::of(&context)?;
         let mut listener = Listener::new(&context, &state, &options)?;
         let sampling = sampling(&options, &state)?;
-        let answer = lock(&c)?.say(text, &sampling, &mut |piece| listener.hear(piece))?;
+        let answer = lock(&c)?.say(text, &sampling, &mut |piece| listener.receive(piece))?;
         listener.end()?;
         Ok(answer)
     }

@@ -1,7 +1,5 @@
 //! Data sets, samples and pictures.
 
-use std::path::Path;
-
 use rhai::plugin::*;
 use rhai::{Array, FnPtr, Map, NativeCallContext};
 
@@ -12,27 +10,23 @@ use crate::image::Image;
 use crate::preset::PresetKind;
 use crate::script::convert::{self, Options, number, shown};
 use crate::script::handles::{DatasetHandle, ImageHandle};
+use crate::script::options::DATASET;
 use crate::script::state::State;
 use crate::{bail, error};
 
 fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
-    let options = Options::new(map, "dataset", &["images", "format", "split", "config"])?;
-    let format = match options.string("format")? {
-        None => Format::of(Path::new(id)),
-        Some(name) => match Format::NAMES.into_iter().find(|(known, _)| *known == name) {
-            Some((_, format)) => format,
-            None => return Err(Error::unknown("data format", &name, &Format::NAMES.map(|(known, _)| known), "")),
-        },
-    };
+    let options = Options::new(map, &DATASET)?;
+    let wanted: Option<String> = options.get("format")?;
+    let format = Format::NAMES.into_iter().find(|(known, _)| wanted.as_deref() == Some(*known));
     let named = id;
-    let id = state.stand_in(PresetKind::Datasets, named);
+    let id = state.places().id(PresetKind::Datasets, named);
     if state.presets().contains(PresetKind::Datasets, &id) {
         let data = Dataset::preset(state.presets(), &id)?;
-        return Ok(DatasetHandle(if id == named { data } else { state.some(data) }));
+        return Ok(DatasetHandle(if id == named { data } else { state.fitting().samples(data) }));
     }
-    let choice = Choice { split: options.string("split")?, configuration: options.string("config")? };
-    let place = state.found(Path::new(&id));
-    if place == Path::new(&id) && is_on_hub(&id) {
+    let choice = Choice { split: options.get("split")?, configuration: options.get("config")? };
+    let place = state.places().read(&id);
+    if place.is(&id) && is_on_hub(&id) {
         let data = Dataset::of_hub(state.presets().hub(), &id, &choice, pictures(state, &options)?)?;
         return Ok(DatasetHandle(data));
     }
@@ -47,17 +41,18 @@ fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
         // Neither a file's name nor a preset: let the preset's error suggest one.
         return Ok(DatasetHandle(Dataset::preset(state.presets(), &id)?));
     }
+    let format = format.map_or_else(|| Format::of(&place), |(_, format)| format);
     Ok(DatasetHandle(Dataset::open(&place, format, pictures(state, &options)?)?))
 }
 
-/// A picture; in a smoke run one that is missing is an embedded one.
+/// A picture; what takes the place of one that is missing is the session's to say.
 fn open_image(state: &State, path: &str) -> Result<ImageHandle> {
-    let place = state.found(Path::new(path));
-    if state.smoke() && !place.is_file() {
-        let sample = Dataset::preset(state.presets(), "tiny-emoji")?.get(0)?;
-        return ImageHandle::of(&sample)
-            .pop()
-            .ok_or_else(|| error!(Missing, "no picture `{path}`, nor an embedded one"));
+    let place = state.places().read(path);
+    if !place.is_file()
+        && let Some(sample) = state.fitting().picture()?
+        && let Some(image) = ImageHandle::of(&sample).pop()
+    {
+        return Ok(image);
     }
     Ok(ImageHandle::new(Image::open(&place)?))
 }
@@ -65,14 +60,17 @@ fn open_image(state: &State, path: &str) -> Result<ImageHandle> {
 /// The option `images`: a folder or archive, or a map from the beginning of names to one.
 fn pictures(state: &State, options: &Options) -> Result<Option<Pictures>> {
     let Some(places) = options.value("images").and_then(|value| value.try_cast::<Map>()) else {
-        return options.string("images")?.map(|path| Pictures::at(&state.found(Path::new(&path)))).transpose();
+        return options
+            .get::<Option<String>>("images")?
+            .map(|path| Pictures::at(&state.places().read(path)))
+            .transpose();
     };
     let mut pictures = Pictures::default();
     for (prefix, path) in places {
         let Ok(path) = path.into_string() else {
             bail!(Option, "option `images`: `{prefix}` is not a path");
         };
-        pictures = pictures.with(&prefix, &state.found(Path::new(&path)))?;
+        pictures = pictures.with(&prefix, &state.places().read(path.as_str()))?;
     }
     Ok(Some(pictures))
 }
@@ -179,10 +177,7 @@ pub mod data {
         Ok(open(&State::of(&context)?, id, Map::new())?)
     }
 
-    /// Opens a data set with options. `images`: the folder, `.zip` or `.tar` pictures are in, or a map from the beginning of
-    /// their names to one. `format`: "llava" or "jsonl" (JSON, as a list or one sample a line, as the file begins), or
-    /// "parquet"; else the file's name tells. `split` and `config` choose the split ("train") and the configuration of a data
-    /// set of the hub, or of a folder as one downloads it.
+    /// Opens a data set with options.
     ///
     /// ```rhai
     /// let f = "tests/fixtures/training";

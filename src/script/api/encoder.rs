@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::image::{Aspect, Image};
 use crate::script::convert::{Options, shown};
 use crate::script::handles::{EncoderHandle, ImageHandle, TensorHandle, dtype_name};
+use crate::script::options::PREPROCESS;
 
 /// Pixels (1, 3, height, width) of a picture, by `preprocess`, or of a pixel tensor.
 fn pixels(value: &Dynamic, preprocess: impl Fn(&Image) -> Result<Tensor>) -> Result<Tensor> {
@@ -100,15 +101,16 @@ pub mod encoder {
         Ok(TensorHandle(e.0.preprocess(&image.get()?, e.0.own_aspect())?))
     }
 
-    /// The same with `image: "pad"`: first pasted on a square of the mean color.
+    /// The same with options.
     ///
     /// ```rhai
     /// let x = encoder("tiny-clip").preprocess(image("tests/fixtures/images/wide-640x11.png"), #{ image: "pad" });
     /// ```
     #[rhai_fn(name = "preprocess", return_raw)]
     pub fn preprocess_with(e: EncoderHandle, image: ImageHandle, options: Map) -> Fallible<TensorHandle> {
-        let options = Options::new(options, "preprocess", &["image"])?;
-        let aspect = options.string("image")?.map_or(Ok(e.0.own_aspect()), |name| Aspect::parse(&name))?;
+        let options = Options::new(options, &PREPROCESS)?;
+        let aspect =
+            options.get::<Option<String>>("image")?.map_or(Ok(e.0.own_aspect()), |name| Aspect::parse(&name))?;
         Ok(TensorHandle(e.0.preprocess(&image.get()?, aspect)?))
     }
 

@@ -1,7 +1,6 @@
 //! Benchmarks, and how a model's answers to them are scored.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rhai::plugin::*;
@@ -13,55 +12,48 @@ use crate::eval::{AnswerCache, Benchmark, BenchmarkOptions, Choices, Control, It
 use crate::preset::PresetKind;
 use crate::script::convert::{Options, shown};
 use crate::script::handles::{BenchmarkHandle, FigureHandle, ImageHandle, ResultsHandle, VlmHandle};
+use crate::script::options::{BENCHMARK, RUN};
+use crate::script::places::Place;
 use crate::script::state::State;
 use crate::show::{Caption, Figure, Mark, Picture};
 use crate::{bail, error, eval};
 
-/// Questions decoded together unless told otherwise.
-const BATCH: usize = 64;
-
 pub(super) fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
-    let known = ["data", "images", "limit", "rules", "reference_quirks"];
-    let options = Options::new(map, "benchmark", &known)?;
-    let limit = state.limit(options.count("limit")?);
-    let stand_in = state.stand_in(PresetKind::Benchmarks, id);
+    let options = Options::new(map, &BENCHMARK)?;
+    let limit = state.limit(options.get("limit")?);
+    let stand_in = state.places().id(PresetKind::Benchmarks, id);
     // A stand-in brings its own data.
-    let path = |key: &str| -> Result<Option<PathBuf>> {
-        Ok(options.string(key)?.filter(|_| stand_in == id).map(|path| state.found(Path::new(&path))))
+    let path = |key: &str| -> Result<Option<Place>> {
+        Ok(options.get::<Option<String>>(key)?.filter(|_| stand_in == id).map(|path| state.places().read(path)))
     };
     let options = BenchmarkOptions {
-        data: path("data")?,
-        images: path("images")?,
+        data: path("data")?.map(Place::into),
+        images: path("images")?.map(Place::into),
         limit,
-        rules: options
-            .string("rules")?
-            .filter(|_| stand_in == id)
-            .map_or(Ok(Rules::default()), |r| Rules::parse(&r))?,
-        reference_quirks: options.bool("reference_quirks")?.unwrap_or(false),
+        rules: if stand_in == id { Rules::parse(&options.get::<String>("rules")?)? } else { Rules::default() },
+        reference_quirks: options.get("reference_quirks")?,
     };
     Ok(BenchmarkHandle(Arc::new(Benchmark::open(state.presets(), &stand_in, &options)?)))
 }
 
 fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Result<ResultsHandle> {
-    let options = Options::new(map, "run", &["batch", "image", "out", "limit", "shard", "cache", "choices", "name"])?;
-    let control = match options.string("image")?.as_deref() {
-        None => Control::Off,
-        Some("gray") => Control::Gray,
-        Some(other) => return Err(Error::unknown("stand-in for the pictures", other, &["gray"], "")),
-    };
-    let choices = match options.string("choices")?.as_deref() {
-        None | Some("generate") => Choices::Generate,
-        Some("likelihood") => Choices::Likelihood,
-        Some(other) => return Err(Error::unknown("way to choose", other, &["generate", "likelihood"], "")),
+    let options = Options::new(map, &RUN)?;
+    let control = options.get::<Option<String>>("image")?.map_or(Control::Off, |_| Control::Gray);
+    let choices = match options.get::<String>("choices")?.as_str() {
+        "likelihood" => Choices::Likelihood,
+        _ => Choices::Generate,
     };
     let options = RunOptions {
-        name: options.string("name")?,
-        batch: options.count("batch")?.unwrap_or(BATCH),
+        name: options.get("name")?,
+        batch: options.get("batch")?,
         control,
-        choices: state.choices(choices, &b.0),
-        cache: cache(state, options.string("cache")?.as_deref())?,
-        out: options.string("out")?.map(|out| state.answers_written(Path::new(&out))).transpose()?,
-        limit: options.count("limit")?,
+        choices: state.fitting().choices(choices, &b.0),
+        cache: cache(state, &options.get::<String>("cache")?)?,
+        out: options
+            .get::<Option<String>>("out")?
+            .map(|out| state.places().write_answers(out).map(Place::into))
+            .transpose()?,
+        limit: options.get("limit")?,
         shard: options.value("shard").map(|shard| part(&shard)).transpose()?,
         listeners: state.listeners().clone(),
         interrupt: state.interrupt().clone(),
@@ -70,15 +62,17 @@ fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Resu
 }
 
 /// Where answers are kept.
-fn cache(state: &State, place: Option<&str>) -> Result<Option<AnswerCache>> {
+fn cache(state: &State, place: &str) -> Result<Option<AnswerCache>> {
     match place {
         // A rerun asks everything anew.
         _ if state.repeated().is_some() => Ok(Some(state.answers().clone())),
-        None | Some("memory") => Ok(Some(state.answers().clone())),
-        Some("disk") => Ok(Some(AnswerCache::Folder(state.cache().join("answers")))),
-        Some("off") => Ok(None),
-        Some(folder) if folder.contains(['/', '\\']) => Ok(Some(AnswerCache::Folder(PathBuf::from(folder)))),
-        Some(other) => {
+        "memory" => Ok(Some(state.answers().clone())),
+        "disk" => Ok(Some(AnswerCache::Folder(state.cache().join("answers")))),
+        "off" => Ok(None),
+        folder if folder.contains(['/', '\\']) => {
+            Ok(Some(AnswerCache::Folder(state.places().write_beside(folder).into())))
+        }
+        other => {
             let help = "a folder is written with a slash, as in `cache: \"./answers\"`";
             Err(Error::unknown("place for answers", other, &["memory", "disk", "off"], help))
         }
@@ -93,16 +87,6 @@ fn part(shard: &Dynamic) -> Result<(usize, usize)> {
         [k, n] if k < n => Ok((k, n)),
         _ => bail!(Option, "option `shard` is {}, expected `[k, n]`, part k of n, from 0", shown(shard)),
     }
-}
-
-/// The same for the questions of a stand-in, which are others than the script has predictions for.
-fn outputs_for_stand_in(b: &BenchmarkHandle, predictions: &Dynamic) -> Option<Vec<String>> {
-    let text = |value: Option<&Dynamic>| value.map_or_else(String::new, ToString::to_string);
-    if let Some(array) = predictions.read_lock::<Array>() {
-        return Some((0..b.0.items.len()).map(|index| text(array.get(index))).collect());
-    }
-    let map = predictions.read_lock::<Map>()?;
-    Some(b.0.items.iter().map(|item| text(map.get(item.id.as_str()))).collect())
 }
 
 /// Outputs in item order, from an array, or a map from id to text.
@@ -198,15 +182,10 @@ pub mod evaluation {
         Ok(open(&State::of(&context)?, id, Map::new())?)
     }
 
-    /// Opens a benchmark with options: `data` (the published set: a parquet, JSON, JSON-lines or TSV file, a folder as it was
-    /// downloaded, of several configurations and splits, too, a cache of the hub, or a data set on the hub as
-    /// `"lmms-lab/POPE"`, of which only what is needed is fetched), `images` (GQA's pictures, should they not lie beside its
-    /// questions: a table of `id` and `image`, or a folder of files named by their ids), `limit` (the first n questions; of
-    /// MMBench in all their orders, of MME whole pictures), `rules` (how outputs are read: `"reference"`, `"strict"`,
-    /// `"lmms-eval"`, `"llava"`, `"vlmevalkit"`; lmms-eval 0.7.3 reads most benchmarks as the reference does, MMBench as its task
-    /// without a judge, and where it would draw a letter at random, here nothing is read), `reference_quirks`.
+    /// Opens a benchmark with options. Of the `rules`, lmms-eval 0.7.3 reads most benchmarks as the reference does, MMBench as
+    /// its task without a judge, and where it would draw a letter at random, here nothing is read.
     ///
-    /// Of a folder only the benchmark's configuration and split are read, and every row of them is a question. What is
+    /// Of a folder, of several configurations and splits, too, only the benchmark's own are read, and every row of them is a question. What is
     /// incomplete, there twice, another benchmark's, or questions without answers is refused. Rows without a picture are
     /// left out where others have one; data without any are for scoring, and `run` refuses them.
     ///
@@ -262,19 +241,16 @@ pub mod evaluation {
         Ok(run_with(&State::of(&context)?, &b, &m, Map::new())?)
     }
 
-    /// The same with `batch` (questions decoded together), `image: "gray"` (a gray picture for every question: what is
-    /// left of the score did not need the pictures), `out` (a results file that grows as questions are answered; a run that was
-    /// stopped goes on from it, unless the pictures or prompts of its questions have changed; kept answers to questions with
-    /// another right answer are scored again), `limit` (the first n questions, as in `benchmark`), `shard: [k, n]` (part k of n, from 0, with whole
-    /// pictures; `results` opens the parts as one and says which is missing), `name` (what tables call the model, where its parts do not say it).
+    /// The same with options. A run that was stopped goes on from its file `out`, unless the pictures or prompts of its
+    /// questions have changed; kept answers to questions with another right answer are scored again. `results` opens the parts
+    /// of `shard` as one and says which is missing.
     ///
-    /// `cache`: an answer that is known for the same weights, prompt, pictures and options is not computed again, and equal
-    /// questions about one picture are asked once. `"memory"` (as long as the session, the default), `"disk"` (in the cache
-    /// folder, for all sessions), a folder, or `"off"`.
+    /// An answer that is known for the same weights, prompt, pictures and options is not computed again, and equal questions
+    /// about one picture are asked once; `cache` says where known answers are kept.
     ///
-    /// `choices: "likelihood"`: where a question has lettered choices, the answer is the letter with the highest
-    /// log-probability right after the prompt (its tokens as training has them, the mean where there are several), and
-    /// questions without choices are answered as always. `"generate"`, the default, reads the letter out of what the model writes.
+    /// With `choices: "likelihood"` the answer to a question with lettered choices is the letter with the highest
+    /// log-probability right after the prompt (its tokens as training has them, the mean where there are several); questions
+    /// without choices are answered as always. "generate" reads the letter out of what the model writes.
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
@@ -307,8 +283,7 @@ pub mod evaluation {
         b: BenchmarkHandle,
         predictions: Dynamic,
     ) -> Fallible<ResultsHandle> {
-        let smoke = State::of(&context)?.smoke();
-        let outputs = match smoke.then(|| outputs_for_stand_in(&b, &predictions)).flatten() {
+        let outputs = match State::of(&context)?.fitting().outputs(&b.0, &predictions) {
             Some(outputs) => outputs,
             None => outputs(&b, &predictions)?,
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rhai::{Array, Dynamic, Map};
+use rhai::{Array, Dynamic};
 
 use crate::data::verify::{Fault, Findings, Level, Walk, verify};
 use crate::data::{Dataset, Sample};
@@ -26,14 +26,13 @@ pub(super) struct Rendering {
 
 impl Rendering {
     /// A model with the options `template` and `max_length` of a trainer.
-    pub(super) fn new(state: &State, m: VlmHandle, options: Map) -> Result<Self> {
-        let options = Options::new(options, "rendering", &["template", "max_length"])?;
-        let template = match options.string("template")? {
-            Some(name) => state.writable(Template::load(state.presets(), &name)?, m.0.tokenizer()?)?,
+    pub(super) fn new(state: &State, m: VlmHandle, options: &Options) -> Result<Self> {
+        let template = match options.get::<Option<String>>("template")? {
+            Some(name) => state.fitting().writable(Template::load(state.presets(), &name)?, m.0.tokenizer()?)?,
             None => m.0.template(),
         };
         template.check(m.0.tokenizer()?)?;
-        let limit = options.count("max_length")?.unwrap_or(m.0.llm.context().min(4096));
+        let limit = options.get::<Option<usize>>("max_length")?.unwrap_or(m.0.llm.context().min(4096));
         Ok(Rendering { vlm: m, template, limit })
     }
 
@@ -78,7 +77,7 @@ fn findings_table(title: &str, findings: &Findings) -> Table {
         let shown = cases.ids.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
         let more = if cases.ids.len() > SHOWN { ", ..." } else { "" };
         table.push([
-            Cell::from(what.as_ref()),
+            Cell::from(&**what),
             Cell::from(level.name()),
             cases.count.into(),
             Cell::of(format!("{shown}{more}"), cases.ids.clone()),

@@ -9,7 +9,9 @@ use super::findings::{Rendering, lengths_of, masks_of, stats_of, verify_of, walk
 use crate::data::Sample;
 use crate::error::Result;
 use crate::image::Image;
+use crate::script::convert::Options;
 use crate::script::handles::{DatasetHandle, TableHandle, VlmHandle};
+use crate::script::options::{CHECK_MASKS, VERIFY};
 use crate::script::state::State;
 use crate::show::{Caption, Figure, Mark, Painted, Picture, Span, Tone};
 use crate::text::{IGNORE, IMAGE_ID};
@@ -19,7 +21,7 @@ use crate::vlm::Vlm;
 fn sample_shown(sample: &Sample, m: &Vlm) -> Result<(Option<Figure>, Painted)> {
     let rendered = m.template().render_about(m.tokenizer()?, &sample.turns, sample.images.len())?;
     let mut painted = Painted::default();
-    // Tokens that are part of a character wait for the rest; the one before tells where spaces go.
+    // Tokens that are part of a character wait for the rest; the one before shows where spaces go.
     let (mut before, mut waiting): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
     for (index, (&id, &label)) in rendered.ids.iter().zip(&rendered.labels).enumerate() {
         if id == IMAGE_ID {
@@ -127,7 +129,7 @@ pub mod inspect {
         verify_with(context, d, m, Map::new())
     }
 
-    /// The same with options: `template` and `max_length`, as a trainer would have them.
+    /// The same with options, as a trainer would have them.
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
@@ -142,7 +144,7 @@ pub mod inspect {
         options: Map,
     ) -> Fallible<TableHandle> {
         let state = State::of(&context)?;
-        let rendering = Rendering::new(&state, m, options)?;
+        let rendering = Rendering::new(&state, m, &Options::new(options, &VERIFY)?)?;
         Ok(TableHandle(verify_of(&state, &d, Some(&rendering))?))
     }
 
@@ -158,7 +160,7 @@ pub mod inspect {
         check_masks_with(context, d, m, Map::new())
     }
 
-    /// The same with options: `template` and `max_length`, as a trainer would have them.
+    /// The same with options, as a trainer would have them.
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
@@ -172,7 +174,7 @@ pub mod inspect {
         options: Map,
     ) -> Fallible<TableHandle> {
         let state = State::of(&context)?;
-        let rendering = Rendering::new(&state, m, options)?;
+        let rendering = Rendering::new(&state, m, &Options::new(options, &CHECK_MASKS)?)?;
         Ok(TableHandle(masks_of(&state, &d, &rendering)?))
     }
 

@@ -6,20 +6,21 @@ use rhai::plugin::*;
 use rhai::{Array, Map, NativeCallContext};
 
 use super::Fallible;
-use super::sampling::{KEYS, Listener, sampling};
+use super::sampling::{Listener, sampling};
 use crate::error::Result;
 use crate::nn::packing::Packing;
 use crate::script::convert::{Options, ids};
 use crate::script::handles::{LlmHandle, TensorHandle, TokenizerHandle, dtype_name};
+use crate::script::options::GENERATE;
 use crate::script::state::State;
 use crate::vlm::generate::complete;
 use crate::{bail, device, error};
 
 fn generate_text(context: &NativeCallContext, llm: &LlmHandle, text: &str, options: Map) -> Fallible<String> {
-    let options = Options::new(options, "generate", &KEYS)?;
+    let options = Options::new(options, &GENERATE)?;
     let state = State::of(context)?;
     let mut listener = Listener::new(context, &state, &options)?;
-    let text = complete(&llm.0, text, &sampling(&options, &state)?, &mut |piece| listener.hear(piece))?;
+    let text = complete(&llm.0, text, &sampling(&options, &state)?, &mut |piece| listener.receive(piece))?;
     listener.end()?;
     Ok(text)
 }
@@ -88,7 +89,7 @@ pub mod llm {
         lm.0.storage().into_iter().map(|(name, bytes)| (name.into(), Dynamic::from_int(bytes as i64))).collect()
     }
 
-    /// Names of the checkpoint's tensors that no layer uses; `save` keeps them. Those that may matter are told when it is
+    /// Names of the checkpoint's tensors that no layer uses; `save` keeps them. Those that may matter are reported when it is
     /// opened.
     ///
     /// ```rhai
@@ -148,8 +149,7 @@ pub mod llm {
         generate_text(&context, &lm, text, Map::new())
     }
 
-    /// The same with `max_new_tokens` (128), `temperature` (0 is greedy), `top_k`, `top_p`, `seed`, `stream` (as in
-    /// `ask`).
+    /// The same with options.
     ///
     /// ```rhai
     /// print(llm("tiny-llama").generate("a red", #{ max_new_tokens: 4, temperature: 1, top_k: 5, seed: 3 }));

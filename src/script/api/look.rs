@@ -1,7 +1,5 @@
 //! Looking: plots, galleries, tables, `show`.
 
-use std::path::Path;
-
 use rhai::plugin::*;
 use rhai::{Array, Map, NativeCallContext};
 
@@ -11,6 +9,7 @@ use crate::error::Result;
 use crate::script::convert::{Options, number, numbers, shown};
 use crate::script::describe;
 use crate::script::handles::{FigureHandle, ImageHandle, PlanHandle, TableHandle, TensorHandle};
+use crate::script::options::{PLOT, RADAR};
 use crate::script::state::State;
 use crate::show::{Caption, Cell, Chart, Figure, Labels, LinePlot, Picture, Radar, Table};
 use crate::{bail, error};
@@ -48,7 +47,7 @@ fn counted(ys: &[f64]) -> Vec<(f64, f64)> {
 }
 
 fn plot_map(map: Map) -> Result<Figure> {
-    let options = Options::new(map, "plot", &["series", "title", "x", "y", "log"])?;
+    let options = Options::new(map, &PLOT)?;
     let Some(series) = options.value("series").and_then(|value| value.try_cast::<Map>()) else {
         return Err(error!(Option, "`plot` needs `series`").help("plot(#{ series: #{ loss: t.losses } })"));
     };
@@ -61,10 +60,10 @@ fn plot_map(map: Map) -> Result<Figure> {
     }
     Figure::line(LinePlot {
         series: lines,
-        title: options.string("title")?.unwrap_or_default(),
-        x: options.string("x")?.unwrap_or_default(),
-        y: options.string("y")?.unwrap_or_default(),
-        log: options.bool("log")?.unwrap_or(false),
+        title: options.get("title")?,
+        x: options.get("x")?,
+        y: options.get("y")?,
+        log: options.get("log")?,
     })
 }
 
@@ -127,17 +126,16 @@ fn series_of(map: &Map) -> Result<(Vec<String>, Series)> {
 }
 
 fn radar_map(state: &State, map: Map) -> Result<Figure> {
-    let options = Options::new(map, "radar", &["series", "title", "note"])?;
+    let options = Options::new(map, &RADAR)?;
     let Some(lines) = options.value("series").and_then(|value| value.try_cast::<Map>()) else {
         return Err(error!(Option, "`radar` needs `series`")
             .help("radar(#{ series: #{ clip: #{ gqa: 0.6, pope: 0.8, ai2d: 0.5 } } })"));
     };
     let (axes, series) = series_of(&lines)?;
-    if state.smoke() && axes.len() < 3 {
-        // Several benchmarks may have the same stand-in.
+    if state.fitting().is_flat(axes.len()) {
         return grouped(&lines);
     }
-    let (title, note) = (options.string("title")?.unwrap_or_default(), options.string("note")?.unwrap_or_default());
+    let (title, note) = (options.get("title")?, options.get("note")?);
     Figure::radar(&Radar { axes, series, title, note })
 }
 
@@ -180,7 +178,7 @@ pub mod look {
         Ok(FigureHandle(line(points(&numbers(&xs)?, &numbers(&ys)?)?)?))
     }
 
-    /// Several series: `#{ series: #{ name: ys }, title, x, y, log }`.
+    /// Several series.
     ///
     /// ```rhai
     /// let f = plot(#{ series: #{ clip: [3, 2, 1], dino: [3, 2.5, 2] }, title: "loss", x: "step", log: true });
@@ -222,7 +220,7 @@ pub mod look {
         Ok(FigureHandle(Figure::bar(&bars, &Labels::default())?))
     }
 
-    /// A radar chart: `#{ series: #{ name: #{ axis: number } }, title, note }`, three axes or more.
+    /// A radar chart.
     ///
     /// ```rhai
     /// let f = radar(#{ series: #{ clip: #{ gqa: 62.4, pope: 85.1, ai2d: 61.0 }, siglip: #{ gqa: 63.5, pope: 86.2, ai2d: 63.7 } } });
@@ -278,7 +276,7 @@ pub mod look {
     /// Writes a figure to a `.png` or `.svg` file.
     #[rhai_fn(name = "save", return_raw)]
     pub fn save(context: NativeCallContext, f: FigureHandle, path: &str) -> Fallible<()> {
-        Ok(f.0.save(State::of(&context)?.beside(Path::new(path)))?)
+        Ok(f.0.save(&State::of(&context)?.places().write_beside(path))?)
     }
 
     /// A table from an array of maps; columns are the keys.

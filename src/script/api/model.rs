@@ -1,18 +1,16 @@
 //! Whole models: facts, logits, loss, saving.
 
-use std::path::Path;
-
 use rhai::plugin::*;
 use rhai::{Array, Map};
 
 use super::Fallible;
 use crate::error;
-use crate::error::Error;
 use crate::events::Event;
 use crate::script::convert::{self, Options};
 use crate::script::handles::{
     EncoderHandle, LlmHandle, ProjectorHandle, TableHandle, TemplateHandle, TensorHandle, VlmHandle,
 };
+use crate::script::options::SAVE;
 use crate::script::state::State;
 use crate::show::{Cell, Table, count};
 
@@ -123,13 +121,13 @@ pub mod model {
     /// ```
     #[rhai_fn(name = "save", return_raw)]
     pub fn save(context: NativeCallContext, m: VlmHandle, folder: &str) -> Fallible<()> {
-        Ok(m.0.save(&State::of(&context)?.written(Path::new(folder)))?)
+        Ok(m.0.save(&State::of(&context)?.places().write(folder))?)
     }
 
-    /// The same with `layout`: "llava-more", or "transformers" for what `LlavaForConditionalGeneration` loads. The latter adds
-    /// an `<image>` token where the tokenizer has none, and cannot express `s2` and pooled projectors. The adapter of a LoRA
-    /// training is added to the weights that are written; `merge: false` writes the adapter alone instead, as PEFT does,
-    /// with the projector beside it, and its base, too, where that is not what its name opens (trained before, random).
+    /// The same with options. Layout "transformers" adds an `<image>` token where the tokenizer has none, and cannot express
+    /// `s2` and pooled projectors. The adapter of a LoRA training is added to the weights that are written; `merge: false`
+    /// writes the adapter alone instead, with the projector beside it, and its base, too, where that is not what its name opens
+    /// (trained before, random).
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");
@@ -137,29 +135,29 @@ pub mod model {
     /// ```
     #[rhai_fn(name = "save", return_raw)]
     pub fn save_with(context: NativeCallContext, m: VlmHandle, folder: &str, options: Map) -> Fallible<()> {
-        let options = Options::new(options, "save", &["layout", "merge"])?;
+        let options = Options::new(options, &SAVE)?;
         let state = State::of(&context)?;
-        let folder = &state.written(Path::new(folder));
-        if options.bool("merge")? == Some(false) {
-            return match options.string("layout")?.as_deref() {
-                None | Some("llava-more") => {
+        let folder = &state.places().write(folder);
+        let layout: String = options.get("layout")?;
+        if !options.get::<bool>("merge")? {
+            return match layout.as_str() {
+                "llava-more" => {
                     if let Some(text) = m.0.save_adapter(folder, false)? {
                         state.listeners().tell(&Event::Warning { text });
                     }
                     Ok(())
                 }
-                Some(layout) => Err(error!(Option, "`merge: false` has a layout of its own, not `{layout}`").into()),
+                layout => Err(error!(Option, "`merge: false` has a layout of its own, not `{layout}`").into()),
             };
         }
-        match options.string("layout")?.as_deref() {
-            None | Some("llava-more") => Ok(m.0.save(folder)?),
-            Some("transformers") => {
+        match layout.as_str() {
+            "llava-more" => Ok(m.0.save(folder)?),
+            _ => {
                 if let Some(note) = m.0.save_transformers(folder)? {
                     state.output().text(&format!("note: {note}"));
                 }
                 Ok(())
             }
-            Some(other) => Err(Error::unknown("layout", other, &["llava-more", "transformers"], "").into()),
         }
     }
 
@@ -185,6 +183,6 @@ pub mod model {
     /// ```
     #[rhai_fn(name = "save", return_raw)]
     pub fn save_encoder(context: NativeCallContext, e: EncoderHandle, folder: &str) -> Fallible<()> {
-        Ok(e.0.save(&State::of(&context)?.written(Path::new(folder)))?)
+        Ok(e.0.save(&State::of(&context)?.places().write(folder))?)
     }
 }

@@ -8,13 +8,14 @@ use super::train::lock;
 use crate::error::Result;
 use crate::script::convert::Options;
 use crate::script::handles::{PlanHandle, TableHandle, TrainerHandle};
+use crate::script::options::PLAN;
 use crate::show::{self, Cell, Table};
 use crate::train::{Features, Limits, Plan};
 
 /// A number of bytes as scripts write it: an integer, or a float such as `24e9`.
 fn limits(options: Map) -> Result<Limits> {
-    let options = Options::new(options, "plan", &["memory", "disk"])?;
-    let bytes = |key| options.float(key).map(|bytes| bytes.map(|bytes| bytes.max(0.0) as u64));
+    let options = Options::new(options, &PLAN)?;
+    let bytes = |key| options.get::<Option<f64>>(key).map(|bytes| bytes.map(|bytes| bytes.max(0.0) as u64));
     Ok(Limits { memory: bytes("memory")?, disk: bytes("disk")? })
 }
 
@@ -102,7 +103,7 @@ pub mod planning {
         plan_with(t, Map::new())
     }
 
-    /// The same for a machine with other bytes of memory or disk than this one.
+    /// The same for a machine with other memory or disk than this one.
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));

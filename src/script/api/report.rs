@@ -1,6 +1,5 @@
 //! Reports, and the pictures they are made of: feature maps and attention.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rhai::Map;
@@ -11,32 +10,43 @@ use crate::error;
 use crate::error::Result;
 use crate::eval::Benchmark;
 use crate::image::Aspect;
-use crate::report::{self, MAPS, ReportOptions};
+use crate::report::{self, ReportOptions};
 use crate::script::convert::{Options, shown};
 use crate::script::handles::{
     BenchmarkHandle, EncoderHandle, FigureHandle, ImageHandle, ResultsHandle, RunHandle, StudyHandle, VlmHandle,
 };
+use crate::script::options::{ATTENTION, MAP, REPORT_RESULTS, REPORT_RUN, REPORT_STUDY};
 use crate::script::state::State;
+use crate::show::page::Page;
 use crate::show::{Caption, Figure, Picture, percent};
 use crate::vlm::{Looking, Vlm};
 
 /// Side of a map in a figure, in pixels.
 const SIDE: usize = 336;
 
-/// The report of a run's or a study's folder.
-fn report_folder(state: &State, folder: &Path, path: &str, map: Map) -> Result<()> {
-    let options = Options::new(map, "report", &["data", "maps"])?;
-    let data = options.string("data")?.map(|path| state.found(Path::new(&path)));
-    let options = ReportOptions { presets: state.presets(), data, maps: options.count("maps")?.unwrap_or(MAPS) };
-    report::write(&report::page_of(folder, &options)?, &state.beside(Path::new(path)))
+/// The report of a run or a study, whose page is made by `page`.
+fn report_folder(
+    state: &State,
+    page: impl FnOnce(&ReportOptions) -> Result<Page>,
+    path: &str,
+    options: &Options,
+) -> Result<()> {
+    let data = options.get::<Option<String>>("data")?.map(|path| state.places().read(path).into());
+    let options = ReportOptions { presets: state.presets(), data, maps: options.get("maps")? };
+    report::write(&page(&options)?, &state.places().write_beside(path))
 }
 
-fn folder_of(s: &StudyHandle) -> Result<PathBuf> {
-    Ok(super::study::lock(s)?.dir().to_path_buf())
+fn run_report_of(state: &State, r: &RunHandle, path: &str, map: Map) -> Result<()> {
+    report_folder(state, |options| report::page_of(r.0.dir(), options), path, &Options::new(map, &REPORT_RUN)?)
+}
+
+fn study_report_of(state: &State, s: &StudyHandle, path: &str, map: Map) -> Result<()> {
+    let page = |options: &ReportOptions| report::page_of(super::study::lock(s)?.dir(), options);
+    report_folder(state, page, path, &Options::new(map, &REPORT_STUDY)?)
 }
 
 fn report_results(state: &State, results: &ResultsHandle, path: &str, map: Map) -> Result<()> {
-    let options = Options::new(map, "report", &["benchmark", "model", "maps"])?;
+    let options = Options::new(map, &REPORT_RESULTS)?;
     let benchmark: Option<Arc<Benchmark>> = match options.value("benchmark") {
         None => None,
         Some(value) => match value.read_lock::<BenchmarkHandle>() {
@@ -57,9 +67,9 @@ fn report_results(state: &State, results: &ResultsHandle, path: &str, map: Map) 
             }
         },
     };
-    let options = ReportOptions { presets: state.presets(), data: None, maps: options.count("maps")?.unwrap_or(MAPS) };
+    let options = ReportOptions { presets: state.presets(), data: None, maps: options.get("maps")? };
     let page = report::page_of_results(&results.0, benchmark.as_deref(), model.as_deref(), &options)?;
-    report::write(&page, &state.beside(Path::new(path)))
+    report::write(&page, &state.places().write_beside(path))
 }
 
 fn map_figure(encoder: &EncoderHandle, image: &ImageHandle, aspect: Aspect) -> Result<Figure> {
@@ -73,17 +83,13 @@ fn grown(picture: &Picture) -> Picture {
 }
 
 fn attention_figure(state: &State, m: &VlmHandle, image: &ImageHandle, question: &str, map: Map) -> Result<Figure> {
-    let options = Options::new(map, "attention", &["layer", "token"])?;
-    let mut looking = Looking { layer: options.int("layer")?, token: options.count("token")?.unwrap_or(0) };
-    if state.smoke() {
-        // Stand-ins have few layers and may answer in fewer tokens.
-        let layers = m.0.llm.model.spec().layers as i64;
-        looking = Looking { layer: looking.layer.filter(|layer| (-layers..layers).contains(layer)), token: 0 };
-    }
+    let options = Options::new(map, &ATTENTION)?;
+    let looking = Looking { layer: options.get("layer")?, token: options.get("token")? };
+    let looking = state.fitting().looking(looking, m.0.llm.model.spec().layers);
     let map = m.0.attention(&image.get()?, question, looking)?;
     let layers = looking.layer.map_or("mean over layers".to_string(), |layer| format!("layer {layer}"));
-    let told = format!("{} on the picture; {layers}, token {}", percent(map.share()), looking.token);
-    let captions = [question, told.as_str()].map(Caption::from);
+    let caption = format!("{} on the picture; {layers}, token {}", percent(map.share()), looking.token);
+    let captions = [question, caption.as_str()].map(Caption::from);
     Figure::gallery(&[grown(&map.picture), grown(&map.overlay()?)], &captions, "")
 }
 
@@ -99,11 +105,10 @@ pub mod reports {
     /// ```
     #[rhai_fn(name = "report", return_raw)]
     pub fn run_report(context: NativeCallContext, r: RunHandle, path: &str) -> Fallible<()> {
-        Ok(report_folder(&State::of(&context)?, r.0.dir(), path, Map::new())?)
+        Ok(run_report_of(&State::of(&context)?, &r, path, Map::new())?)
     }
 
-    /// The same with `maps` (how many questions of a gallery get a feature map and an attention map, 8; 0 opens no model) and
-    /// `data` (of a benchmark that does not bring its own).
+    /// The same with options.
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"));
@@ -114,7 +119,7 @@ pub mod reports {
     /// ```
     #[rhai_fn(name = "report", return_raw)]
     pub fn run_report_with(context: NativeCallContext, r: RunHandle, path: &str, options: Map) -> Fallible<()> {
-        Ok(report_folder(&State::of(&context)?, r.0.dir(), path, options)?)
+        Ok(run_report_of(&State::of(&context)?, &r, path, options)?)
     }
 
     /// Writes the study as one HTML page that loads nothing: what was found, tables that sort, curves, answers of every cell
@@ -127,10 +132,10 @@ pub mod reports {
     /// ```
     #[rhai_fn(name = "report", return_raw)]
     pub fn study_report(context: NativeCallContext, s: StudyHandle, path: &str) -> Fallible<()> {
-        Ok(report_folder(&State::of(&context)?, &folder_of(&s)?, path, Map::new())?)
+        Ok(study_report_of(&State::of(&context)?, &s, path, Map::new())?)
     }
 
-    /// The same with `maps` and `data`, as for a run.
+    /// The same with options, as for a run.
     ///
     /// ```rhai
     /// let s = study(#{ limit: 8, stage: #{ steps: 1, batch: 4 } });
@@ -139,7 +144,7 @@ pub mod reports {
     /// ```
     #[rhai_fn(name = "report", return_raw)]
     pub fn study_report_with(context: NativeCallContext, s: StudyHandle, path: &str, options: Map) -> Fallible<()> {
-        Ok(report_folder(&State::of(&context)?, &folder_of(&s)?, path, options)?)
+        Ok(study_report_of(&State::of(&context)?, &s, path, options)?)
     }
 
     /// Writes results as one HTML page that loads nothing: the score with its interval, categories, and answers to look
@@ -154,8 +159,7 @@ pub mod reports {
         Ok(report_results(&State::of(&context)?, &res, path, Map::new())?)
     }
 
-    /// The same with `benchmark` (for pictures, where its data are not inside), `model` (the one that answered: the first
-    /// questions get a feature map and an attention map) and `maps` (how many, 8).
+    /// The same with options.
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
@@ -184,15 +188,16 @@ pub mod reports {
         Ok(FigureHandle(map_figure(&e, &image, e.0.own_aspect())?))
     }
 
-    /// The same with `image: "pad"`: the picture is pasted on a square of the mean color first.
+    /// The same with options.
     ///
     /// ```rhai
     /// let f = encoder("tiny-clip").map(image("tests/fixtures/images/wide-640x11.png"), #{ image: "pad" });
     /// ```
     #[rhai_fn(name = "map", return_raw)]
     pub fn map_with(e: EncoderHandle, image: ImageHandle, options: Map) -> Fallible<FigureHandle> {
-        let options = Options::new(options, "map", &["image"])?;
-        let aspect = options.string("image")?.map_or(Ok(e.0.own_aspect()), |name| Aspect::parse(&name))?;
+        let options = Options::new(options, &MAP)?;
+        let aspect =
+            options.get::<Option<String>>("image")?.map_or(Ok(e.0.own_aspect()), |name| Aspect::parse(&name))?;
         Ok(FigureHandle(map_figure(&e, &image, aspect)?))
     }
 
@@ -214,7 +219,7 @@ pub mod reports {
         Ok(FigureHandle(attention_figure(&State::of(&context)?, &m, &image, question, Map::new())?))
     }
 
-    /// The same in one `layer` (from 0, -1 is the last) and for another `token` of the greedy answer (from 0).
+    /// The same with options: in one layer, or for another token of the answer.
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");

@@ -1,6 +1,5 @@
 //! Results: scores, explanations, comparison with other and with published results.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rhai::plugin::*;
@@ -14,6 +13,8 @@ use crate::eval::{Published, Results, RightAnswers, Row, Rules};
 use crate::events::Event;
 use crate::script::convert::{Options, from_json, shown};
 use crate::script::handles::{ResultsHandle, TableHandle};
+use crate::script::options::{COMPARE, RESCORE};
+use crate::script::places::Place;
 use crate::script::state::State;
 
 /// Gold answers: a text, or an array of texts.
@@ -47,9 +48,9 @@ fn row_map(row: &Row) -> Map {
     map
 }
 
-/// Opens files of one run, and tells what of it is missing.
-fn open(state: &State, paths: &[PathBuf]) -> Fallible<ResultsHandle> {
-    let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+/// Opens files of one run, and reports what of it is missing.
+fn open(state: &State, paths: &[Place]) -> Fallible<ResultsHandle> {
+    let paths: Vec<_> = paths.iter().map(|place| &**place).collect();
     let results = Results::open_all(&paths)?;
     for text in results.warnings() {
         state.listeners().tell(&Event::Warning { text: format!("{} on {}: {text}", results.model, results.benchmark) });
@@ -58,7 +59,7 @@ fn open(state: &State, paths: &[PathBuf]) -> Fallible<ResultsHandle> {
 }
 
 fn compare_with(list: &Array, map: Map) -> Result<TableHandle> {
-    let options = Options::new(map, "compare", &["published", "table"])?;
+    let options = Options::new(map, &COMPARE)?;
     let results = list
         .iter()
         .map(|value| {
@@ -67,12 +68,12 @@ fn compare_with(list: &Array, map: Map) -> Result<TableHandle> {
         })
         .collect::<Result<Vec<Arc<Results>>>>()?;
     let references: Vec<&Results> = results.iter().map(Arc::as_ref).collect();
-    let table = options.string("table")?.unwrap_or("llava-more".to_string());
-    let published = match options.string("published")? {
+    let table: String = options.get("table")?;
+    let published = match options.get::<Option<String>>("published")? {
         Some(model) => Some(Published::open(&table)?.model(&model)?.clone()),
         None => None,
     };
-    Ok(TableHandle(compare::table(&compare::compare(&references)?, published.as_ref())))
+    Ok(TableHandle(compare::table(&compare::compare(&references)?, Option::as_ref(&published))))
 }
 
 #[export_module]
@@ -81,10 +82,10 @@ pub mod results {
     #[rhai_fn(name = "results", return_raw)]
     pub fn results(context: NativeCallContext, path: &str) -> Fallible<ResultsHandle> {
         let state = State::of(&context)?;
-        open(&state, &[state.found(Path::new(path))])
+        open(&state, &[state.places().read(path)])
     }
 
-    /// Opens the files of a run in parts (`shard`) as one. A part that is missing is told, and stands under the table.
+    /// Opens the files of a run in parts (`shard`) as one. A missing part is reported in a warning and under the table.
     ///
     /// ```rhai
     /// let b = benchmark("tiny-vqa", #{ limit: 2 });
@@ -94,7 +95,7 @@ pub mod results {
     #[rhai_fn(name = "results", return_raw)]
     pub fn results_parts(context: NativeCallContext, paths: Array) -> Fallible<ResultsHandle> {
         let state = State::of(&context)?;
-        let paths: Vec<PathBuf> = paths.iter().map(|path| state.found(Path::new(&path.to_string()))).collect();
+        let paths: Vec<Place> = paths.iter().map(|path| state.places().read(path.to_string())).collect();
         open(&state, &paths)
     }
 
@@ -123,7 +124,7 @@ pub mod results {
     pub fn metrics(context: NativeCallContext, res: &mut ResultsHandle) -> Fallible<Map> {
         let mut metrics: Map =
             res.0.metrics().iter().map(|(name, value)| (name.as_str().into(), from_json(value))).collect();
-        State::of(&context)?.add_metrics(&mut metrics, res.0.score());
+        State::of(&context)?.fitting().metrics(&mut metrics, res.0.score());
         Ok(metrics)
     }
 
@@ -190,16 +191,16 @@ pub mod results {
     #[rhai_fn(name = "rescore", return_raw)]
     pub fn rescore(context: NativeCallContext, res: ResultsHandle, options: Map) -> Fallible<ResultsHandle> {
         let state = State::of(&context)?;
-        let options = Options::new(options, "rescore", &["rules"])?;
-        let rules = options.string("rules")?.map_or(Ok(Rules::default()), |rules| Rules::parse(&rules))?;
-        let after = res.0.rescore(state.rules(rules, &res.0))?;
+        let options = Options::new(options, &RESCORE)?;
+        let rules = Rules::parse(&options.get::<String>("rules")?)?;
+        let after = res.0.rescore(state.fitting().rules(rules, &res.0))?;
         state.output().table(&compare::rescored(&res.0, &after));
         Ok(ResultsHandle(Arc::new(after)))
     }
 
     /// Results side by side: intervals, the difference from the first result of each benchmark with its interval and p
     /// (exact or by exchange, corrected by Holm for all comparisons of the table), the best in bold. Models of the same name are
-    /// told apart by what differs: what they were made of, their run, dtype, quantization, template, or a hash of their weights.
+    /// distinguished by what differs: what they were made of, their run, dtype, quantization, template, or a hash of their weights.
     ///
     /// ```rhai
     /// let b = benchmark("tiny-vqa", #{ limit: 3 });
@@ -212,8 +213,7 @@ pub mod results {
         Ok(compare_with(&list, Map::new())?)
     }
 
-    /// The same with `published: "model"`: that model's published numbers beside ours; `table` names the table they are
-    /// in (`"llava-more"`).
+    /// The same with options: a model's published numbers beside these.
     ///
     /// ```rhai
     /// let b = benchmark("pope", #{ data: "tests/fixtures/scorers/data/pope.jsonl", limit: 2 });
@@ -277,6 +277,6 @@ pub mod results {
     /// ```
     #[rhai_fn(name = "save", return_raw)]
     pub fn save(context: NativeCallContext, res: ResultsHandle, path: &str) -> Fallible<()> {
-        Ok(res.0.save(&State::of(&context)?.beside(Path::new(path)))?)
+        Ok(res.0.save(&State::of(&context)?.places().write_beside(path))?)
     }
 }

@@ -1,7 +1,5 @@
 //! Run folders.
 
-use std::path::Path;
-
 use rhai::plugin::*;
 use rhai::{Array, NativeCallContext};
 
@@ -32,7 +30,7 @@ pub mod runs {
     /// ```
     #[rhai_fn(name = "run", return_raw)]
     pub fn run(context: NativeCallContext, folder: &str) -> Fallible<RunHandle> {
-        Ok(RunHandle(Run::open(&State::of(&context)?.run_found(Path::new(folder)))?))
+        Ok(RunHandle(Run::open(&State::of(&context)?.places().read_run(folder))?))
     }
 
     /// Where it is.
@@ -70,9 +68,9 @@ pub mod runs {
     #[rhai_fn(name = "plot", return_raw)]
     pub fn plot(context: NativeCallContext, r: RunHandle) -> Fallible<FigureHandle> {
         let figure = plot_of(&r.0)?;
-        let folder = State::of(&context)?.beside(&r.0.dir().join("plots"));
-        figure.save(folder.join("loss.png"))?;
-        figure.save(folder.join("loss.svg"))?;
+        let folder = State::of(&context)?.places().write_beside(r.0.dir().join("plots"));
+        figure.save(&folder.join("loss.png"))?;
+        figure.save(&folder.join("loss.svg"))?;
         Ok(FigureHandle(figure))
     }
 }

@@ -1,4 +1,4 @@
-//! The options of everything that generates, and who hears the answer while it comes.
+//! The options of everything that generates, and who receives the answer while it is generated.
 
 use rhai::{EvalAltResult, FnPtr, NativeCallContext};
 
@@ -9,20 +9,14 @@ use crate::script::state::State;
 use crate::vlm::generate::Sampling;
 use crate::{bail, error};
 
-/// What `ask`, `say` and `generate` take.
-pub(super) const KEYS: [&str; 6] = ["max_new_tokens", "temperature", "top_p", "top_k", "seed", "stream"];
-/// What `ask_all` takes.
-pub(super) const BATCH_KEYS: [&str; 6] = ["max_new_tokens", "temperature", "top_p", "top_k", "seed", "batch"];
-
 /// `max_new_tokens`, `temperature`, `top_p`, `top_k`, `seed` of an option map.
 pub(super) fn sampling(options: &Options, state: &State) -> Result<Sampling> {
-    let standard = Sampling::default();
     let sampling = Sampling {
-        max_new_tokens: state.new_tokens(options.count("max_new_tokens")?.unwrap_or(standard.max_new_tokens)),
-        temperature: options.float("temperature")?.unwrap_or(standard.temperature),
-        top_k: options.count("top_k")?.unwrap_or(standard.top_k),
-        top_p: options.float("top_p")?.unwrap_or(standard.top_p),
-        seed: options.count("seed")?.map_or_else(|| state.seed(), |seed| seed as u64),
+        max_new_tokens: state.fitting().new_tokens(options.get("max_new_tokens")?),
+        temperature: options.get("temperature")?,
+        top_k: options.get("top_k")?,
+        top_p: options.get("top_p")?,
+        seed: options.get::<Option<usize>>("seed")?.map_or_else(|| state.seed(), |seed| seed as u64),
     };
     if sampling.max_new_tokens == 0 {
         bail!(Option, "option `max_new_tokens` is 0, it must be above 0");
@@ -36,7 +30,7 @@ pub(super) fn sampling(options: &Options, state: &State) -> Result<Sampling> {
     Ok(sampling)
 }
 
-/// Who hears an answer.
+/// Who receives an answer.
 enum Audience {
     Nobody,
     /// The session's output.
@@ -65,15 +59,17 @@ impl<'a> Listener<'a> {
                 None => {
                     let message =
                         error!(Option, "option `stream` is {}, expected true, false or a function", shown(&value));
-                    return Err(message.help("`stream: |piece| print(piece)` hears the answer while it comes"));
+                    return Err(
+                        message.help("`stream: |piece| print(piece)` receives the answer while it is generated")
+                    );
                 }
             },
         };
         Ok(Listener { context, state, audience, failed: None })
     }
 
-    /// Hears what the answer has grown by, maybe nothing; `false` stops.
-    pub(super) fn hear(&mut self, piece: &str) -> bool {
+    /// Receives the next piece of the answer, possibly an empty one; `false` stops.
+    pub(super) fn receive(&mut self, piece: &str) -> bool {
         match &self.audience {
             _ if piece.is_empty() => {}
             Audience::Nobody => {}

@@ -1,7 +1,5 @@
 //! The session itself: presets, help, seeds, files, leaving.
 
-use std::path::Path;
-
 use rhai::plugin::*;
 use rhai::{Map, NativeCallContext};
 
@@ -100,7 +98,7 @@ pub mod session {
         let found: Vec<String> = docs
             .iter()
             .filter(|function| function.name == name)
-            .map(|function| format!("{}\n{}", function.signature(), function.doc.trim()))
+            .map(|function| format!("{}\n{}", function.signature(), function.text()))
             .collect();
         if found.is_empty() {
             let names: Vec<&str> = docs.iter().map(|function| function.name.as_str()).collect();
@@ -116,8 +114,7 @@ pub mod session {
     /// ```
     #[rhai_fn(name = "read", return_raw)]
     pub fn read(context: NativeCallContext, path: &str) -> Fallible<String> {
-        let place = State::of(&context)?.found(Path::new(path));
-        Ok(std::fs::read_to_string(place).map_err(|error| Error::file(path, error))?)
+        Ok(State::of(&context)?.places().text(path)?)
     }
 
     /// A value from JSON text; `null` becomes `()`.

@@ -1,6 +1,5 @@
 //! Studies: a grid of encoders and LLMs, planned, run, and compared.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rhai::plugin::*;
@@ -14,41 +13,21 @@ use crate::error;
 use crate::error::Result;
 use crate::eval::Benchmark;
 use crate::events::Event;
-use crate::models::registry::Target;
 use crate::preset::PresetKind;
 use crate::script::convert::{Options, shown, table};
 use crate::script::handles::{BenchmarkHandle, FigureHandle, ProjectorHandle, StudyHandle, TableHandle, describe};
+use crate::script::options::STUDY;
 use crate::script::state::State;
 use crate::study::{Study, StudyOptions, StudySetup};
-use crate::vlm::{Llm, LlmOptions, ProjectorChoice, Weights};
-
-const KEYS: [&str; 15] = [
-    "encoders",
-    "llms",
-    "projector",
-    "recipe",
-    "benchmarks",
-    "seeds",
-    "seeds_from",
-    "limit",
-    "data",
-    "stage",
-    "batch",
-    "dtype",
-    "device",
-    "out",
-    "name",
-];
-/// Questions decoded together unless told otherwise.
-const BATCH: usize = 64;
+use crate::vlm::ProjectorChoice;
 
 fn make(state: &State, map: Map) -> Result<StudyHandle> {
-    let options = Options::new(map, "study", &KEYS)?;
-    let ids = |key: &str, kind: PresetKind, usual: &str| -> Result<Vec<String>> {
-        let ids = strings(&options, key)?.unwrap_or_else(|| vec![usual.to_string()]);
-        Ok(ids.iter().map(|id| state.stand_in(kind, id)).collect())
+    let options = Options::new(map, &STUDY)?;
+    let ids = |key: &str, kind: PresetKind| -> Result<Vec<String>> {
+        let ids = strings(&options, key)?;
+        Ok(ids.iter().map(|id| state.places().id(kind, id)).collect())
     };
-    let name = options.string("name")?.unwrap_or_else(|| "study".to_string());
+    let name: String = options.get("name")?;
     let mut stage = options.value("stage").map_or(Ok(Toml::new()), |value| match value.try_cast::<Map>() {
         Some(map) => table(&map),
         None => Err(error!(Option, "option `stage` is not a map of trainer options")),
@@ -64,21 +43,21 @@ fn make(state: &State, map: Map) -> Result<StudyHandle> {
         state.listeners().tell(&Event::Warning { text });
     }
     stage.extend(state.overrides().train());
-    let llms = ids("llms", PresetKind::Llms, "tiny-llama")?;
-    adapt(state, &mut stage, &llms)?;
-    let out = options.string("out")?.map(|out| state.studied(Path::new(&out)));
+    let llms = ids("llms", PresetKind::Llms)?;
+    state.fitting().stages(&mut stage, &llms)?;
+    let out = options.get::<Option<String>>("out")?.map(|out| state.places().write_study(out).into());
     let options = StudyOptions {
-        encoders: ids("encoders", PresetKind::Encoders, "tiny-clip")?,
+        encoders: ids("encoders", PresetKind::Encoders)?,
         llms,
         projector: projector(state, &options)?,
-        recipe: state.stand_in(PresetKind::Recipes, &options.string("recipe")?.unwrap_or("llava-more-tiny".into())),
+        recipe: state.places().id(PresetKind::Recipes, &options.get::<String>("recipe")?),
         stage,
         benchmarks: benchmarks(state, &options)?,
-        limit: state.limit(options.count("limit")?),
+        limit: state.limit(options.get("limit")?),
         seeds: seeds(state, &options)?,
-        seeds_from: options.count("seeds_from")?.unwrap_or(1),
-        data: options.string("data")?.map(|path| state.found(Path::new(&path))),
-        batch: options.count("batch")?.unwrap_or(BATCH),
+        seeds_from: options.get("seeds_from")?,
+        data: options.get::<Option<String>>("data")?.map(|path| state.places().read(path).into()),
+        batch: options.get("batch")?,
         target: target(state, &options)?,
         out: out.map_or_else(|| state.own_folder(&name), Ok)?,
     };
@@ -94,25 +73,13 @@ fn make(state: &State, map: Map) -> Result<StudyHandle> {
     Ok(StudyHandle(Arc::new(Mutex::new(Study::new(options, setup)?))))
 }
 
-/// Trainer options as the LLMs of a smoke run can take them.
-fn adapt(state: &State, stage: &mut Toml, llms: &[String]) -> Result<()> {
-    if !state.smoke() {
-        return Ok(());
-    }
-    let open = |id: &String| {
-        Llm::open(state.presets(), id, LlmOptions { weights: Weights::None, seed: 0, target: Target::cpu() })
-    };
-    let llms = llms.iter().map(open).collect::<Result<Vec<Llm>>>()?;
-    state.adapt_training(stage, &llms.iter().collect::<Vec<_>>())
-}
-
 /// A string, or an array of them.
-fn strings(options: &Options, key: &str) -> Result<Option<Vec<String>>> {
+fn strings(options: &Options, key: &str) -> Result<Vec<String>> {
     let text = |value: &Dynamic| {
         let text = value.clone().into_string();
         text.map_err(|_| error!(Option, "option `{key}` holds {}, expected ids", shown(value)))
     };
-    options.value(key).map(|value| each(&value).iter().map(text).collect()).transpose()
+    each(&options.get(key)?).iter().map(text).collect()
 }
 
 /// What is in an array, or the value itself.
@@ -121,10 +88,9 @@ fn each(value: &Dynamic) -> Vec<Dynamic> {
 }
 
 fn projector(state: &State, options: &Options) -> Result<ProjectorChoice> {
-    match options.value("projector").map(|value| value.try_cast_result::<ProjectorHandle>()) {
-        None => Ok(choose_projector(state, "mlp2x_gelu", Map::new())?.choice),
-        Some(Ok(handle)) => Ok(handle.choice),
-        Some(Err(value)) => match value.into_string() {
+    match options.get::<Dynamic>("projector")?.try_cast_result::<ProjectorHandle>() {
+        Ok(handle) => Ok(handle.choice),
+        Err(value) => match value.into_string() {
             Ok(name) => Ok(choose_projector(state, &name, Map::new())?.choice),
             Err(kind) => Err(error!(Option, "option `projector` is of type {kind}")
                 .help("name one, or give `projector(\"mlp2x_gelu\", #{ pool: \"average\", tokens: 16 })`")),
@@ -151,7 +117,7 @@ fn seeds(state: &State, options: &Options) -> Result<Vec<u64>> {
 
 /// Ids, or benchmarks that a script opened with data of its own.
 fn benchmarks(state: &State, options: &Options) -> Result<Vec<Arc<Benchmark>>> {
-    let value = options.value("benchmarks").unwrap_or_else(|| "tiny-vqa".into());
+    let value: Dynamic = options.get("benchmarks")?;
     let open = |value: &Dynamic| match value.read_lock::<BenchmarkHandle>() {
         Some(handle) => Ok(handle.0.clone()),
         None => match value.clone().into_string() {
@@ -170,11 +136,8 @@ pub(super) fn lock(s: &StudyHandle) -> Result<MutexGuard<'_, Study>> {
 pub mod study {
     /// A study: every encoder with every LLM over every seed, trained by one recipe and asked the same benchmarks.
     ///
-    /// What is left out has a default: `encoders` "tiny-clip", `llms` "tiny-llama", `projector` "mlp2x_gelu" (or what
-    /// `projector(..)` gives), `recipe` "llava-more-tiny", `benchmarks` "tiny-vqa" (ids, or what `benchmark(..)` gives, for data
-    /// of your own), `seeds` one, `limit` all questions, `out` `runs/<time>-<name>`, `batch` 64 questions decoded together, `dtype`
-    /// and `device`. `stage` is a map of trainer options that go over those of every stage, `data` the folder of the files that
-    /// stages name, with their pictures in `images`. With `seeds_from: 2` all seeds of a pair share the run of stage 1.
+    /// `projector` is a name or what `projector(..)` gives; `benchmarks` are ids, or what `benchmark(..)` gives, for data of your
+    /// own. With `seeds_from: 2` all seeds of a pair share the run of stage 1.
     ///
     /// Everything is in the folder `out`: a study of the same `out` goes on where it stopped. Its axes may grow, and `limit` may
     /// grow and shrink: only what is missing is trained and asked. What is gone or cut off is made again; cells that another
@@ -221,7 +184,7 @@ pub mod study {
     }
 
     /// The paper's table: a row per LLM and encoder, a column per benchmark. A score is the mean over seeds with its spread
-    /// and its 95 % interval over images; bold is the best, a mark says what cannot be told apart from it. Published numbers of
+    /// and its 95 % interval over images; bold is the best, a mark says what is not significantly different from it. Published numbers of
     /// the same parts and trivial baselines are below.
     #[rhai_fn(name = "table", return_raw)]
     pub fn table_of_study(s: StudyHandle) -> Fallible<TableHandle> {
@@ -255,10 +218,9 @@ pub mod study {
     #[rhai_fn(name = "radar", return_raw)]
     pub fn radar_of_study(context: NativeCallContext, s: StudyHandle) -> Fallible<FigureHandle> {
         let study = lock(&s)?;
-        // Several benchmarks may have the same stand-in.
-        let few = State::of(&context)?.smoke() && study.record().benchmarks.len() < 3;
+        let flat = State::of(&context)?.fitting().is_flat(study.record().benchmarks.len());
         let folder = study.folder()?;
-        Ok(FigureHandle(if few { folder.bars()? } else { folder.radar()? }))
+        Ok(FigureHandle(if flat { folder.bars()? } else { folder.radar()? }))
     }
 
     /// Its cells: `#{ id, encoder, llm, seed, folder, stages, error }`; folders are below `dir`, `error` is `()` unless the cell

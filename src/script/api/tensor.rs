@@ -1,7 +1,5 @@
 //! Tensors: files, facts, slices, comparison.
 
-use std::path::Path;
-
 use candle_core::{DType, Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Map, NativeCallContext};
@@ -105,7 +103,7 @@ pub mod tensor {
     /// ```
     #[rhai_fn(name = "tensors", return_raw)]
     pub fn tensors(context: NativeCallContext, path: &str) -> Fallible<Map> {
-        let all = read_tensors(&State::of(&context)?.found(Path::new(path)), &Device::Cpu)?;
+        let all = read_tensors(&State::of(&context)?.places().read(path), &Device::Cpu)?;
         Ok(all.into_iter().map(|(name, tensor)| (name.into(), Dynamic::from(TensorHandle(tensor)))).collect())
     }
 
@@ -124,7 +122,7 @@ pub mod tensor {
             };
             all.push((name.to_string(), tensor.0));
         }
-        Ok(save_tensors(&all, &State::of(&context)?.beside(Path::new(path)))?)
+        Ok(save_tensors(&all, &State::of(&context)?.places().write_beside(path))?)
     }
 
     /// The largest absolute difference of two float tensors of one shape.

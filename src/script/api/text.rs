@@ -1,7 +1,5 @@
 //! Tokenizers and templates.
 
-use std::path::Path;
-
 use rhai::plugin::*;
 use rhai::{Array, Map, NativeCallContext};
 
@@ -24,23 +22,17 @@ fn token_ids(array: &Array) -> Result<Vec<u32>> {
 }
 
 fn open(state: &State, id: &str) -> Result<TokenizerHandle> {
-    if state.smoke() {
-        let id = state.stand_in(PresetKind::Llms, id);
-        return match state.made(Path::new(&id)) {
-            Some(place) => Ok(TokenizerHandle(Tokenizer::open(&place)?)),
-            None => Ok(TokenizerHandle(crate::vlm::Llm::tokenizer_of(state.presets(), &id)?)),
-        };
-    }
-    let place = state.found(Path::new(id));
+    let id = state.places().id(PresetKind::Llms, id);
+    let place = state.places().read(&id);
     if place.exists() {
         let tokenizer = Tokenizer::open(&place)?;
         state.tell_notes(tokenizer.notes());
         return Ok(TokenizerHandle(tokenizer));
     }
-    if id.contains('/') && !crate::hub::is_id(id) {
+    if id.contains('/') && !crate::hub::is_id(&id) {
         bail!(Missing, "no file or folder `{id}`");
     }
-    Ok(TokenizerHandle(crate::vlm::Llm::tokenizer_of(state.presets(), id)?))
+    Ok(TokenizerHandle(crate::vlm::Llm::tokenizer_of(state.presets(), &id)?))
 }
 
 #[export_module]
@@ -85,7 +77,9 @@ pub mod text {
     /// ```
     #[rhai_fn(name = "template", return_raw)]
     pub fn template(context: NativeCallContext, name: &str) -> Fallible<TemplateHandle> {
-        Ok(TemplateHandle(Template::load(State::of(&context)?.presets(), name)?))
+        let state = State::of(&context)?;
+        let id = state.places().id(PresetKind::Templates, name);
+        Ok(TemplateHandle(Template::load(state.presets(), &id)?))
     }
 
     /// The template's name.
@@ -102,7 +96,7 @@ pub mod text {
         tokenizer: TokenizerHandle,
         turns: Array,
     ) -> Fallible<Map> {
-        let template = State::of(&context)?.writable(t.0, &tokenizer.0)?;
+        let template = State::of(&context)?.fitting().writable(t.0, &tokenizer.0)?;
         let rendered = template.render(&tokenizer.0, &convert::turns(&turns)?)?;
         let mut map = Map::new();
         map.insert("text".into(), rendered.text.into());
@@ -119,7 +113,7 @@ pub mod text {
         tokenizer: TokenizerHandle,
         turns: Array,
     ) -> Fallible<Array> {
-        let template = State::of(&context)?.writable(t.0, &tokenizer.0)?;
+        let template = State::of(&context)?.fitting().writable(t.0, &tokenizer.0)?;
         Ok(array_of(template.prompt(&tokenizer.0, &convert::turns(&turns)?)?))
     }
 }

@@ -1,6 +1,5 @@
 //! Recipes and trainers.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rhai::plugin::*;
@@ -27,13 +26,13 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
     let mut options = options;
     options.entry("seed").or_insert(toml::Value::Integer(state.seed() as i64));
     state.overrule(&mut options);
-    state.adapt_training(&mut options, &[&m.0.llm])?;
-    state.adapt_template(&mut options, &m.0);
+    state.fitting().training(&mut options, &[&m.0.llm])?;
+    state.fitting().recipe_template(&mut options, &m.0);
     let number = state.next_trainer();
     let repeats = state.repeats(number);
     let mut options: TrainOptions = typed(options, "trainer")?;
     if let Some(out) = options.out.as_mut() {
-        *out = state.run_written(out);
+        *out = state.places().write_run(&*out).into();
     }
     let template = match &options.template {
         Some(name) => Template::load(state.presets(), name)?,
@@ -51,7 +50,7 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
         features: None,
         repeats,
     };
-    let data = state.trainable(&setup.template, d.0)?;
+    let data = state.fitting().trainable(&setup.template, d.0)?;
     let trainer = Trainer::new(m.0, data, options, setup)?;
     Ok(TrainerHandle(Arc::new(Mutex::new(trainer))))
 }
@@ -166,7 +165,7 @@ pub mod train {
     #[rhai_fn(name = "recipe", return_raw)]
     pub fn recipe_with(context: NativeCallContext, id: &str, overrides: Map) -> Fallible<RecipeHandle> {
         let state = State::of(&context)?;
-        let id = state.stand_in(PresetKind::Recipes, id);
+        let id = state.places().id(PresetKind::Recipes, id);
         Ok(RecipeHandle(Arc::new(Recipe::open(state.presets(), &id, &table(&overrides)?)?)))
     }
 
@@ -199,27 +198,13 @@ pub mod train {
 
     /// Makes a trainer: a model, a data set, and options (a recipe's stage, or a map).
     ///
-    /// `train` names the parts that learn with their rates; the others are frozen. What has a default can be left out:
-    /// `batch` 32, `micro_batch` the batch, `epochs` 1 or `steps`, `schedule` "cosine" ("linear", "constant"), `warmup_ratio`
-    /// 0.03, `weight_decay` 0, `betas` [0.9, 0.999], `eps` 1e-8, `clip` 0 (none), `seed` 0, `max_length` the context up to 4096,
-    /// `image` and `template` the model's, `loss` "token" ("micro_batch"), `order` "shuffle" ("sequential"),
-    /// `group_by_modality` false, `dtype` the model's, `save_every_steps`, `save_every_minutes`, `keep` 2, `out`, `name`.
+    /// `train` names the parts that learn with their rates; the others are frozen.
     ///
-    /// The model is asked, evaluated and saved by the `template` and `image` it was trained by last, which is said once; a
+    /// The model is asked, evaluated and saved by the `template` and `image` it was trained by last, which is reported once; a
     /// template of captions (`plain`, stage 1) leaves both as they are. A template that `vlm` or `load` was given by hand is
     /// kept: another one is an error here.
     ///
-    /// `turns: "apart"` trains every question of a conversation as if it were the only one about its picture, which is how
-    /// evaluations ask; the picture's own rows are computed once for all of them. "together" is the conversation as it stands.
-    ///
-    /// Four options save memory. `moments: "8bit"` holds AdamW's moments in a quarter of the bytes; `features: "disk"` keeps
-    /// those of a frozen encoder in a file that runs share, "off" nowhere, and `features_bytes` limits them; weights of a bf16
-    /// model that are trained have f32 copies unless `masters` is false. `spike: 3.0` tells of losses three times the median
-    /// before them, with the samples.
-    /// `checkpointing: true` keeps only what enters each block of the LLM and computes the rest a
-    /// second time in the backward: the same gradients for about half more time. `lora: #{ r: 16, alpha: 32, dropout:
-    /// 0.05, targets: "all-linear" }` (these are its defaults) trains matrices of rank `r` beside the linear layers of the
-    /// LLM, at the rate of `llm`, and leaves its weights alone; `targets` may list layers, as in `["q_proj", "v_proj"]`.
+    /// `moments`, `features`, `masters`, `checkpointing` and `lora` save memory; `show(t.plan())` shows how much.
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
@@ -349,7 +334,7 @@ pub mod train {
     /// `RUN/aside`. A run without any checkpoint begins at step 0, and what another process trains is refused.
     #[rhai_fn(name = "resume", return_raw)]
     pub fn resume(context: NativeCallContext, t: TrainerHandle, folder: &str) -> Fallible<()> {
-        match State::of(&context)?.resumed(Path::new(folder)) {
+        match State::of(&context)?.places().resume(folder) {
             Some(folder) => Ok(lock(&t)?.resume(&folder)?),
             None => Ok(()),
         }
