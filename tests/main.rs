@@ -18,6 +18,7 @@ mod conventions;
 mod data;
 mod declared_tokens;
 mod errors;
+mod exchange;
 mod families;
 mod generation;
 mod gguf;

@@ -62,6 +62,13 @@ const FEATURES: &[Feature] = &[
         keeps: false,
         study: Err("a study goes on by itself: tests/study.rs stops one"),
     },
+    Feature {
+        name: "leaves",
+        act: r#"let t = trainer(m, d, #{ train: #{ projector: 1e-3 }, batch: 4, micro_batch: 1, leaves: 4, steps: 2, out: "FOLDER/leaves-N" });
+            if t.fit().options.leaves != 4 { throw "other leaves"; }"#,
+        keeps: false,
+        study: Ok("stage: #{ steps: 2, batch: 4, micro_batch: 1, leaves: 2 }"),
+    },
     Feature { name: "move", act: "", keeps: true, study: Err("a study's folder is moved in tests/study.rs") },
     Feature {
         name: "save",

@@ -198,7 +198,7 @@ impl fmt::Display for RecipeHandle {
 impl fmt::Display for TrainerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.try_lock() {
-            Ok(t) => write!(f, "Trainer({}, step {} of {})", t.options.name, t.done(), t.steps()),
+            Ok(t) => write!(f, "Trainer({}, step {} of {})", t.options().name, t.done(), t.steps()),
             Err(_) => write!(f, "Trainer(busy)"),
         }
     }

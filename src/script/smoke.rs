@@ -130,6 +130,10 @@ impl Fitting for Tiny {
         if number(options, "micro_batch").is_some_and(|micro| micro > 0 && batch % micro != 0) {
             options.remove("micro_batch");
         }
+        let micro = number(options, "micro_batch").unwrap_or(batch).max(1);
+        if number(options, "leaves").is_some_and(|leaves| leaves > 0 && (batch + micro - 1) / micro % leaves != 0) {
+            options.remove("leaves");
+        }
         if let Some(Value::Table(lora)) = options.get_mut("lora") {
             let targets = lora.get("targets").and_then(Value::as_array);
             let layers = targets.into_iter().flatten().filter_map(Value::as_str);

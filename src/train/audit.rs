@@ -1,7 +1,7 @@
 //! The audit before the first step: every tensor declared trainable receives a finite, non-zero gradient, and no
 //! frozen one would move. Stock candle ops stop gradients silently; this is where it shows.
 
-use super::trainer::Trainer;
+use super::step::Stepper;
 use crate::error;
 use crate::error::{Error, Result};
 
@@ -68,54 +68,59 @@ impl Audit {
     }
 }
 
-impl Trainer {
+impl Audit {
     /// Looks at the gradients of the first micro-batches; nothing is updated.
-    pub fn audit(&self) -> Result<Audit> {
-        self.activate()?;
-        match self.lora() {
-            Some(lora) => lora.probed(|| self.look()),
-            None => self.look(),
+    ///
+    /// # Errors
+    /// What reading and computing the samples gives; what is found is no error here but one of [`error`](Self::error).
+    pub fn of(stepper: &Stepper) -> Result<Self> {
+        stepper.activate()?;
+        match stepper.lora() {
+            Some(lora) => lora.probed(|| look(stepper)),
+            None => look(stepper),
         }
     }
+}
 
-    fn look(&self) -> Result<Audit> {
-        let trained = self.trained();
-        let mut audit = Audit { trained: trained.len(), ..Audit::default() };
-        let names: std::collections::HashSet<&str> = trained.iter().map(|t| t.name.as_str()).collect();
-        for (name, _, param) in self.vlm().named_params() {
-            if !names.contains(name.as_str()) {
-                audit.frozen += 1;
-                if param.is_trainable() {
-                    audit.moving.push(name);
-                }
+fn look(stepper: &Stepper) -> Result<Audit> {
+    let trained = stepper.trained();
+    let mut audit = Audit { trained: trained.len(), ..Audit::default() };
+    let names: std::collections::HashSet<&str> = trained.iter().map(|t| t.name.as_str()).collect();
+    for (name, _, param) in stepper.vlm().named_params() {
+        if !names.contains(name.as_str()) {
+            audit.frozen += 1;
+            if param.is_trainable() {
+                audit.moving.push(name);
             }
         }
-        let mut state: Vec<Option<f64>> = vec![None; trained.len()];
-        for micro in self.first_micro_batches(MICRO_BATCHES) {
-            let Some(loss) = self.micro_loss(&micro?)? else { continue };
-            loss.backward(self.vlm(), 1.0, &mut |gradients| {
-                for (state, trained) in state.iter_mut().zip(trained) {
-                    if let Some(gradient) = gradients.get(&trained.param.tensor()?) {
-                        let norm = crate::nn::ops::squared_norm(gradient)?;
-                        *state = Some(state.unwrap_or(0.0) + norm);
-                    }
-                }
-                Ok(())
-            })?;
-            if state.iter().all(|state| state.is_some_and(|norm| norm > 0.0 || norm.is_nan())) {
-                break;
-            }
-        }
-        for (state, trained) in state.iter().zip(trained) {
-            match state {
-                None => audit.unreached.push(trained.name.clone()),
-                Some(norm) if !norm.is_finite() => audit.not_finite.push(trained.name.clone()),
-                Some(norm) if *norm == 0.0 => audit.zero.push(trained.name.clone()),
-                Some(_) => {}
-            }
-        }
-        Ok(audit)
     }
+    let mut state: Vec<Option<f64>> = vec![None; trained.len()];
+    for micro in stepper.first_micro_batches(MICRO_BATCHES) {
+        let micro = micro?;
+        let features = stepper.loader.encode(&micro)?;
+        let Some(loss) = stepper.pass().forward(&micro, features.as_ref())? else { continue };
+        loss.backward(stepper.vlm(), 1.0, &mut |gradients| {
+            for (state, trained) in state.iter_mut().zip(trained) {
+                if let Some(gradient) = gradients.get(&trained.param.tensor()?) {
+                    let norm = crate::nn::ops::squared_norm(gradient)?;
+                    *state = Some(state.unwrap_or(0.0) + norm);
+                }
+            }
+            Ok(())
+        })?;
+        if state.iter().all(|state| state.is_some_and(|norm| norm > 0.0 || norm.is_nan())) {
+            break;
+        }
+    }
+    for (state, trained) in state.iter().zip(trained) {
+        match state {
+            None => audit.unreached.push(trained.name.clone()),
+            Some(norm) if !norm.is_finite() => audit.not_finite.push(trained.name.clone()),
+            Some(norm) if *norm == 0.0 => audit.zero.push(trained.name.clone()),
+            Some(_) => {}
+        }
+    }
+    Ok(audit)
 }
 
 #[cfg(test)]

@@ -4,16 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use toml::Value;
 
-use super::run::{Lock, Run};
-use super::trainer::Trainer;
+use super::run::{Run, checkpoints};
+use super::step::Stepper;
 use crate::error;
 use crate::error::{Error, Result};
-use crate::events::{Event, Listeners, Step, read_events, steps};
+use crate::events::Step;
 use crate::vlm::Part;
 use crate::weights::{TensorFiles, save_tensors};
-use crate::writer::Writer;
 
 /// AdamW's moments, and the f32 copies of narrower weights.
 const MOMENTS: &str = "optimizer.safetensors";
@@ -28,212 +26,130 @@ struct State {
     losses: Vec<Step>,
 }
 
-impl Trainer {
-    /// Writes `checkpoint-<step>` and removes the oldest beyond `keep`.
-    pub(super) fn checkpoint(&mut self, listeners: &Listeners) -> Result<PathBuf> {
-        let Some(run) = self.run.as_ref() else { return Err(error!(Train, "there is no run folder yet")) };
-        let path = run.dir().join(format!("checkpoint-{}", self.step));
-        if !path.is_dir() {
-            let part = run.dir().join(format!(".checkpoint-{}.part", self.step));
-            if let Err(error) = self.write_checkpoint(&part, &path) {
-                let _ = std::fs::remove_dir_all(&part);
-                let last = match checkpoints(run.dir())?.pop() {
-                    Some((_, path)) => format!("`{}` is whole", path.display()),
-                    None => "there is none before it".to_string(),
-                };
-                return Err(error
-                    .context(format!("the checkpoint of step {} could not be written", self.step))
-                    .help(format!("{last}; make room, and `t.fit()` goes on from step {}", self.step)));
-            }
-            for (step, old) in checkpoints(run.dir())?.iter().rev().skip(self.options.keep) {
-                // By one rename as well: a kill in the middle must not leave half of it under its name.
-                let gone = run.dir().join(format!(".checkpoint-{step}.part"));
-                std::fs::rename(old, &gone).map_err(|error| Error::file(old, error))?;
-            }
-            sweep(run.dir())?;
-        }
-        (self.saved, self.newest) = (self.step, self.step);
-        listeners.tell(&Event::Checkpoint { step: self.step, path: path.clone() });
-        Ok(path)
+/// Writes `checkpoint-<step>` of a run, if it is not there, and removes the oldest beyond `keep`.
+///
+/// # Errors
+/// `File` when it cannot be written; what was there stays.
+pub(super) fn write(stepper: &Stepper, history: &[Step], run: &Run) -> Result<PathBuf> {
+    let step = stepper.done();
+    let path = run.dir().join(format!("checkpoint-{step}"));
+    if path.is_dir() {
+        return Ok(path);
     }
-
-    /// Whether a part, or adapters on it, are in training.
-    fn trains(&self, part: Part) -> bool {
-        self.trained().iter().any(|trained| trained.part == part)
-    }
-
-    /// Whether a checkpoint holds all weights of the model.
-    pub(super) fn saves_all(&self) -> bool {
-        let trains = self.trains(Part::Encoder) || self.trains(Part::Llm);
-        self.vlm().llm.lora().is_none() && (trains || self.saves_base())
-    }
-
-    /// Whether a checkpoint that would do without the LLM's weights holds them, as no name leads to them.
-    pub(super) fn saves_base(&self) -> bool {
-        !matches!(self.vlm().llm.why_not_by_name(&self.folder()), Ok(None))
-    }
-
-    /// Says before the first step that checkpoints are larger than one might think.
-    pub(super) fn say_what_checkpoints_hold(&self, listeners: &Listeners) -> Result<()> {
-        let adapts = self.vlm().llm.lora().is_some();
-        if !adapts && (self.trains(Part::Encoder) || self.trains(Part::Llm)) {
-            return Ok(());
-        }
-        if let Some(why) = self.vlm().llm.why_not_by_name(&self.folder())? {
-            let what = if adapts { "its weights beside the adapter" } else { "all weights beside the projector" };
-            listeners.tell(&Event::Warning { text: format!("{why}: checkpoints of this run hold {what}") });
-        }
-        Ok(())
-    }
-
-    fn write_checkpoint(&self, part: &Path, path: &Path) -> Result<()> {
-        if part.exists() {
-            std::fs::remove_dir_all(part).map_err(|error| Error::file(part, error))?;
-        }
-        // What else they hold was said before the first step.
-        if self.vlm().llm.lora().is_some() {
-            let earlier = path.parent().and_then(|run| checkpoints(run).ok()?.pop()).map(|(_, path)| path);
-            self.vlm().save_adapter_after(earlier.as_deref(), part, self.trains(Part::Encoder))?;
-        } else if self.saves_all() {
-            self.vlm().save(part)?;
-        } else {
-            self.vlm().save_projector(part)?;
-        }
-        save_tensors(&self.optimizer.moments()?, &part.join(MOMENTS))?;
-        let masters = self.optimizer.masters();
-        if !masters.is_empty() {
-            save_tensors(&masters, &part.join(MASTERS))?;
-        }
-        let state = State { step: self.step, steps: self.steps(), losses: self.history.clone() };
-        let text = serde_json::to_vec(&state).map_err(|error| error!(File, "trainer.json: {error}"))?;
-        crate::files::write(&part.join("trainer.json"), &text)?;
-        std::fs::rename(part, path).map_err(|error| Error::file(path, error))?;
-        // The rename itself must survive a power cut.
-        let parent = path.parent().unwrap_or(Path::new("."));
-        crate::files::sync(parent)
-    }
-
-    pub(super) fn resume_from(&mut self, folder: &Path) -> Result<()> {
-        let (run, named) = Run::of_checkpoint(folder)?;
-        if let Some(holder) = Writer::holder(run.dir()) {
-            return Err(error!(Busy, "it is being trained by {holder}")
-                .help("`llmore watch` follows it; it can be resumed once that process has ended"));
-        }
-        self.refuse_drift(&run.lock()?, Some(&run))?;
-        let all = checkpoints(run.dir())?;
-        let Some((newest, _)) = all.last() else {
-            let text = format!("`{}` has no complete checkpoint: `fit` begins at step 0", run.dir().display());
-            self.setup.listeners.tell(&Event::Warning { text });
-            self.options.out = Some(run.dir().to_path_buf());
-            return Ok(());
+    let part = run.dir().join(format!(".checkpoint-{step}.part"));
+    if let Err(error) = write_parts(stepper, history, &part, &path) {
+        let _ = std::fs::remove_dir_all(&part);
+        let last = match checkpoints(run.dir())?.pop() {
+            Some((_, path)) => format!("`{}` is whole", path.display()),
+            None => "there is none before it".to_string(),
         };
-        let found = all.iter().rev().find(|(step, _)| named.is_none_or(|named| named == *step));
-        let Some((step, path)) = found else {
-            let steps: Vec<String> = all.iter().map(|(step, _)| step.to_string()).collect();
-            let (named, steps) = (named.unwrap_or_default(), steps.join(", "));
-            return Err(error!(Missing, "there is no complete checkpoint of step {named}, but of {steps}"));
-        };
-        let text = std::fs::read(path.join("trainer.json")).map_err(|error| Error::file(path, error))?;
-        let state: State = serde_json::from_slice(&text)
-            .map_err(|error| error!(Decode, "`{}/trainer.json`: {error}", path.display()))?;
-        let moments = path.join(MOMENTS);
-        if !moments.is_file() {
-            return Err(error!(Missing, "`{}` holds weights only: nothing can be trained on from it", path.display())
-                .help("`load(dir)` opens the model"));
-        }
-        self.load_weights(path)?;
-        let masters = path.join(MASTERS);
-        let masters = if masters.is_file() { Some(TensorFiles::open(&masters)?) } else { None };
-        self.optimizer.restore(&TensorFiles::open(&moments)?, masters.as_ref())?;
-        (self.step, self.saved, self.newest) = (*step, *step, *newest);
-        self.history = state.losses;
-        self.stopped = run.stopped()?.filter(|(at, _)| at == step);
-        if let Some((step, _)) = &self.stopped {
-            let (run, steps) = (run.dir().display(), self.steps());
-            let text = format!("`{run}` was stopped after step {step} of {steps} by the function given to `fit`");
-            self.setup.listeners.tell(&Event::Warning { text });
-        }
-        self.run = Some(run);
-        self.adopt();
-        Ok(())
+        return Err(error
+            .context(format!("the checkpoint of step {step} could not be written"))
+            .help(format!("{last}; make room, and `t.fit()` goes on from step {step}")));
     }
+    for (step, old) in checkpoints(run.dir())?.iter().rev().skip(stepper.options.keep) {
+        // By one rename as well: a kill in the middle must not leave half of it under its name.
+        let gone = run.dir().join(format!(".checkpoint-{step}.part"));
+        std::fs::rename(old, &gone).map_err(|error| Error::file(old, error))?;
+    }
+    sweep(run.dir())?;
+    Ok(path)
+}
 
-    /// Gives the model the weights that a run of a trainer made alike ended with; nothing can be trained on from there.
-    ///
-    /// # Errors
-    /// `Train` when the trainer is not the one of run.lock, `Missing` when the run has no checkpoint.
-    pub fn restore(&mut self, folder: &Path) -> Result<()> {
-        let run = Run::open(folder)?;
-        self.refuse_drift(&run.lock()?, Some(&run))?;
-        match run.checkpoint()? {
-            Some(path) => {
-                self.load_weights(&path)?;
-                self.adopt();
-                Ok(())
-            }
-            None => Err(error!(Missing, "`{}` has no complete checkpoint", folder.display())),
-        }
-    }
+/// Whether a part, or adapters on it, are in training.
+fn trains(stepper: &Stepper, part: Part) -> bool {
+    stepper.trained().iter().any(|trained| trained.part == part)
+}
 
-    /// The same where the runs before this one are gone, which had trained some `parts`: every weight that its checkpoint
-    /// holds, whoever trained it.
-    ///
-    /// # Errors
-    /// As [`restore`](Self::restore).
-    pub fn restore_all(&mut self, folder: &Path, parts: &[Part]) -> Result<()> {
-        let run = Run::open(folder)?;
-        let mut then = run.lock()?;
-        // What it began with, the runs that are gone had made.
-        then.weights_sha256.clone_from(&self.start_hash);
-        for key in parts.iter().map(|part| format!("{}.weights", part.name())) {
-            if let (Some(then), Some(now)) = (then.identity.get_mut(&key), self.identity.get(&key)) {
-                then.clone_from(now);
-            }
-        }
-        self.refuse_drift(&then, Some(&run))?;
-        let Some(path) = run.checkpoint()? else {
-            return Err(error!(Missing, "`{}` has no complete checkpoint", folder.display()));
-        };
-        let files = TensorFiles::open(&path)?;
-        for (name, _, param) in self.vlm().named_params() {
-            if files.has(&name) {
-                param.assign(&files.load(&name, &param.device())?)?;
-            }
-        }
-        self.adopt();
-        Ok(())
-    }
+/// Whether a checkpoint in this folder holds all weights of the model.
+pub(super) fn saves_all(stepper: &Stepper, folder: &Path) -> bool {
+    let trains = trains(stepper, Part::Encoder) || trains(stepper, Part::Llm);
+    stepper.vlm().llm.lora().is_none() && (trains || saves_base(stepper, folder))
+}
 
-    /// The trained tensors of a checkpoint.
-    fn load_weights(&self, path: &Path) -> Result<()> {
-        let files = TensorFiles::open(path)?;
-        for trained in self.trained() {
-            let tensor = files.load(&trained.name, &trained.param.device())?;
-            trained.param.assign(&tensor)?;
-        }
-        Ok(())
-    }
+/// Whether a checkpoint that would do without the LLM's weights holds them, as no name leads to them.
+pub(super) fn saves_base(stepper: &Stepper, folder: &Path) -> bool {
+    !matches!(stepper.vlm().llm.why_not_by_name(folder), Ok(None))
+}
 
-    /// What run.lock says about this trainer.
-    pub fn lock(&self) -> Result<Lock> {
-        let mut lock = self.setup.lock.clone();
-        lock.set_options(&self.options, self.steps(), self.setup.template.name())?;
-        let resolved = [
-            ("image", Value::from(self.setup.aspect.name())),
-            ("max_length", Value::from(self.limit as i64)),
-            ("micro_batch", Value::from(self.options.sampling().micro_batch as i64)),
-            ("dtype", Value::from(self.vlm().target().dtype.as_str())),
-        ];
-        lock.options.extend(resolved.map(|(key, value)| (key.to_string(), value)));
-        lock.dataset = self.dataset().name().to_string();
-        lock.dataset_sha256 = self.dataset().sha256();
-        lock.model = self.vlm().describe();
-        lock.weights_sha256 = self.start_hash.clone();
-        lock.identity = self.identity.clone();
-        lock.identity.extend(self.data_identity()?);
-        lock.device = crate::device::device_name(&self.vlm().target().device);
-        Ok(lock)
+/// What to say before the first step of checkpoints that are larger than one might think.
+pub(super) fn what_checkpoints_hold(stepper: &Stepper, folder: &Path) -> Result<Option<String>> {
+    let llm = &stepper.vlm().llm;
+    let adapts = llm.lora().is_some();
+    if !adapts && (trains(stepper, Part::Encoder) || trains(stepper, Part::Llm)) {
+        return Ok(None);
     }
+    let what = if adapts { "its weights beside the adapter" } else { "all weights beside the projector" };
+    Ok(llm.why_not_by_name(folder)?.map(|why| format!("{why}: checkpoints of this run hold {what}")))
+}
+
+fn write_parts(stepper: &Stepper, history: &[Step], part: &Path, path: &Path) -> Result<()> {
+    if part.exists() {
+        std::fs::remove_dir_all(part).map_err(|error| Error::file(part, error))?;
+    }
+    // What else they hold was said before the first step.
+    if stepper.vlm().llm.lora().is_some() {
+        let earlier = path.parent().and_then(|run| checkpoints(run).ok()?.pop()).map(|(_, path)| path);
+        stepper.vlm().save_adapter_after(earlier.as_deref(), part, trains(stepper, Part::Encoder))?;
+    } else if saves_all(stepper, path.parent().unwrap_or(Path::new("."))) {
+        stepper.vlm().save(part)?;
+    } else {
+        stepper.vlm().save_projector(part)?;
+    }
+    save_tensors(&stepper.optimizer.moments()?, &part.join(MOMENTS))?;
+    let masters = stepper.optimizer.masters();
+    if !masters.is_empty() {
+        save_tensors(&masters, &part.join(MASTERS))?;
+    }
+    let state = State { step: stepper.done(), steps: stepper.steps(), losses: history.to_vec() };
+    let text = serde_json::to_vec(&state).map_err(|error| error!(File, "trainer.json: {error}"))?;
+    crate::files::write(&part.join("trainer.json"), &text)?;
+    std::fs::rename(part, path).map_err(|error| Error::file(path, error))?;
+    // The rename itself must survive a power cut.
+    let parent = path.parent().unwrap_or(Path::new("."));
+    crate::files::sync(parent)
+}
+
+/// Gives a stepper the weights, moments and place of the checkpoint of this step; the steps so far.
+///
+/// # Errors
+/// `Missing` for a checkpoint that holds weights only, `Decode` and `Shape` for files that are not what they should be.
+pub(super) fn load(stepper: &mut Stepper, step: u64, path: &Path) -> Result<Vec<Step>> {
+    let text = std::fs::read(path.join("trainer.json")).map_err(|error| Error::file(path, error))?;
+    let state: State =
+        serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}/trainer.json`: {error}", path.display()))?;
+    let moments = path.join(MOMENTS);
+    if !moments.is_file() {
+        return Err(error!(Missing, "`{}` holds weights only: nothing can be trained on from it", path.display())
+            .help("`load(dir)` opens the model"));
+    }
+    load_weights(stepper, path)?;
+    let masters = path.join(MASTERS);
+    let masters = if masters.is_file() { Some(TensorFiles::open(&masters)?) } else { None };
+    stepper.optimizer.restore(&TensorFiles::open(&moments)?, masters.as_ref())?;
+    stepper.go_on_after(step);
+    Ok(state.losses)
+}
+
+/// The trained tensors of a checkpoint.
+pub(super) fn load_weights(stepper: &Stepper, path: &Path) -> Result<()> {
+    let files = TensorFiles::open(path)?;
+    for trained in stepper.trained() {
+        let tensor = files.load(&trained.name, &trained.param.device())?;
+        trained.param.assign(&tensor)?;
+    }
+    Ok(())
+}
+
+/// Every weight of the model that a checkpoint holds, whoever trained it.
+pub(super) fn load_all_weights(stepper: &Stepper, path: &Path) -> Result<()> {
+    let files = TensorFiles::open(path)?;
+    for (name, _, param) in stepper.vlm().named_params() {
+        if files.has(&name) {
+            param.assign(&files.load(&name, &param.device())?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes what is no checkpoint yet, or none any more.
@@ -248,30 +164,7 @@ fn sweep(run: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The complete checkpoints of a run, oldest first.
-pub fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(run).map_err(|error| Error::file(run, error))?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(step) = name.strip_prefix("checkpoint-").and_then(|step| step.parse().ok()) {
-            found.push((step, entry.path()));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
 impl Run {
-    /// The run of a folder, which may be one of its checkpoints: then with its step.
-    fn of_checkpoint(folder: &Path) -> Result<(Self, Option<u64>)> {
-        let step = |name: &str| name.strip_prefix("checkpoint-")?.parse().ok();
-        let step = folder.file_name().and_then(|name| step(&name.to_string_lossy()));
-        match (step, folder.parent()) {
-            (Some(step), Some(run)) if !folder.join("run.lock").is_file() => Ok((Run::open(run)?, Some(step))),
-            _ => Ok((Run::open(folder)?, None)),
-        }
-    }
-
     /// Of a finished run keeps the weights it ended with, without older checkpoints and what training on would take.
     pub fn keep_weights(&self) -> Result<()> {
         let mut all = checkpoints(self.dir())?;
@@ -285,10 +178,5 @@ impl Run {
             std::fs::remove_file(path).map_err(|error| Error::file(path, error))?;
         }
         self.forget_removed()
-    }
-
-    /// The steps of the run in order.
-    pub fn steps(&self) -> Result<Vec<Step>> {
-        Ok(steps(&read_events(&self.dir().join("events.jsonl"))?))
     }
 }

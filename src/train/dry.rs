@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use candle_core::{DType, Tensor};
 
-use super::feed::Loader;
+use super::feed::{Loader, Ready};
 use super::gradients::Gradients;
 use super::moments::Moments;
-use super::trainer::Trainer;
+use super::step::Stepper;
 use crate::error;
 use crate::error::Result;
-use crate::memory::{self, DeviceMemory};
+use crate::memory;
 use crate::nn::ops;
 use crate::vlm::Part;
 
@@ -38,22 +38,29 @@ pub(super) struct Dry {
     pub per_weight: f64,
 }
 
-impl Trainer {
+/// Dry steps of a stepper.
+pub(super) struct Rehearsal<'a> {
+    pub stepper: &'a Stepper,
+    /// Whether somebody asks for an end.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+impl Rehearsal<'_> {
     /// Dry steps over the longest micro-batch, when it fits below `limit` bytes, and over one of the first step.
-    pub(super) fn dry(&self, longest: &[usize], gradients: u64, limit: Option<u64>) -> Result<Dry> {
-        let loader = self.loader.without_features();
-        let mut dry = Dry { longest: self.positions_of(&loader, longest)?, ..Dry::default() };
-        let memory = self.memory();
+    pub(super) fn run(&self, longest: &[usize], gradients: u64, limit: Option<u64>) -> Result<Dry> {
+        let loader = self.stepper.loader.without_features();
+        let mut dry = Dry { longest: positions_of(self.stepper, &loader, longest)?, ..Dry::default() };
+        let memory = memory::of(&self.stepper.vlm().target().device);
         let resident = || memory.most().unwrap_or_else(|| memory.held());
         let room = limit.map_or(u64::MAX, |limit| limit.saturating_sub(resident()));
         if gradients > room {
             dry.resident = resident() + gradients;
             return Ok(dry);
         }
-        self.activate()?;
+        self.stepper.activate()?;
         // One sample says about how much the whole batch needs.
         let first = &longest[..longest.len().min(1)];
-        let positions = self.positions_of(&loader, first)?;
+        let positions = positions_of(self.stepper, &loader, first)?;
         let one = self.activations(&loader, first, gradients)?;
         let scaled = (one as f64 * dry.longest as f64 / positions.max(1) as f64) as u64;
         if scaled + gradients > room {
@@ -65,29 +72,24 @@ impl Trainer {
             dry.resident = resident();
             self.time(&loader, &mut dry)?;
         }
-        self.vlm().freeze()?;
+        self.stepper.vlm().freeze()?;
         Ok(dry)
-    }
-
-    /// Positions of samples after splicing.
-    pub(super) fn positions_of(&self, loader: &Loader, samples: &[usize]) -> Result<usize> {
-        let positions = |rendered| self.vlm().positions(rendered).min(self.limit);
-        Ok(loader.render(samples)?.iter().map(|(_, rendered)| positions(rendered)).sum())
     }
 
     /// Bytes that a forward and backward pass needs beyond the gradients that stay.
     fn activations(&self, loader: &Loader, samples: &[usize], gradients: u64) -> Result<u64> {
         self.stop_if_asked()?;
         let ready = loader.prepare(samples)?;
-        let memory = self.memory();
+        let memory = memory::of(&self.stepper.vlm().target().device);
         let before = memory.held();
         memory.watch();
-        let _dropping = self.dropping(0);
-        let mut sums = Gradients::default();
-        let passes = if self.options.sampling().micro_batch < self.options.batch { 2 } else { 1 };
+        let _dropping = self.stepper.dropping(0);
+        let mut sums = self.no_gradients();
+        // Within a leaf the gradient of a micro-batch stands beside the sum of those before it.
+        let passes = if self.stepper.share.adds_in_place() { 2 } else { 1 };
         for _ in 0..passes {
             let features = loader.encode(&ready)?;
-            self.accumulate(&ready, features.as_ref(), &mut sums)?;
+            self.backward(&ready, features.as_ref(), &mut sums)?;
         }
         // Others may have freed memory meanwhile.
         Ok(memory.peak().saturating_sub(before).saturating_sub(gradients))
@@ -95,33 +97,33 @@ impl Trainer {
 
     /// Seconds of the first step's first micro-batch, of its pictures, and of an update.
     fn time(&self, loader: &Loader, dry: &mut Dry) -> Result<()> {
-        let micros = self.sampler.micro_batches(0);
+        let micros = self.stepper.sampler.micro_batches(0);
         let Some(micro) = micros.first() else { return Ok(()) };
         let start = Instant::now();
         let ready = loader.prepare(micro)?;
         let prepared = start.elapsed().as_secs_f64();
         let features = loader.encode(&ready)?;
-        let frozen = self.options.rate(Part::Encoder) <= 0.0;
+        let frozen = self.stepper.options.rate(Part::Encoder) <= 0.0;
         // A trained encoder runs in every step and is part of it.
         let on_pictures = if frozen { start.elapsed().as_secs_f64() } else { prepared };
         dry.per_image = on_pictures / ready.iter().map(|sample| sample.images.len()).sum::<usize>().max(1) as f64;
-        let _dropping = self.dropping(0);
+        let _dropping = self.stepper.dropping(0);
         let mut seconds = Vec::new();
-        let mut sums = Gradients::default();
+        let mut sums = self.no_gradients();
         while seconds.len() < TIMED && seconds.iter().sum::<f64>() < LONG {
             self.stop_if_asked()?;
-            sums = Gradients::default();
+            sums = self.no_gradients();
             let start = Instant::now();
             let again = if frozen { features.clone() } else { loader.encode(&ready)? };
-            self.accumulate(&ready, again.as_ref(), &mut sums)?;
+            self.backward(&ready, again.as_ref(), &mut sums)?;
             seconds.push(start.elapsed().as_secs_f64());
         }
         seconds.sort_by(f64::total_cmp);
-        let positions = self.positions_of(loader, micro)?;
+        let positions = positions_of(self.stepper, loader, micro)?;
         dry.per_position = seconds[seconds.len() / 2] / positions.max(1) as f64;
-        let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
+        let trained = self.stepper.trained_count();
         let start = Instant::now();
-        sums.norm(self.trained())?;
+        sums.norm()?;
         dry.per_weight = start.elapsed().as_secs_f64() / trained.max(1) as f64 + self.update_seconds(trained)?;
         Ok(())
     }
@@ -129,10 +131,10 @@ impl Trainer {
     /// Seconds of the update of one weight, measured on numbers that belong to nobody.
     fn update_seconds(&self, trained: usize) -> Result<f64> {
         let count = trained.clamp(1, SCRATCH);
-        let device = self.vlm().target().device;
+        let device = self.stepper.vlm().target().device;
         let values = || Tensor::full(0.5f32, count, &device);
         let (weights, gradient) = (values()?, values()?);
-        let mut moments = Moments::zeros(self.options.moments, &weights)?;
+        let mut moments = Moments::zeros(self.stepper.options.moments, &weights)?;
         let hyper = ops::AdamW {
             beta1: 0.9,
             beta2: 0.999,
@@ -150,15 +152,24 @@ impl Trainer {
         Ok(start.elapsed().as_secs_f64() / count as f64)
     }
 
-    /// The memory that training takes.
-    fn memory(&self) -> &'static dyn DeviceMemory {
-        memory::of(&self.vlm().target().device)
+    fn backward(&self, samples: &[Ready], features: Option<&Tensor>, sums: &mut Gradients) -> Result<()> {
+        self.stepper.pass().backward(samples, features, self.stepper.trained(), sums).map(drop)
+    }
+
+    fn no_gradients(&self) -> Gradients {
+        Gradients::none(self.stepper.trained().len())
     }
 
     fn stop_if_asked(&self) -> Result<()> {
-        match self.setup.interrupt.is_set() {
+        match (self.interrupted)() {
             true => Err(error!(Interrupted, "interrupted while planning")),
             false => Ok(()),
         }
     }
+}
+
+/// Positions of samples after splicing.
+pub(super) fn positions_of(stepper: &Stepper, loader: &Loader, samples: &[usize]) -> Result<usize> {
+    let positions = |rendered| stepper.vlm().positions(rendered).min(stepper.limit);
+    Ok(loader.render(samples)?.iter().map(|(_, rendered)| positions(rendered)).sum())
 }

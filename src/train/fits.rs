@@ -1,29 +1,18 @@
 //! Whether a plan fits, and what would make it fit.
 
-use super::checkpoint::checkpoints;
+use std::path::Path;
+
+use super::alternatives::RANK;
+use super::disk::{disk_free, disk_plan, disk_suffices};
+use super::leaves::MOST;
 use super::moments::MomentKind;
 use super::options::Features;
 use super::plan::Plan;
-use super::trainer::Trainer;
+use super::step::Stepper;
 use crate::error;
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::process::free_disk;
 use crate::show::bytes;
-use crate::vlm::Part;
-
-/// Rank of the adapters that advice counts with.
-const RANK: usize = 16;
-
-/// What other options would take.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Alternatives {
-    /// Bytes of activations where blocks keep their inputs only: these, and one block at a time.
-    pub checkpointed: u64,
-    /// Weights of the LLM that are trained, and of adapters in their place.
-    pub llm: usize,
-    pub adapters: usize,
-}
 
 /// An option that takes less memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,14 +71,17 @@ impl Plan {
             micro /= 2;
         }
         if micro < self.micro_batch {
-            found.push((format!("micro_batch: {micro}"), saved(micro)));
+            // More micro-batches would otherwise have more leaves.
+            let leaves = if self.leaves < MOST { format!(", leaves: {}", self.leaves) } else { String::new() };
+            found.push((format!("micro_batch: {micro}{leaves}"), saved(micro)));
         }
+        found.push(("leaves: 1".to_string(), memory.leaves));
         let narrow = self.moments_as(MomentKind::EightBit);
         found.push(("moments: \"8bit\"".to_string(), memory.moments.saturating_sub(narrow)));
         let instead = &self.alternatives;
         found.push(("checkpointing: true".to_string(), memory.activations.saturating_sub(instead.checkpointed)));
         if instead.llm > instead.adapters {
-            let state = memory.gradients + memory.moments + memory.masters;
+            let state = memory.gradients + memory.leaves + memory.moments + memory.masters;
             let saves = state as f64 * (instead.llm - instead.adapters) as f64 / self.trained as f64;
             found.push((format!("lora: #{{ r: {RANK} }}"), saves as u64));
         }
@@ -103,73 +95,26 @@ impl Plan {
     }
 }
 
-fn disk_suffices(needed: u64, free: Option<u64>) -> Result<()> {
-    match free {
-        Some(free) if needed > free => {
-            let less = bytes(needed - free);
-            Err(error!(
-                DoesNotFit,
-                "checkpoints need {} of disk, {} are free: {less} too little",
-                bytes(needed),
-                bytes(free)
-            )
-            .help("a smaller `keep`, or another `out`"))
-        }
-        _ => Ok(()),
+/// Refuses to start what cannot end well: by the plan, if there is one, else by what has to be there in any case.
+pub(super) fn refuse_what_does_not_fit(stepper: &Stepper, planned: Option<&Plan>, folder: &Path) -> Result<()> {
+    disk_suffices(disk_plan(stepper, folder).peak, disk_free(stepper, folder))?;
+    let memory = memory::of(&stepper.vlm().target().device);
+    let Some(limit) = memory.limit() else { return Ok(()) };
+    if let Some(plan) = planned {
+        let mut plan = plan.clone();
+        (plan.memory.limit, plan.disk.free) = (Some(limit), None);
+        return plan.check();
     }
-}
-
-impl Trainer {
-    /// What the run would take with other options, given what it takes.
-    pub(super) fn alternatives(&self, activations: u64, positions: usize) -> Alternatives {
-        let llm = self.vlm().llm.model.spec();
-        let inputs = positions * llm.width * llm.layers * self.vlm().target().dtype.size_in_bytes();
-        let (queries, keys) = (llm.heads * llm.head_dim, llm.kv_heads * llm.head_dim);
-        // In and out of query, key, value, output, gate, up, down.
-        let sides = 2 * (llm.width + queries) + 2 * (llm.width + keys) + 3 * (llm.width + llm.intermediate);
-        let of_llm = self.trained().iter().filter(|trained| trained.part == Part::Llm);
-        Alternatives {
-            checkpointed: match self.options.checkpointing {
-                true => activations,
-                false => (activations / llm.layers as u64 + inputs as u64).min(activations),
-            },
-            llm: match self.options.lora {
-                Some(_) => 0,
-                None => of_llm.map(|trained| trained.param.count()).sum(),
-            },
-            adapters: RANK * llm.layers * sides,
-        }
+    if stepper.optimizer.is_allocated() {
+        return Ok(());
     }
-
-    /// Bytes of disk that checkpoints may come to: what is free, and what those of the run have already.
-    pub(super) fn disk_free(&self) -> Option<u64> {
-        let folder = self.folder();
-        let there = checkpoints(&folder).map_or(0, |found| found.len() as u64);
-        let disk = self.disk_plan();
-        free_disk(&folder).map(|free| free + (there * disk.checkpoint).min(disk.peak))
+    let gradients = 4 * stepper.trained_count() as u64 * (1 + stepper.share.waiting() as u64);
+    let state = stepper.optimizer.moment_bytes(stepper.options.moments) + stepper.optimizer.master_bytes();
+    let (needed, free) = (gradients + state, limit - memory.taken().unwrap_or(0).min(limit));
+    if needed > free {
+        return Err(too_large(needed, free));
     }
-
-    /// Refuses to start what cannot end well: by the plan, if there is one, else by what has to be there in any case.
-    pub(super) fn refuse_what_does_not_fit(&self) -> Result<()> {
-        disk_suffices(self.disk_plan().peak, self.disk_free())?;
-        let memory = memory::of(&self.vlm().target().device);
-        let Some(limit) = memory.limit() else { return Ok(()) };
-        if let Some(plan) = &self.planned {
-            let mut plan = plan.clone();
-            (plan.memory.limit, plan.disk.free) = (Some(limit), None);
-            return plan.check();
-        }
-        if self.optimizer.is_allocated() {
-            return Ok(());
-        }
-        let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
-        let state = self.optimizer.moment_bytes(self.options.moments) + self.optimizer.master_bytes();
-        let (needed, free) = (4 * trained as u64 + state, limit - memory.taken().unwrap_or(0).min(limit));
-        if needed > free {
-            return Err(too_large(needed, free));
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 fn too_large(needed: u64, free: u64) -> Error {

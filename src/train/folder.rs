@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::checkpoints;
 use super::identity::PICTURES;
-use super::run::{Lock, Run, SUMMARY};
+use super::run::{Lock, Run, SUMMARY, checkpoints};
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::files;

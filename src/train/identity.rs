@@ -11,11 +11,10 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use super::run::{Lock, Run};
-use super::trainer::Trainer;
-use crate::data::{Print, hex};
+use crate::data::{Dataset, Print, hex};
 use crate::error;
 use crate::error::{Context, Error, Result};
-use crate::events::Event;
+use crate::events::{Event, Listeners};
 use crate::files::write_atomically;
 
 /// The fingerprints of a run's pictures: a line `hash, tab, place` each.
@@ -25,65 +24,55 @@ const MANY: usize = 20_000;
 /// Pictures that an error names.
 const NAMED: usize = 3;
 
-impl Trainer {
-    /// The fingerprints of the pictures it trains on.
-    pub(super) fn prints(&self) -> Result<Arc<Vec<Print>>> {
-        let (data, listeners) = (self.dataset(), &self.setup.listeners);
-        let (task, unit, total) = ("looking at pictures".to_string(), "samples".to_string(), data.len() as u64);
-        let (start, is_long) = (std::time::Instant::now(), data.len() >= MANY && data.known_prints().is_none());
+/// The fingerprints of the pictures of a data set; of a large one it is told how far the look at them is.
+pub(super) fn prints(data: &Dataset, listeners: &Listeners) -> Result<Arc<Vec<Print>>> {
+    let (task, unit, total) = ("looking at pictures".to_string(), "samples".to_string(), data.len() as u64);
+    let (start, is_long) = (std::time::Instant::now(), data.len() >= MANY && data.known_prints().is_none());
+    if is_long {
+        listeners.tell(&Event::Start { task: task.clone(), done: 0, total, unit: unit.clone() });
+    }
+    let prints = data.prints(&mut |done| {
         if is_long {
-            listeners.tell(&Event::Start { task: task.clone(), done: 0, total, unit: unit.clone() });
+            listeners.tell(&Event::Progress { task: task.clone(), done: done as u64, total });
         }
-        let prints = data.prints(&mut |done| {
-            if is_long {
-                listeners.tell(&Event::Progress { task: task.clone(), done: done as u64, total });
-            }
-        })?;
-        if is_long {
-            let (status, seconds) = ("done".to_string(), start.elapsed().as_secs_f64());
-            listeners.tell(&Event::End { task, done: total, total, unit, status, seconds });
-        }
-        Ok(prints)
+    })?;
+    if is_long {
+        let (status, seconds) = ("done".to_string(), start.elapsed().as_secs_f64());
+        listeners.tell(&Event::End { task, done: total, total, unit, status, seconds });
     }
+    Ok(prints)
+}
 
-    /// What identifies the data beside their texts.
-    pub(super) fn data_identity(&self) -> Result<BTreeMap<String, String>> {
-        let prints = self.prints()?;
-        let mut facts = BTreeMap::from([("data.samples".to_string(), self.dataset().len().to_string())]);
-        if !prints.is_empty() {
-            let mut hasher = Sha256::new();
-            prints.iter().for_each(|print| hasher.update(print.hash));
-            facts.insert("data.pictures".to_string(), format!("{:x}", hasher.finalize()));
-        }
-        Ok(facts)
+/// What identifies so many samples with these pictures beside their texts.
+pub(super) fn data_identity(samples: usize, prints: &[Print]) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::from([("data.samples".to_string(), samples.to_string())]);
+    if !prints.is_empty() {
+        let mut hasher = Sha256::new();
+        prints.iter().for_each(|print| hasher.update(print.hash));
+        facts.insert("data.pictures".to_string(), format!("{:x}", hasher.finalize()));
     }
+    facts
+}
 
-    /// Which pictures are others than those of another run on the same data, in words.
-    ///
-    /// # Errors
-    /// `File` or `Decode` when the run's list of them cannot be read.
-    pub fn other_pictures(&self, run: &Run) -> Result<Option<String>> {
-        Ok(changed(&run.pictures()?, &self.prints()?))
+/// A run goes on only under the options, data and code it was started with. The run, where it is at hand, tells which
+/// pictures changed.
+///
+/// # Errors
+/// `Train`, with everything that differs.
+pub(super) fn refuse_drift(then: &Lock, now: &Lock, run: Option<&Run>, prints: &[Print]) -> Result<()> {
+    let mut differences = then.differences(now);
+    if differences.is_empty() {
+        return Ok(());
     }
-
-    /// A run goes on only under the options, data and code it was started with. The run, where it is at hand, tells which
-    /// pictures changed.
-    pub(super) fn refuse_drift(&self, then: &Lock, run: Option<&Run>) -> Result<()> {
-        let now = self.lock()?;
-        let mut differences = then.differences(&now);
-        if differences.is_empty() {
-            return Ok(());
-        }
-        if let Some(run) = run.filter(|_| then.identity.get("data.pictures") != now.identity.get("data.pictures")) {
-            differences.extend(changed(&run.pictures()?, &self.prints()?));
-        }
-        Err(error!(Train, "this trainer is not the one of run.lock: {}", differences.join("; "))
-            .help("give the trainer the model, data and options of run.lock, or start a new run"))
+    if let Some(run) = run.filter(|_| then.identity.get("data.pictures") != now.identity.get("data.pictures")) {
+        differences.extend(changed(&run.pictures()?, prints));
     }
+    Err(error!(Train, "this trainer is not the one of run.lock: {}", differences.join("; "))
+        .help("give the trainer the model, data and options of run.lock, or start a new run"))
 }
 
 /// Which pictures are others than they were, in words.
-fn changed(then: &[Print], now: &[Print]) -> Option<String> {
+pub(super) fn changed(then: &[Print], now: &[Print]) -> Option<String> {
     if then.is_empty() || then.len() != now.len() {
         return None;
     }

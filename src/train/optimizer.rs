@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-use super::gradients::Gradients;
 use super::moments::{Master, MomentKind, Moments, full};
 use super::options::TrainOptions;
 use crate::error::Result;
@@ -51,13 +50,20 @@ impl Optimizer {
         Optimizer { trained, betas, eps, weight_decay, kind, masters }
     }
 
-    /// Updates every parameter. `step` counts from 1; `rate` gives the rate of a part; `scale` goes on gradients.
-    pub fn update(&mut self, gradients: &Gradients, step: u64, rate: impl Fn(Part) -> f64, scale: f64) -> Result<()> {
-        for trained in &mut self.trained {
+    /// Updates every parameter. `gradient` gives the one of a trained tensor by its place; `step` counts from 1; `rate` gives
+    /// the rate of a part; `scale` goes on gradients.
+    pub fn update<'a>(
+        &mut self,
+        gradient: impl Fn(usize) -> Option<&'a Tensor>,
+        step: u64,
+        rate: impl Fn(Part) -> f64,
+        scale: f64,
+    ) -> Result<()> {
+        for (place, trained) in self.trained.iter_mut().enumerate() {
             let values = trained.param.tensor()?;
             trained.param.touch();
             // A part that this step did not reach (text-only samples) has gradient zero, and its moments decay.
-            let gradient = match gradients.get(&trained.name) {
+            let gradient = match gradient(place) {
                 Some(gradient) => gradient.clone(),
                 None => values.zeros_like()?.detach(),
             };

@@ -61,6 +61,9 @@ options! {
         batch: usize = 32 => results;
         /// Samples of one forward pass.
         micro_batch: Option<usize> = None, "`batch`" => results;
+        /// Parts of a step whose sums are added by a binary tree: a power of two that divides its micro-batches. Ranks divide the
+        /// leaves and change no bit of a result; another number of leaves does.
+        leaves: Option<usize> = None, "as many as divide the micro-batches of a step, up to 8 on CPU; 1 on CUDA" => results;
         /// How often the data set is gone through.
         epochs: u64 = 1 => results;
         /// Number of optimizer steps; takes precedence over `epochs`.
@@ -211,6 +214,13 @@ impl TrainOptions {
                 self.sampling().micro_batch
             );
         }
+        let micro_batches = self.micro_batches();
+        if let Some(leaves) = self.leaves
+            && !(leaves.is_power_of_two() && micro_batches.is_multiple_of(leaves))
+        {
+            return Err(error!(Option, "option `leaves` is {leaves}, a step has {micro_batches} micro-batches")
+                .help("`leaves` is a power of two that divides the micro-batches of a step"));
+        }
         let unit = [("warmup_ratio", self.warmup_ratio), ("betas", self.betas[0]), ("betas", self.betas[1])];
         if let Some((key, value)) = unit.iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
             bail!(Option, "option `{key}` holds {value}, it must be from 0 up to but not including 1");
@@ -242,6 +252,11 @@ impl TrainOptions {
             epochs: self.steps.is_none(),
             group_by_modality: self.group_by_modality,
         }
+    }
+
+    /// Micro-batches of a whole step.
+    pub fn micro_batches(&self) -> usize {
+        self.batch.div_ceil(self.sampling().micro_batch)
     }
 
     /// Number of optimizer steps over `samples` samples.

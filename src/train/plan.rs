@@ -1,23 +1,20 @@
 //! What a run will take, said before it starts: tokens, operations, memory at the peak, time, disk. Counts come from the
 //! data's lengths and the model's sizes; memory and time from dry steps (`dry.rs`), which leave no trace.
 
-use super::dry::Dry;
-use super::fits::Alternatives;
+use std::path::Path;
+
+use super::alternatives::Alternatives;
+use super::disk::{DiskPlan, disk_free, disk_plan, saves};
+use super::dry::{Dry, Rehearsal};
+use super::lengths::{Lengths, lengths, longest};
 use super::moments::MomentKind;
 use super::options::Features;
-use super::trainer::Trainer;
+use super::step::Stepper;
 use crate::data::ImageSource;
 use crate::error::Result;
 use crate::memory;
-use crate::text::{IGNORE, IMAGE_ID};
 use crate::vlm::Part;
 
-/// Samples that are rendered to learn how long samples are.
-const RENDERED: usize = 256;
-/// Samples of steps that are looked through for the longest micro-batch.
-const LOOKED_AT: usize = 4_000_000;
-/// Micro-batches that are rendered to find the longest.
-const CANDIDATES: usize = 8;
 /// Samples of a run whose pictures are told apart; of a longer run all are taken to be different.
 const TOLD_APART: usize = 100_000;
 /// Speed that checkpoints are taken to be written with, in bytes per second.
@@ -31,6 +28,8 @@ pub struct Plan {
     pub steps: u64,
     pub batch: usize,
     pub micro_batch: usize,
+    /// Parts of a step that are summed by a tree.
+    pub leaves: usize,
     /// Weights that are updated.
     pub trained: usize,
     /// Weights that are not.
@@ -57,6 +56,8 @@ pub struct Plan {
 pub struct MemoryPlan {
     pub weights: u64,
     pub gradients: u64,
+    /// Gradients of the step's leaves that wait to be added: log2 of their number.
+    pub leaves: u64,
     pub moments: u64,
     /// f32 copies of narrower weights.
     pub masters: u64,
@@ -91,16 +92,6 @@ impl TimePlan {
     }
 }
 
-/// Disk in bytes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct DiskPlan {
-    pub checkpoint: u64,
-    /// The most that checkpoints come to: those that stay, and one that is being written.
-    pub peak: u64,
-    /// What is free where they go, with those that are there, where the system tells.
-    pub free: Option<u64>,
-}
-
 /// Features of a frozen encoder in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeaturePlan {
@@ -120,137 +111,85 @@ pub struct Limits {
     pub disk: Option<u64>,
 }
 
-/// How long samples are.
-pub(super) struct Lengths {
-    /// Estimated positions of every sample.
-    each: Vec<u32>,
-    pub positions: f64,
-    pub tokens: f64,
-    pub images: usize,
+/// Plans what a stepper will do.
+pub(super) struct Planner<'a> {
+    pub stepper: &'a Stepper,
+    /// Where the run goes.
+    pub folder: &'a Path,
+    /// Whether somebody asks for an end.
+    pub interrupted: &'a dyn Fn() -> bool,
 }
 
-impl Trainer {
+impl Planner<'_> {
     /// Plans the run. Samples are rendered and dry steps made; weights, moments, random numbers, kept features and
     /// files stay as they are.
     ///
     /// # Errors
     /// What a step gives; a run that does not fit is no error here but one of [`Plan::check`].
-    pub fn plan(&mut self, limits: Limits) -> Result<Plan> {
-        let lengths = self.lengths()?;
-        let longest = self.longest(&lengths)?;
-        let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
-        let size = self.vlm().target().dtype.size_in_bytes();
+    pub(super) fn plan(&self, limits: Limits) -> Result<Plan> {
+        let lengths = lengths(self.stepper)?;
+        let longest = longest(self.stepper, &lengths)?;
+        let trained = self.stepper.trained_count();
+        let size = self.stepper.vlm().target().dtype.size_in_bytes();
         let features = self.feature_plan(&lengths)?;
-        let device = memory::of(&self.vlm().target().device);
+        let device = memory::of(&self.stepper.vlm().target().device);
         let mut memory = MemoryPlan {
-            weights: (self.vlm().params() * size) as u64,
+            weights: (self.stepper.vlm().params() * size) as u64,
             gradients: 4 * trained as u64,
-            moments: self.optimizer.moment_bytes(self.options.moments),
-            masters: self.optimizer.master_bytes(),
+            leaves: 4 * (trained * self.stepper.share.waiting()) as u64,
+            moments: self.stepper.optimizer.moment_bytes(self.stepper.options.moments),
+            masters: self.stepper.optimizer.master_bytes(),
             features: if features.place == Features::Memory { features.kept } else { 0 },
             limit: limits.memory.or_else(|| device.limit()),
             is_counted: device.is_counted(),
             ..MemoryPlan::default()
         };
         let later = self.later(&memory);
-        let dry = self.dry(&longest, memory.gradients, memory.limit.map(|limit| limit.saturating_sub(later)))?;
+        let rehearsal = Rehearsal { stepper: self.stepper, interrupted: self.interrupted };
+        let dry = rehearsal.run(&longest, memory.gradients, memory.limit.map(|limit| limit.saturating_sub(later)))?;
         memory.activations = dry.activations;
         memory.peak = dry.resident + later;
         memory.scaled_from = dry.scaled_from;
-        let disk = DiskPlan { free: limits.disk.or_else(|| self.disk_free()), ..self.disk_plan() };
-        let shown = self.samples_seen() * lengths.images as f64 / self.dataset().len().max(1) as f64;
+        let disk = DiskPlan {
+            free: limits.disk.or_else(|| disk_free(self.stepper, self.folder)),
+            ..disk_plan(self.stepper, self.folder)
+        };
+        let shown = self.samples_seen() * lengths.images as f64 / self.stepper.dataset().len().max(1) as f64;
         let encoded = features.encoded(shown);
         let time = self.time_plan(&dry, &lengths, encoded, &disk, trained);
-        let plan = Plan {
-            name: self.options.name.clone(),
-            samples: self.dataset().len(),
-            steps: self.steps(),
-            batch: self.options.batch,
-            micro_batch: self.options.sampling().micro_batch,
+        Ok(Plan {
+            name: self.stepper.options.name.clone(),
+            samples: self.stepper.dataset().len(),
+            steps: self.stepper.steps(),
+            batch: self.stepper.options.batch,
+            micro_batch: self.stepper.options.sampling().micro_batch,
+            leaves: self.stepper.share.leaves,
             trained,
-            frozen: self.vlm().params() - trained,
+            frozen: self.stepper.vlm().params() - trained,
             positions: lengths.positions,
             tokens: lengths.tokens,
             longest: dry.longest,
             flops: self.flops(&lengths, encoded),
-            alternatives: self.alternatives(memory.activations, dry.longest),
-            stands_still: self.stands_still(),
+            alternatives: Alternatives::of(self.stepper, memory.activations, dry.longest),
+            stands_still: self.stepper.stands_still(),
             memory,
             time,
             disk,
             features,
-        };
-        self.planned = Some(plan.clone());
-        Ok(plan)
-    }
-
-    /// Renders some samples and takes the words of the others for their lengths.
-    fn lengths(&self) -> Result<Lengths> {
-        let count = self.dataset().len();
-        let every = count.div_ceil(RENDERED);
-        let chosen: Vec<usize> = (0..count).step_by(every).collect();
-        let briefs = self.dataset().briefs()?;
-        let per_image = self.vlm().image_tokens();
-        let (mut positions, mut tokens, mut texts, mut words, mut bytes) = (0, 0, 0, 0, 0);
-        for (&index, (_, rendered)) in chosen.iter().zip(self.loader.render(&chosen)?) {
-            let images = rendered.ids.iter().filter(|&&id| id == IMAGE_ID).count();
-            let text = rendered.ids.len() - images;
-            positions += (text + images * per_image).min(self.limit);
-            tokens += rendered.labels.iter().take(self.limit).filter(|&&label| label != IGNORE).count();
-            texts += text;
-            words += briefs[index].words as usize;
-            bytes += briefs[index].bytes();
-        }
-        let (per_word, per_byte) = (texts as f64 / words.max(1) as f64, texts as f64 / bytes.max(1) as f64);
-        let length = |brief: &crate::data::Brief| {
-            let images = usize::from(brief.images) * per_image;
-            // A text without spaces is one word, however long.
-            let text = (f64::from(brief.words) * per_word).max(brief.bytes() as f64 * per_byte);
-            (text as usize + images).min(self.limit) as u32
-        };
-        Ok(Lengths {
-            each: briefs.iter().map(length).collect(),
-            positions: positions as f64 / chosen.len() as f64,
-            tokens: tokens as f64 / chosen.len() as f64,
-            images: briefs.iter().map(|brief| usize::from(brief.images)).sum(),
         })
-    }
-
-    /// The micro-batch with the most positions: of those that are longest by the estimated lengths, the one that is when
-    /// it is rendered.
-    fn longest(&self, lengths: &Lengths) -> Result<Vec<usize>> {
-        let steps = self.steps().min((LOOKED_AT / self.options.batch.max(1)) as u64).max(1);
-        let length = |micro: &[usize]| micro.iter().map(|&index| u64::from(lengths.each[index])).sum::<u64>();
-        let mut candidates: Vec<(u64, Vec<usize>)> = Vec::new();
-        for micro in (0..steps).flat_map(|step| self.sampler.micro_batches(step)) {
-            let length = length(&micro);
-            let place = candidates.partition_point(|(known, _)| *known >= length);
-            if place < CANDIDATES {
-                candidates.insert(place, (length, micro));
-                candidates.truncate(CANDIDATES);
-            }
-        }
-        let mut longest = (0, Vec::new());
-        for (_, micro) in candidates {
-            let positions = self.positions_of(&self.loader, &micro)?;
-            if positions > longest.0 || longest.1.is_empty() {
-                longest = (positions, micro);
-            }
-        }
-        Ok(longest.1)
     }
 
     /// Features of the pictures that the run sees.
     fn feature_plan(&self, lengths: &Lengths) -> Result<FeaturePlan> {
-        let encoder = &self.vlm().encoder;
+        let encoder = &self.stepper.vlm().encoder;
         let each = encoder.tokens() * encoder.width() * encoder.target().dtype.size_in_bytes();
-        let place = if self.loader.features.is_some() { self.options.features } else { Features::Off };
+        let place = if self.stepper.loader.features.is_some() { self.stepper.options.features } else { Features::Off };
         let images = match place {
             Features::Off => lengths.images,
             _ => self.pictures(lengths)?,
         };
         let bytes = (images * each) as u64;
-        let kept = if place == Features::Off { 0 } else { bytes.min(self.options.features_limit()) };
+        let kept = if place == Features::Off { 0 } else { bytes.min(self.stepper.options.features_limit()) };
         Ok(FeaturePlan { images, bytes, kept, place })
     }
 
@@ -261,8 +200,8 @@ impl Trainer {
             return Ok(lengths.images);
         }
         let seen: std::collections::BTreeSet<usize> =
-            (0..self.steps()).flat_map(|step| self.sampler.positions(step)).collect();
-        let dataset = self.dataset();
+            (0..self.stepper.steps()).flat_map(|step| self.stepper.sampler.positions(step)).collect();
+        let dataset = self.stepper.dataset();
         let keys = |&index: &usize| Ok(dataset.get(index)?.images.iter().map(ImageSource::key).collect::<Vec<_>>());
         let keys = seen.par_iter().map(keys).collect::<Result<Vec<_>>>()?;
         Ok(keys.into_iter().flatten().collect::<std::collections::HashSet<_>>().len())
@@ -270,67 +209,41 @@ impl Trainer {
 
     /// Bytes that the run will take and a dry step does not.
     fn later(&self, memory: &MemoryPlan) -> u64 {
-        let state = if self.optimizer.is_allocated() { 0 } else { memory.moments + memory.masters };
-        state + memory.features
-    }
-
-    pub(super) fn disk_plan(&self) -> DiskPlan {
-        let size = self.vlm().target().dtype.size_in_bytes();
-        let trained: usize = self.trained().iter().map(|trained| trained.param.count()).sum();
-        let weights = match self.saves_all() {
-            true => size * self.vlm().params(),
-            false => size * trained,
-        };
-        // Checkpoints of a run share it.
-        let base = if self.saves_base() && !self.saves_all() { size * self.vlm().llm.params.count() } else { 0 } as u64;
-        let state = self.optimizer.moment_bytes(self.options.moments) + self.optimizer.master_bytes();
-        let checkpoint = weights as u64 + state + base;
-        let (keep, saves) = (self.options.keep as u64, self.saves());
-        // A checkpoint is whole before an older one goes.
-        let held = if saves > keep { keep + 1 } else { saves };
-        DiskPlan { checkpoint, peak: (checkpoint - base) * held + base, free: None }
-    }
-
-    /// How many checkpoints will be written, as far as it is known.
-    fn saves(&self) -> u64 {
-        match (self.options.save_every_steps, self.options.save_every_minutes) {
-            (Some(every), _) => self.steps().div_ceil(every),
-            (None, Some(_)) => self.options.keep as u64 + 1,
-            (None, None) => 1,
-        }
+        let state = if self.stepper.optimizer.is_allocated() { 0 } else { memory.moments + memory.masters };
+        state + memory.leaves + memory.features
     }
 
     fn time_plan(&self, dry: &Dry, lengths: &Lengths, encoded: f64, disk: &DiskPlan, trained: usize) -> TimePlan {
-        let steps = self.steps();
+        let steps = self.stepper.steps();
         let per_step = self.samples_seen() / steps.max(1) as f64;
         let step = dry.per_position * lengths.positions * per_step + dry.per_weight * trained as f64;
         let encoding = encoded * dry.per_image;
-        let saves = self.saves().min(steps);
+        let saves = saves(self.stepper).min(steps);
         let writing = saves as f64 * disk.checkpoint as f64 / WRITING;
         TimePlan { step, total: step * steps as f64 + encoding + writing, steps }
     }
 
     /// Samples of all steps together.
     fn samples_seen(&self) -> f64 {
-        match self.options.steps {
-            Some(steps) => steps as f64 * self.options.batch.min(self.dataset().len()) as f64,
-            None => (self.dataset().len() as u64 * self.options.epochs) as f64,
+        match self.stepper.options.steps {
+            Some(steps) => steps as f64 * self.stepper.options.batch.min(self.stepper.dataset().len()) as f64,
+            None => (self.stepper.dataset().len() as u64 * self.stepper.options.epochs) as f64,
         }
     }
 
     /// 2 operations a weight and position forward, 2 backward for what enters, 2 for the weight itself if it is trained;
     /// attention over half of all pairs.
     fn flops(&self, lengths: &Lengths, encoded: f64) -> f64 {
-        let llm = self.vlm().llm.model.spec();
+        let llm = self.stepper.vlm().llm.model.spec();
         let embedding = (llm.vocab * llm.width) as f64;
-        let body = self.vlm().llm.params.count() as f64 - if llm.tied { embedding } else { 2.0 * embedding };
+        let body = self.stepper.vlm().llm.params.count() as f64 - if llm.tied { embedding } else { 2.0 * embedding };
         let attention = 2.0 * (llm.layers * llm.heads * llm.head_dim) as f64 * lengths.positions;
-        let passes = |part| if self.options.rate(part) > 0.0 { 3.0 } else { 2.0 };
+        let passes = |part| if self.stepper.options.rate(part) > 0.0 { 3.0 } else { 2.0 };
         let per_sample = lengths.positions * (2.0 * body * passes(Part::Llm) + 3.0 * attention)
             + 2.0 * embedding * lengths.tokens * passes(Part::Llm);
-        let encoder = &self.vlm().encoder;
+        let encoder = &self.stepper.vlm().encoder;
         let per_image = 2.0 * encoder.params.count() as f64 * encoder.tokens() as f64;
-        let encoding = if self.options.rate(Part::Encoder) > 0.0 { 3.0 } else { 1.0 };
+        let encoding = if self.stepper.options.rate(Part::Encoder) > 0.0 { 3.0 } else { 1.0 };
         per_sample * self.samples_seen() + per_image * encoding * encoded
     }
 }

@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
-use super::checkpoint::checkpoints;
 use super::options::{TrainOptions, changes_results};
 use crate::error;
 use crate::error::{Error, Result};
-use crate::events::{Event, EventFile, read_events};
+use crate::events::{Event, EventFile, Step, read_events, steps};
 use crate::writer::Writer;
 
 /// What a run folder, or a study's, holds of what came of it.
@@ -189,6 +188,14 @@ impl Run {
         Ok(checkpoints(&self.dir)?.pop().map(|(_, path)| path))
     }
 
+    /// The same.
+    ///
+    /// # Errors
+    /// `Missing` when there is none.
+    pub(super) fn newest(&self) -> Result<PathBuf> {
+        self.checkpoint()?.ok_or_else(|| error!(Missing, "`{}` has no complete checkpoint", self.dir.display()))
+    }
+
     /// The function given to `fit` that ended the run for good, as a hash, and after which step.
     pub(super) fn stopped(&self) -> Result<Option<(u64, String)>> {
         let (path, mut stopped) = (self.dir.join("events.jsonl"), None);
@@ -204,7 +211,25 @@ impl Run {
         Ok(stopped)
     }
 
+    /// The steps of the run in order.
+    pub fn steps(&self) -> Result<Vec<Step>> {
+        Ok(steps(&read_events(&self.dir().join("events.jsonl"))?))
+    }
+
     pub(super) fn event_file(&self) -> Result<EventFile> {
         EventFile::open(&self.dir.join("events.jsonl"))
     }
+}
+
+/// The complete checkpoints of a run, oldest first.
+pub fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(run).map_err(|error| Error::file(run, error))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(step) = name.strip_prefix("checkpoint-").and_then(|step| step.parse().ok()) {
+            found.push((step, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
 }

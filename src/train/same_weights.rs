@@ -6,8 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::checkpoint::checkpoints;
-use super::run::Run;
+use super::run::{Run, checkpoints};
 use crate::error::{Error, Result};
 use crate::weights::TensorFiles;
 

@@ -8,9 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::checkpoint::checkpoints;
-use super::fit::Status;
-use super::run::{Lock, Run, SUMMARY};
+use super::run::{Lock, Run, SUMMARY, checkpoints};
 use super::trainer::Trainer;
 use crate::data::{hex, print_now};
 use crate::error;
@@ -85,34 +83,32 @@ pub struct Verified {
     pub other_build: Option<String>,
 }
 
-impl Trainer {
-    /// Writes what this run came to.
-    pub(super) fn write_summary(&self, run: &Run, status: Status) -> Result<()> {
-        let (lock, prints) = (run.lock()?, self.prints()?);
-        let text = |key: &str| lock.options.get(key).and_then(toml::Value::as_str).unwrap_or_default().to_string();
-        let summary = Summary {
-            status: status.name().to_string(),
-            steps: self.done(),
-            of: self.steps(),
-            last_loss: self.history().last().map(|step| step.loss),
-            trained: Asked { template: text("template"), image: text("image") },
-            asked: asked(self.vlm()),
-            data: Data {
-                name: lock.dataset.clone(),
-                samples: self.dataset().len(),
-                sha256: lock.dataset_sha256.clone(),
-                files: self.dataset().files().into_iter().map(|path| fingerprint(&path)).collect(),
-                pictures: prints.len(),
-                pictures_sha256: lock.identity.get("data.pictures").cloned().unwrap_or_default(),
-            },
-            parts: parts(self.vlm()),
-            files: files(run, status != Status::Paused)?,
-            llmore: lock.llmore,
-            build: lock.build,
-            model: lock.model,
-        };
-        summary.write(run.dir())
-    }
+/// Writes what a trainer's run came to. Of checkpoints all bytes are read when `hashed`.
+pub(super) fn write_summary(trainer: &Trainer, run: &Run, status: &str, hashed: bool) -> Result<()> {
+    let (lock, prints, data) = (run.lock()?, trainer.prints()?, trainer.dataset());
+    let text = |key: &str| lock.options.get(key).and_then(toml::Value::as_str).unwrap_or_default().to_string();
+    let summary = Summary {
+        status: status.to_string(),
+        steps: trainer.done(),
+        of: trainer.steps(),
+        last_loss: trainer.history().last().map(|step| step.loss),
+        trained: Asked { template: text("template"), image: text("image") },
+        asked: asked(trainer.vlm()),
+        data: Data {
+            name: lock.dataset.clone(),
+            samples: data.len(),
+            sha256: lock.dataset_sha256.clone(),
+            files: data.files().into_iter().map(|path| fingerprint(&path)).collect(),
+            pictures: prints.len(),
+            pictures_sha256: lock.identity.get("data.pictures").cloned().unwrap_or_default(),
+        },
+        parts: parts(trainer.vlm()),
+        files: files(run, hashed)?,
+        llmore: lock.llmore,
+        build: lock.build,
+        model: lock.model,
+    };
+    summary.write(run.dir())
 }
 
 /// How a model is asked.

@@ -45,6 +45,9 @@ pub(super) fn plan_table(plan: &Plan) -> Table {
     row("weights frozen", count(plan.frozen));
     row("memory: weights", bytes(memory.weights));
     row("gradients", bytes(memory.gradients));
+    if memory.leaves > 0 {
+        row(&format!("gradients that wait, of {} leaves", plan.leaves), bytes(memory.leaves));
+    }
     row("moments", bytes(memory.moments));
     if memory.masters > 0 {
         row("f32 masters", bytes(memory.masters));
