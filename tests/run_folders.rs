@@ -179,6 +179,47 @@ fn a_run_without_a_checkpoint_begins_again_and_keeps_what_it_left() {
 }
 
 #[test]
+fn one_script_starts_a_run_and_goes_on_with_it() {
+    let folder = folder("alike");
+    let script = |more: &str| {
+        format!(
+            r#"let t = trainer(m, dataset("tiny-emoji").take(8), #{{ train: #{{ projector: 1e-3 }}, template: "plain", batch: 4, steps: 4, out: "sub/one" }});
+            t.resume("./sub/one");
+            let r = t.fit({more});
+            print(`${{r.status}} ${{t.losses.len()}}`);"#
+        )
+    };
+    // No folder yet, in a smoke run as well.
+    let (out, said) = run(&folder, &script(""), &["--set", "smoke=true"]);
+    assert_eq!(out.trim(), "done 2", "{said}");
+    std::fs::remove_dir_all(folder.join("sub")).unwrap();
+    let (out, said) = run(&folder, &script("|s| s.step < 2"), &[]);
+    assert_eq!(out.trim(), "stopped 2", "{said}");
+    assert!(said.contains("there is no run in `./sub/one` yet: `fit` begins at step 0"), "{said}");
+    // A run that was killed before its first checkpoint, and one whose folder was made and nothing else.
+    let one = folder.join("sub/one");
+    std::fs::remove_dir_all(one.join("checkpoint-2")).unwrap();
+    let (out, said) = run(&folder, &script("|s| s.step < 2"), &[]);
+    assert_eq!(out.trim(), "stopped 2", "{said}");
+    assert!(said.contains("has no complete checkpoint: `fit` begins at step 0"), "{said}");
+    assert!(one.join("events.jsonl.1").is_file());
+    std::fs::remove_dir_all(&one).unwrap();
+    std::fs::create_dir(&one).unwrap();
+    assert_eq!(run(&folder, &script("|s| s.step < 2"), &[]).0.trim(), "stopped 2");
+    // Then it goes on, and at its end there is nothing to do.
+    for _ in 0..2 {
+        let (out, said) = run(&folder, &script(""), &[]);
+        assert_eq!(out.trim(), "done 4", "{said}");
+        assert_eq!(steps(&one), [1, 2, 3, 4]);
+    }
+    // Another folder that is not there is a mistake.
+    let elsewhere = script("").replace("./sub/one", "sub/two");
+    let said = run(&folder, &elsewhere, &[]).1;
+    assert!(said.contains("`sub/two` is not a run folder"), "{said}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn training_at_no_rate_says_so() {
     let folder = folder("rate");
     let script = r#"

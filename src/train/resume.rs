@@ -1,6 +1,6 @@
 //! Going on with a run: a checkpoint is loaded into a trainer that was made alike.
 
-use std::path::Path;
+use std::path::{Path, absolute};
 
 use super::checkpoint::{load, load_all_weights, load_weights};
 use super::run::{Lock, Run, checkpoints};
@@ -23,6 +23,12 @@ impl Trainer {
     }
 
     fn resume_from(&mut self, folder: &Path) -> Result<()> {
+        let out = self.options().out.as_deref();
+        if !folder.join("run.lock").is_file() && out.is_some_and(|out| is_same(out, folder)) {
+            self.refuse_others(folder)?;
+            self.warn(format!("there is no run in `{}` yet: `fit` begins at step 0", folder.display()));
+            return Ok(());
+        }
         let (run, named) = of_checkpoint(folder)?;
         self.refuse_others(run.dir())?;
         self.refuse_drift(&run.lock()?, Some(&run))?;
@@ -91,6 +97,12 @@ impl Trainer {
         self.adopt();
         Ok(())
     }
+}
+
+/// Whether two paths name one place, there or not.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let plain = |path: &Path| absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    plain(a).components().eq(plain(b).components())
 }
 
 /// The run of a folder, which may be one of its checkpoints: then with its step.

@@ -331,7 +331,8 @@ pub mod train {
 
     /// Loads the newest complete checkpoint of a run into a trainer that was made alike; `fit` then goes on. A folder
     /// `RUN/checkpoint-<step>` goes back to that one, as after a loss that is no number; later ones are then moved to
-    /// `RUN/aside`. A run without any checkpoint begins at step 0, and what another process trains is refused.
+    /// `RUN/aside`. A run without any checkpoint begins at step 0, and what another process trains is refused. The trainer's
+    /// own `out` need not be there yet: with `t.resume(out); t.fit()` a script starts a run and goes on with it alike.
     #[rhai_fn(name = "resume", return_raw)]
     pub fn resume(context: NativeCallContext, t: TrainerHandle, folder: &str) -> Fallible<()> {
         match State::of(&context)?.places().resume(folder) {

@@ -86,6 +86,11 @@ impl Places for Smoke {
         if place.exists() { Some(place) } else { newest_instead(&place) }
     }
 
+    fn resume(&self, path: &Path) -> Option<PathBuf> {
+        // A run that does not exist yet is where it will be written.
+        Some(self.made(path).or_else(|| self.written.of(path)).unwrap_or_else(|| path.to_path_buf()))
+    }
+
     fn written(&self) -> Vec<(PathBuf, PathBuf)> {
         self.written.all()
     }
