@@ -11,8 +11,16 @@ fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?);
     println!("cargo::rerun-if-changed=stdlib");
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-env=LLMORE_BUILD={:016x}", build(&root.join(".."))?);
-    println!("cargo::rustc-env=LLMORE_COMMIT={}", commit(&root.join("..")).unwrap_or("unknown".to_string()));
+    let sources = format!("{:016x}", build(&root.join(".."))?);
+    let commit = commit(&root.join("..")).unwrap_or("unknown".to_string());
+    let version = env::var("CARGO_PKG_VERSION").map_err(io::Error::other)?;
+    let (hash, changed) = commit.split_at(commit.find('-').unwrap_or(commit.len()));
+    println!("cargo::rustc-env=LLMORE_BUILD={sources}");
+    println!("cargo::rustc-env=LLMORE_COMMIT={commit}");
+    println!(
+        "cargo::rustc-env=LLMORE_ABOUT={version}, commit {}{changed}, sources {sources}",
+        &hash[..hash.len().min(12)]
+    );
 
     let mut presets = String::from("/// (kind, id, TOML text)\nconst EMBEDDED: &[(&str, &str, &str)] = &[\n");
     for folder in sorted(&root.join("presets"))? {

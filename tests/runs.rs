@@ -58,6 +58,22 @@ fn a_run_that_would_differ_is_refused() {
 }
 
 #[test]
+fn another_commit_is_the_same_program_and_other_sources_are_not() {
+    let folder = folder("builds");
+    let path = folder.join("out/run.lock");
+    let lock = std::fs::read_to_string(&path).unwrap();
+    let line = |key: &str| lock.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap().to_string();
+    assert_eq!(line("commit"), format!("commit = \"{}\"", llmore::build::COMMIT));
+    std::fs::write(&path, lock.replace(&line("commit"), "commit = \"another\"")).unwrap();
+    let again = llmore(&folder, &["rerun", "out"]);
+    assert_eq!(again.status.code(), Some(0), "{}{}", text(&again.stdout), text(&again.stderr));
+    std::fs::write(&path, lock.replace(&line("build"), "build = \"another\"")).unwrap();
+    let said = text(&llmore(&folder, &["rerun", "out"]).stderr);
+    assert!(said.contains("`build of llmore` was another, is "), "{said}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn a_difference_is_shown_with_both_values() {
     let folder = folder("diff");
     let other = llmore(&folder, &["run", "x.rhai", "--set", "batch=2", "--set", "out=other"]);

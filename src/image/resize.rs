@@ -329,3 +329,31 @@ fn vertical(plane: &Plane, columns: &Range<usize>, taps: &Taps) -> Vec<u8> {
 fn clip(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_pass_for_avx2_is_the_portable_one() {
+        let (width, height) = (37, 53);
+        let pixels: Vec<u8> = (0..width * height * 3).map(|at| (at * 2_654_435_761 >> 7) as u8).collect();
+        let image = Image { width, height, pixels: pixels.into() };
+        for filter in Resample::BY_NUMBER {
+            for (wide, high) in [(16, 16), (80, 11), (37, 90), (37, 53), (9, 53)] {
+                let fast = resample(&image, (wide, high), 0..wide, 1..high, filter);
+                assert_eq!(fast.len(), wide * (high - 1) * 3);
+                if filter == Resample::Nearest {
+                    continue;
+                }
+                let across = (width != wide).then(|| Taps::new(width, wide, 0..wide, filter));
+                let down = (height != high).then(|| Taps::new(height, high, 1..high, filter));
+                let tall = height > high && height + 2 * wide > high + 2 * width;
+                let job = Job { across, down, columns: 0..wide, rows: 1..high, tall };
+                let source = Plane { pixels: &image.pixels, width, left: 0, top: 0 };
+                assert!(fast == passes(&source, &job), "{filter:?} to {wide} x {high}");
+            }
+        }
+    }
+}

@@ -317,3 +317,22 @@ fn read(view: &TensorView, device: &Device) -> candle_core::Result<Tensor> {
 fn plain(error: &candle_core::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_read_back_from_a_map() {
+        let path = std::env::temp_dir().join(format!("llmore-weights-{}.safetensors", std::process::id()));
+        let values: Vec<f32> = (0..1000u16).map(|n| f32::from(n) * 0.5).collect();
+        let whole = Tensor::from_vec(values.clone(), (10, 100), &Device::Cpu).unwrap();
+        let narrow = whole.to_dtype(DType::BF16).unwrap();
+        save_tensors(&[("whole".to_string(), whole), ("narrow".to_string(), narrow)], &path).unwrap();
+        let files = TensorFiles::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let read = |name| files.load(name, &Device::Cpu).unwrap().flatten_all().unwrap();
+        assert_eq!(read("whole").to_vec1::<f32>().unwrap(), values);
+        assert_eq!((read("narrow").dtype(), read("narrow").elem_count()), (DType::BF16, 1000));
+    }
+}
