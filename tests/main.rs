@@ -30,6 +30,7 @@ mod layouts;
 mod lora;
 mod meetings;
 mod memory;
+mod op_places;
 mod option_errors;
 mod option_tables;
 mod parity;

@@ -1,5 +1,5 @@
 //! Which prompts go through the LLM together. A matrix product takes few rows in another way than many, but within
-//! a way a row's sums do not depend on the other rows (`nn/ops/matrix.rs`). So prompts share a pass where each alone would
+//! a way a row's sums do not depend on the other rows (`nn/ops/cpu/matrix.rs`). So prompts share a pass where each alone would
 //! take the same way, and none of them notices.
 
 use crate::nn::ops::{FEW_QUANTIZED_ROWS, FEW_ROWS, PASS_ROWS};

@@ -62,7 +62,8 @@ impl Plan {
         Ok(plan)
     }
 
-    fn check_segments(&self, tokens: usize, keys: usize) -> Result<()> {
+    /// Errors unless all segments lie inside and share no queries.
+    pub(in crate::nn::ops) fn check_segments(&self, tokens: usize, keys: usize) -> Result<()> {
         for segment in self.segments.iter() {
             let Segment { q, prefix, k } = segment;
             let ordered = [q, prefix, k].iter().all(|range| range.start <= range.end);

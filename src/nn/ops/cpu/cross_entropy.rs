@@ -5,11 +5,11 @@ use rayon::prelude::*;
 
 use super::super::cross_entropy::CrossEntropy;
 use super::super::dispatch::{Kernels, Outcome};
+use super::buffer::Guarded;
 use super::kernel::kernel;
 use super::math::{exponentials, maximum, tanh};
-use super::matrix::{Product, View, weight_gradient};
+use super::matrix::{Product, View, add_weight_gradient};
 use super::memory::{Cpu, floats, storage};
-use super::rows::uninitialized;
 
 /// The gradients of hidden and weight for a gradient of 1; empty where not wanted.
 struct Gradients {
@@ -45,7 +45,7 @@ kernel! {
 impl CrossEntropy {
     /// The loss and, as wanted, the gradients.
     fn run(&self, hidden: Cpu, weight: Cpu) -> Result<(f64, Gradients)> {
-        let vocab = weight.layout.shape().dims2()?.0;
+        let vocab = weight.dims2()?.0;
         let (hidden, weight) = (&*floats(hidden)?, &*floats(weight)?);
         // 64 MB of logits: enough rows that reading the weight (and its gradient) once per block is cheap.
         const LOGITS: usize = 16 << 20;
@@ -53,28 +53,28 @@ impl CrossEntropy {
         let width = weight.len() / vocab;
         let block = (LOGITS / vocab).clamp(32, 512).min(rows.max(1));
         let [for_hidden, for_weight] = self.wanted;
-        let mut hidden_gradient = uninitialized(if for_hidden { rows * width } else { 0 });
-        let mut weight_sum = vec![0f32; if for_weight { vocab * width } else { 0 }];
+        let mut hidden_gradient = Guarded::zeros(if for_hidden { rows * width } else { 0 });
+        let mut weight_sum = Guarded::zeros(if for_weight { vocab * width } else { 0 });
         // (block, vocab)
-        let mut logits = uninitialized(block * vocab);
+        let mut logits = Vec::new();
         let mut losses = vec![0f64; rows];
         for first in (0..rows).step_by(block) {
             let count = block.min(rows - first);
-            let logits = &mut logits[..count * vocab];
             let hidden = &hidden[first * width..][..count * width];
             let product = Product::new(count, width, vocab);
-            product.write(logits, vocab, View::rows(hidden, width), View::rows(weight, width).t());
-            self.finish_block(logits, first, &mut losses[first..first + count]);
+            let (a, b) = (View::rows(hidden, width), View::rows(weight, width).t());
+            logits = product.matrix_within(logits, a, b);
+            self.finish_block(&mut logits, first, &mut losses[first..first + count]);
             if for_hidden {
                 let out = &mut hidden_gradient[first * width..][..count * width];
                 let product = Product::new(count, vocab, width);
-                product.write(out, width, View::rows(logits, vocab), View::rows(weight, width));
+                product.write(out, width, View::rows(&logits, vocab), View::rows(weight, width));
             }
             if for_weight {
-                weight_gradient(&mut weight_sum, logits, hidden, count, first > 0);
+                add_weight_gradient(&mut weight_sum, &logits, hidden, count, first > 0);
             }
         }
-        Ok((losses.iter().sum(), Gradients { hidden: hidden_gradient, weight: weight_sum }))
+        Ok((losses.iter().sum(), Gradients { hidden: hidden_gradient.finish(), weight: weight_sum.finish() }))
     }
 
     fn finish_block(&self, logits: &mut [f32], first: usize, losses: &mut [f64]) {

@@ -8,7 +8,7 @@ use super::memory::{Cpu, Source, floats, storage};
 
 impl Kernels<CpuStorage, 1> for Embedding {
     fn forward(&self, [weight]: [Cpu; 1]) -> Result<CpuStorage> {
-        let width = weight.layout.shape().dims2()?.1;
+        let width = weight.dims2()?.1;
         Ok(match Source::new(weight)? {
             Source::F32(table) => CpuStorage::F32(gather(table, &self.ids, width)),
             Source::BF16(table) => CpuStorage::BF16(gather(table, &self.ids, width)),
@@ -23,7 +23,7 @@ impl Kernels<CpuStorage, 1> for Embedding {
         outcome: Outcome<CpuStorage>,
         _: [bool; 1],
     ) -> Result<[Option<CpuStorage>; 1]> {
-        let width = weight.layout.shape().dims2()?.1;
+        let width = weight.dims2()?.1;
         let gradients = floats(outcome.gradient)?;
         let mut values = vec![0f32; weight.count()];
         for (&id, gradient) in self.ids.iter().zip(gradients.chunks_exact(width.max(1))) {

@@ -8,24 +8,20 @@ use super::super::dispatch::{Kernels, Outcome};
 use super::super::linear::Linear;
 use super::matrix::{Product, View, column_sums, project, weight_gradient};
 use super::memory::{Cpu, Source, floats, storage};
-use super::rows::uninitialized;
 
 fn forward(x: Cpu, weight: Cpu, bias: Option<&[f32]>) -> Result<CpuStorage> {
-    let values = project(&floats(x)?, Source::new(weight)?, weight.layout.shape().dims2()?, bias);
+    let values = project(&floats(x)?, Source::new(weight)?, weight.dims2()?, bias)?;
     storage(values, x.dtype())
 }
 
 /// `gradient weight`: (rows, out) to (rows, in).
 pub(super) fn x_gradient(weight: &[f32], (out, inputs): (usize, usize), gradient: &[f32]) -> Vec<f32> {
-    let rows = gradient.len() / out;
-    let mut values = uninitialized(rows * inputs);
-    let product = Product::new(rows, out, inputs);
-    product.write(&mut values, inputs, View::rows(gradient, out), View::rows(weight, inputs));
-    values
+    let product = Product::new(gradient.len() / out, out, inputs);
+    product.matrix(View::rows(gradient, out), View::rows(weight, inputs))
 }
 
 fn backward(x: Cpu, weight: Cpu, gradient: Cpu, wanted: [bool; 3]) -> Result<[Option<CpuStorage>; 3]> {
-    let (out, inputs) = weight.layout.shape().dims2()?;
+    let (out, inputs) = weight.dims2()?;
     let dtype = x.dtype();
     let gradient: Cow<[f32]> = floats(gradient)?;
     let [for_x, for_weight, for_bias] = wanted;
@@ -34,11 +30,7 @@ fn backward(x: Cpu, weight: Cpu, gradient: Cpu, wanted: [bool; 3]) -> Result<[Op
         false => None,
     };
     let weight_gradient = match for_weight {
-        true => {
-            let mut values = uninitialized(out * inputs);
-            weight_gradient(&mut values, &gradient, &floats(x)?, gradient.len() / out, false);
-            Some(storage(values, dtype)?)
-        }
+        true => Some(storage(weight_gradient(&gradient, &floats(x)?, (out, inputs)), dtype)?),
         false => None,
     };
     let bias_gradient = for_bias.then(|| storage(column_sums(&gradient, out), dtype)).transpose()?;

@@ -2,10 +2,13 @@
 //! crate splits the result, never the inner dimension. A projected row does not depend on the rows beside it, as long as
 //! their number stays on the same side of `FEW_ROWS` and within `PASS_ROWS`.
 
+use candle_core::Result;
+
+use super::buffer::{Guarded, Pending, Shared};
 use super::kernel::kernel;
 use super::math::fma;
 use super::memory::Source;
-use super::rows::{Rows, SERIAL, Shared, block_rows, for_each, reduce_rows, uninitialized};
+use super::rows::{Rows, SERIAL, block_rows, for_each, reduce_rows, try_for_each};
 
 /// Rows up to which the weight is read row by row instead of through a blocked matrix product.
 pub const FEW_ROWS: usize = 64;
@@ -33,8 +36,11 @@ impl<'a> View<'a> {
         Self { values: self.values, row_stride: self.column_stride, column_stride: self.row_stride }
     }
 
+    /// Whether every element of a (rows, columns) matrix is in the slice.
     fn holds(&self, rows: usize, columns: usize) -> bool {
-        rows * columns == 0 || (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.values.len()
+        let last = |count: usize, stride: usize| (count - 1).checked_mul(stride);
+        let place = || last(rows, self.row_stride)?.checked_add(last(columns, self.column_stride)?);
+        rows == 0 || columns == 0 || place().is_some_and(|place| place < self.values.len())
     }
 }
 
@@ -61,19 +67,39 @@ impl Product {
     /// Writes the product to `out`, whose rows are `stride` floats apart.
     pub(super) fn write(self, out: &mut [f32], stride: usize, a: View, b: View) {
         assert!(View::rows(out, stride).holds(self.rows, self.columns), "matmul: the result does not fit its buffer");
-        // SAFETY: `out` is exclusively borrowed and was just checked to hold the result.
+        assert!(stride >= self.columns || self.rows <= 1, "matmul: rows of the result overlap");
+        // SAFETY: `out` is exclusively borrowed and initialized, and was just checked to hold the result.
         unsafe { self.write_at(out.as_mut_ptr(), stride, a, b) }
     }
 
-    /// As [`write`](Self::write), through a pointer.
+    /// The product as a new (rows, columns) matrix.
+    pub(super) fn matrix(self, a: View, b: View) -> Vec<f32> {
+        self.matrix_within(Vec::new(), a, b)
+    }
+
+    /// As [`matrix`](Self::matrix), in memory that is no longer needed.
+    pub(super) fn matrix_within(self, memory: Vec<f32>, a: View, b: View) -> Vec<f32> {
+        let mut out = Pending::within(memory, self.rows * self.columns);
+        let product = Self { add: false, ..self };
+        // SAFETY: the buffer holds just the (rows, columns) of the result. Without `add` nothing of it is read and all of
+        // it is written.
+        unsafe {
+            product.write_at(out.shared().at(0), self.columns, a, b);
+            out.finish()
+        }
+    }
+
+    /// As [`write`](Self::write), through a pointer. Without `add` the result is written whole and not read.
     ///
     /// # Safety
-    /// The `rows` rows of `columns` floats at `out`, `stride` floats apart, are valid and nobody else's.
+    /// The `rows` rows of `columns` floats at `out`, `stride` floats apart, do not overlap, may be written and are nobody
+    /// else's; with `add` they are initialized.
     pub(super) unsafe fn write_at(self, out: *mut f32, stride: usize, a: View, b: View) {
         let Self { rows, columns, inner, scale, add, parallel } = self;
         assert!(a.holds(rows, inner) && b.holds(inner, columns), "matmul: a factor does not fit its slice");
         let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
-        // SAFETY: the factors were checked above, the result is the caller's promise.
+        // SAFETY: every element of the factors is in its slice, as was checked above; the result is the caller's promise. `gemm`
+        // does not read it unless told to (its `read_dst`), also where there is nothing to add up.
         unsafe {
             gemm::gemm(
                 rows,
@@ -101,16 +127,25 @@ impl Product {
 }
 
 /// `x weight^T + bias`: x (rows, inputs), weight (out, inputs), bias (out), result (rows, out).
-pub(super) fn project(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
+pub(super) fn project(
+    x: &[f32],
+    weight: Source,
+    (out, inputs): (usize, usize),
+    bias: Option<&[f32]>,
+) -> Result<Vec<f32>> {
     let rows = x.len() / inputs;
     let few = rows <= FEW_ROWS || rows <= PASS_ROWS && depends_on_rows(out, inputs);
     match weight {
         _ if rows > 0 && few => few_rows(x, weight, (out, inputs), bias),
         Source::F32(weight) => {
+            let (x, weight) = (View::rows(x, inputs), View::rows(weight, inputs).t());
             let mut values = start_values(rows, out, bias);
             let product = Product { add: bias.is_some(), ..Product::new(rows, inputs, out) };
-            product.write(&mut values, out, View::rows(x, inputs), View::rows(weight, inputs).t());
-            values
+            // SAFETY: the buffer holds the (rows, out) result, which begins as the bias or is written whole.
+            unsafe {
+                product.write_at(values.shared().at(0), out, x, weight);
+                Ok(values.finish())
+            }
         }
         _ => strips(x, weight, (out, inputs), bias),
     }
@@ -122,52 +157,59 @@ fn depends_on_rows(out: usize, inputs: usize) -> bool {
     out < 16 || out <= 64 && inputs > 512
 }
 
-/// A (rows, out) result that a product is added to: the bias in every row, or values nobody reads.
-fn start_values(rows: usize, out: usize, bias: Option<&[f32]>) -> Vec<f32> {
+/// A (rows, out) result: the bias in every row, for a product to be added to, or nothing yet. The bias has `out` values.
+fn start_values(rows: usize, out: usize, bias: Option<&[f32]>) -> Pending {
     match bias {
-        Some(bias) => bias.repeat(rows),
-        None => uninitialized(rows * out),
+        Some(bias) => {
+            assert!(bias.len() == out, "matmul: a bias of {} values for {out} columns", bias.len());
+            Pending::repeat(bias, rows)
+        }
+        None => Pending::new(rows * out),
     }
 }
 
 /// The product for few rows: every weight row is read (and widened) once, for all rows of x.
-fn few_rows(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
+fn few_rows(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Result<Vec<f32>> {
     let rows = x.len() / inputs;
-    let mut values = uninitialized(rows * out);
-    let base = Shared::new(&mut values);
+    let mut values = Pending::new(rows * out);
+    let base = values.shared();
     let block = block_rows(inputs);
-    for_each(out.div_ceil(block), out * inputs <= SERIAL, |index| {
+    try_for_each(out.div_ceil(block), out * inputs <= SERIAL, |index| {
         let (first, last) = (index * block, out.min((index + 1) * block));
         let (mut scratch, mut sums) = (Vec::new(), vec![0.0; (last - first) * rows]); // (last - first, rows)
-        products(&mut sums, x, weight.part(first * inputs..last * inputs, &mut scratch), inputs);
+        products(&mut sums, x, weight.part(first * inputs..last * inputs, &mut scratch)?, inputs);
         for row in 0..rows {
             // SAFETY: blocks are disjoint columns of the (rows, out) result.
-            let to = unsafe { base.slice(row * out + first, last - first) };
+            let to = unsafe { base.zeroed(row * out + first, last - first) };
             for (column, to) in to.iter_mut().enumerate() {
                 *to = sums[column * rows + row] + bias.map_or(0.0, |bias| bias[first + column]);
             }
         }
-    });
-    values
+        Ok(())
+    })?;
+    // SAFETY: every column of every row is in a block.
+    Ok(unsafe { values.finish() })
 }
 
 /// The product by strips of weight rows, side by side; a strip of a narrow weight is widened in cache.
-fn strips(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Vec<f32> {
+fn strips(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Result<Vec<f32>> {
     // Whole tiles of gemm's kernels, and above 64, so that a strip sums as the whole product does.
     const STRIP: usize = 96;
     let count = (out / STRIP).max(1);
     let rows = x.len() / inputs;
     let mut values = start_values(rows, out, bias);
-    let base = Shared::new(&mut values);
-    for_each(count, rows * inputs * out <= SERIAL_PRODUCT, |strip| {
+    let base = values.shared();
+    try_for_each(count, rows * inputs * out <= SERIAL_PRODUCT, |strip| {
         let (first, last) = (strip * STRIP, if strip + 1 == count { out } else { (strip + 1) * STRIP });
         let mut scratch = Vec::new();
-        let weight = weight.part(first * inputs..last * inputs, &mut scratch);
+        let weight = weight.part(first * inputs..last * inputs, &mut scratch)?;
         let product = Product { add: bias.is_some(), parallel: false, ..Product::new(rows, inputs, last - first) };
-        // SAFETY: strips are disjoint columns of the (rows, out) result.
+        // SAFETY: strips are disjoint columns of the (rows, out) result, which begins as the bias or is written whole.
         unsafe { product.write_at(base.at(first), out, View::rows(x, inputs), View::rows(weight, inputs).t()) };
-    });
-    values
+        Ok(())
+    })?;
+    // SAFETY: every column is in a strip.
+    Ok(unsafe { values.finish() })
 }
 
 kernel! {
@@ -223,33 +265,53 @@ fn dots<const FMA: bool, const N: usize>(weight: &[f32], x: [&[f32]; N]) -> [f32
     })
 }
 
-/// `out (+)= gradient^T x`, the gradient of a weight: `gradient` is (tokens, out_features), `x` is
-/// (tokens, in_features), `out` is (out_features, in_features). One product per strip of rows keeps the packed
-/// strip in cache over the long inner dimension; `gemm`'s own split is about 7 % slower here.
-pub(super) fn weight_gradient(out: &mut [f32], gradient: &[f32], x: &[f32], tokens: usize, add: bool) {
-    const STRIP: usize = 128;
+/// `gradient^T x`, the gradient of a weight: `gradient` is (tokens, out_features), `x` is (tokens, in_features), the result
+/// (out_features, in_features).
+pub(super) fn weight_gradient(gradient: &[f32], x: &[f32], (out_features, in_features): (usize, usize)) -> Vec<f32> {
+    let len = out_features * in_features;
+    let tokens = gradient.len() / out_features.max(1);
     if tokens == 0 {
-        if !add {
-            out.fill(0.0);
-        }
-        return;
+        return Guarded::zeros(len).finish();
     }
-    let (out_features, in_features) = (gradient.len() / tokens, x.len() / tokens);
+    let mut out = Pending::new(len);
+    let product = Product::new(out_features, tokens, in_features);
+    // SAFETY: the buffer holds the result, and without `add` all of it is written.
+    unsafe {
+        write_weight_gradient(out.shared(), product, gradient, x);
+        out.finish()
+    }
+}
+
+/// Adds `gradient^T x` to `out`, or, with `add` off, replaces it. As [`weight_gradient`].
+pub(super) fn add_weight_gradient(out: &mut [f32], gradient: &[f32], x: &[f32], tokens: usize, add: bool) {
+    let (out_features, in_features) = (gradient.len() / tokens.max(1), x.len() / tokens.max(1));
     assert!(out.len() == out_features * in_features, "matmul: the weight gradient does not fit its buffer");
     let product = Product { add, ..Product::new(out_features, tokens, in_features) };
-    let (gradient, x) = (View::rows(gradient, out_features).t(), View::rows(x, in_features));
-    if out_features < 4 * STRIP {
-        return product.write(out, in_features, gradient, x);
+    // SAFETY: `out` is exclusively borrowed and initialized, and was just checked to hold the result.
+    unsafe { write_weight_gradient(Shared::new(out), product, gradient, x) }
+}
+
+/// One product per strip of rows keeps the packed strip in cache over the long inner dimension; `gemm`'s own split is about
+/// 7 % slower here.
+///
+/// # Safety
+/// `out` holds the (rows, columns) of the product and nobody else uses it; with `add` it is initialized.
+unsafe fn write_weight_gradient(out: Shared, product: Product, gradient: &[f32], x: &[f32]) {
+    const STRIP: usize = 128;
+    let Product { rows, columns, .. } = product;
+    let (gradient, x) = (View::rows(gradient, rows).t(), View::rows(x, columns));
+    if rows < 4 * STRIP {
+        // SAFETY: guaranteed by the caller.
+        return unsafe { product.write_at(out.at(0), columns, gradient, x) };
     }
-    let base = Shared::new(out);
-    let strips = out_features.div_ceil(STRIP);
+    let strips = rows.div_ceil(STRIP);
     let parallel = strips < rayon::current_num_threads();
     for_each(strips, false, |strip| {
         let first = strip * STRIP;
-        let product = Product { rows: STRIP.min(out_features - first), parallel, ..product };
+        let product = Product { rows: STRIP.min(rows - first), parallel, ..product };
         let gradient = View { values: &gradient.values[first..], ..gradient };
-        // SAFETY: strips are disjoint rows of `out`, whose size was checked above.
-        unsafe { product.write_at(base.at(first * in_features), in_features, gradient, x) }
+        // SAFETY: strips are disjoint rows of `out`, which is the caller's alone.
+        unsafe { product.write_at(out.at(first * columns), columns, gradient, x) }
     });
 }
 
@@ -289,15 +351,16 @@ mod tests {
             let sources =
                 [Some(Source::F32(&weight)), Some(Source::BF16(&narrow)), blocks.as_ref().map(Source::Blocks)];
             for source in sources.into_iter().flatten() {
-                let whole = project(&x, source, (out, inputs), None);
+                let whole = project(&x, source, (out, inputs), None).unwrap();
                 for rows in (FEW_ROWS + 1..100).step_by(5) {
                     let first = (rows * 7) % (PASS_ROWS - rows);
-                    let part = project(&x[first * inputs..(first + rows) * inputs], source, (out, inputs), None);
+                    let part =
+                        project(&x[first * inputs..(first + rows) * inputs], source, (out, inputs), None).unwrap();
                     assert!(part == whole[first * out..(first + rows) * out], "{inputs} -> {out}, {rows} rows");
                 }
-                let few = project(&x[..FEW_ROWS * inputs], source, (out, inputs), None);
+                let few = project(&x[..FEW_ROWS * inputs], source, (out, inputs), None).unwrap();
                 for rows in [1, 2, 5, 16, 31, 63] {
-                    let part = project(&x[..rows * inputs], source, (out, inputs), None);
+                    let part = project(&x[..rows * inputs], source, (out, inputs), None).unwrap();
                     assert!(part == few[..rows * out], "{inputs} -> {out}, {rows} rows");
                 }
             }

@@ -42,34 +42,28 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// A part as f32, in `scratch` unless it already is.
-    pub(super) fn part<'b>(&self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
+    /// A part as f32, in `scratch` unless it already is. Errors for rows of blocks that are not there.
+    pub(super) fn part<'b>(&self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> Result<&'b [f32]>
     where
         'a: 'b,
     {
-        if let Self::F32(values) = self {
-            return &values[range];
-        }
-        scratch.resize(range.len(), 0.0);
-        self.widen(range, scratch);
-        scratch
-    }
-
-    fn widen(&self, range: Range<usize>, to: &mut [f32]) {
         match self {
-            Self::F32(values) => to.copy_from_slice(&values[range]),
-            Self::BF16(values) => widen_bf16(&values[range], to),
-            Self::F16(values) => widen_f16(&values[range], to),
+            Self::F32(values) => return Ok(&values[range]),
+            Self::BF16(values) => {
+                scratch.resize(range.len(), 0.0);
+                widen_bf16(&values[range], scratch);
+            }
+            Self::F16(values) => {
+                scratch.resize(range.len(), 0.0);
+                widen_f16(&values[range], scratch);
+            }
             Self::Blocks(blocks) => {
                 let inputs = blocks.dims()[1];
                 let rows: Vec<u32> = (range.start / inputs..range.end / inputs).map(|row| row as u32).collect();
-                match blocks.rows(&rows) {
-                    Ok(values) => to.copy_from_slice(&values),
-                    // Only a row that is not there fails, and the callers count rows by `dims`.
-                    Err(_) => to.fill(f32::NAN),
-                }
+                *scratch = blocks.rows(&rows)?;
             }
         }
+        Ok(scratch)
     }
 }
 
@@ -77,7 +71,9 @@ impl<'a> Source<'a> {
 pub(super) fn floats<'a>(operand: Cpu<'a>) -> Result<Cow<'a, [f32]>> {
     Ok(match Source::new(operand)? {
         Source::F32(values) => Cow::Borrowed(values),
-        narrow => Cow::Owned(map_rows(operand.count(), 1, 1, |block, out| narrow.widen(block, out))),
+        Source::BF16(values) => Cow::Owned(map_rows(values.len(), 1, 1, |block, out| widen_bf16(&values[block], out))),
+        Source::F16(values) => Cow::Owned(map_rows(values.len(), 1, 1, |block, out| widen_f16(&values[block], out))),
+        Source::Blocks(_) => bail!("expected values, got blocks of a quantized weight"),
     })
 }
 
@@ -167,5 +163,15 @@ mod tests {
                 "{narrow}: {wide}"
             );
         }
+    }
+
+    #[test]
+    fn rows_of_blocks_that_are_not_there_are_an_error() {
+        let matrix = Tensor::ones((2, 32), DType::F32, &candle_core::Device::Cpu).unwrap();
+        let blocks = Quantized::new(&matrix, candle_core::quantized::GgmlDType::Q8_0).unwrap();
+        let (source, mut scratch) = (Source::Blocks(&blocks), Vec::new());
+        let row = source.part(32..64, &mut scratch).unwrap();
+        assert!(row.len() == 32 && row.iter().all(|value| (value - 1.0).abs() < 0.01), "{row:?}");
+        assert!(source.part(64..96, &mut scratch).is_err());
     }
 }

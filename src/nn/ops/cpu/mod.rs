@@ -6,6 +6,7 @@ mod adamw;
 mod adamw_8bit;
 mod adapted;
 mod attention;
+mod buffer;
 mod cross_entropy;
 mod dropout;
 mod embedding;

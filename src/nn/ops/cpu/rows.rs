@@ -3,25 +3,17 @@
 
 use std::ops::Range;
 
+use candle_core::Result;
 use rayon::prelude::*;
+
+use super::buffer::{Guarded, Pending, Shared};
 
 /// Floats touched by one block of a row loop.
 pub(super) const BLOCK: usize = 16 * 1024;
 /// Floats touched below which a second thread costs more than it saves.
 pub(super) const SERIAL: usize = 64 * 1024;
 
-/// `len` floats of unspecified value, which the caller overwrites before it reads them.
-pub(super) fn uninitialized(len: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
-    // SAFETY: the capacity is `len`, every bit pattern is an f32, and all callers write before they read.
-    #[allow(clippy::uninit_vec)]
-    unsafe {
-        values.set_len(len)
-    };
-    values
-}
-
-/// A new (rows, width) buffer filled by `fill(rows_of_a_block, their_values)`; a row touches about `cost` floats.
+/// A new (rows, width) buffer filled by `fill(rows_of_a_block, their_values)`, values that begin as zeros; a row touches about `cost` floats.
 pub(super) fn map_rows(
     rows: usize,
     width: usize,
@@ -55,20 +47,21 @@ pub(super) fn reduce_rows(
     let Rows { rows, cost, width, sums } = shape;
     let block = block_rows(cost);
     let blocks = rows.div_ceil(block);
-    let mut out = uninitialized(rows * width);
-    let mut partial = vec![0f32; blocks * sums];
+    let mut out = Pending::new(rows * width);
+    let mut partial = Guarded::zeros(blocks * sums);
     // Raw parts, because a width of 0 (nothing wanted) has no chunks to iterate over.
-    let (out_base, partial_base) = (Shared::new(&mut out), Shared::new(&mut partial));
+    let (out_base, partial_base) = (out.shared(), Shared::new(&mut partial));
     let run = |index: usize| {
         let first = index * block;
         let count = block.min(rows - first);
-        // SAFETY: blocks are disjoint ranges of two buffers that outlive the loop.
+        // SAFETY: blocks are disjoint ranges of the two buffers, and the sums began as zeros.
         let (out, partial) =
-            unsafe { (out_base.slice(first * width, count * width), partial_base.slice(index * sums, sums)) };
+            unsafe { (out_base.zeroed(first * width, count * width), partial_base.slice(index * sums, sums)) };
         fill(first..first + count, out, partial);
     };
     for_each(blocks, rows * cost <= SERIAL, run);
-    (out, fold(partial, sums))
+    // SAFETY: every row is in a block, and a block begins as zeros.
+    (unsafe { out.finish() }, fold(partial.finish(), sums))
 }
 
 /// Two buffers of `len` floats (empty where not `wanted`), filled by `fill(block, first, second)`.
@@ -77,23 +70,30 @@ pub(super) fn map_pairs(
     wanted: [bool; 2],
     fill: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync,
 ) -> (Vec<f32>, Vec<f32>) {
-    let [mut first, mut second] = wanted.map(|wanted| uninitialized(if wanted { len } else { 0 }));
-    let bases = (Shared::new(&mut first), Shared::new(&mut second));
+    let [mut first, mut second] = wanted.map(|wanted| Pending::new(if wanted { len } else { 0 }));
+    let bases = (first.shared(), second.shared());
     for_each(len.div_ceil(BLOCK), len <= SERIAL, |index| {
         let block = index * BLOCK..len.min((index + 1) * BLOCK);
-        let part = |base: Shared, wanted: bool| {
-            let range = if wanted { block.clone() } else { 0..0 };
-            // SAFETY: blocks are disjoint ranges of buffers that outlive the loop.
-            unsafe { base.slice(range.start, range.len()) }
-        };
-        fill(block.clone(), part(bases.0, wanted[0]), part(bases.1, wanted[1]));
+        let [a, b] = wanted.map(|wanted| if wanted { block.clone() } else { 0..0 });
+        // SAFETY: blocks are disjoint ranges of the buffers.
+        let (first, second) = unsafe { (bases.0.zeroed(a.start, a.len()), bases.1.zeroed(b.start, b.len())) };
+        fill(block, first, second);
     });
-    (first, second)
+    // SAFETY: every value that is wanted is in a block, and a block begins as zeros.
+    unsafe { (first.finish(), second.finish()) }
 }
 
 /// Runs `body` for `0..count`, on one thread if `serial`.
 pub(super) fn for_each(count: usize, serial: bool, body: impl Fn(usize) + Sync) {
     if serial || count == 1 { (0..count).for_each(body) } else { (0..count).into_par_iter().for_each(&body) }
+}
+
+/// As [`for_each`], until one of them fails.
+pub(super) fn try_for_each(count: usize, serial: bool, body: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+    match serial || count == 1 {
+        true => (0..count).try_for_each(body),
+        false => (0..count).into_par_iter().try_for_each(&body),
+    }
 }
 
 /// Adds the rows of a (blocks, width) buffer in order.
@@ -109,35 +109,6 @@ fn fold(mut partial: Vec<f32>, width: usize) -> Vec<f32> {
         partial.resize(width, 0.0);
     }
     partial
-}
-
-/// A buffer that several threads write, each its own part.
-#[derive(Clone, Copy)]
-pub(super) struct Shared(*mut f32);
-
-// SAFETY: the pointer is only dereferenced through the unsafe methods, whose callers keep to disjoint parts.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    pub(super) fn new(buffer: &mut [f32]) -> Self {
-        Self(buffer.as_mut_ptr())
-    }
-
-    /// # Safety
-    /// The offset is inside the buffer or one past its end.
-    pub(super) unsafe fn at(self, offset: usize) -> *mut f32 {
-        // SAFETY: guaranteed by the caller.
-        unsafe { self.0.add(offset) }
-    }
-
-    /// # Safety
-    /// The range is inside the buffer, which lives as long as the slice, and no other thread touches it.
-    pub(super) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [f32] {
-        // SAFETY: guaranteed by the caller.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
-    }
 }
 
 #[cfg(test)]
@@ -158,5 +129,23 @@ mod tests {
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap().install(run);
         let four = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap().install(run);
         assert_eq!(one, four);
+    }
+
+    #[test]
+    fn what_a_block_leaves_out_is_zero() {
+        // Memory of just this size was used before, so that leftovers would be seen.
+        drop(vec![1f32; 3 * 40_000]);
+        assert_eq!(map_rows(40_000, 3, 3, |_, _| ()), vec![0f32; 120_000]);
+        let (first, second) = map_pairs(40_000, [false, true], |_, _, _| ());
+        assert!(first.is_empty() && second == vec![0f32; 40_000]);
+    }
+
+    #[test]
+    fn a_body_that_fails_ends_the_loop_with_its_error() {
+        for serial in [false, true] {
+            let body = |index: usize| if index == 70 { candle_core::bail!("block {index}") } else { Ok(()) };
+            let message = try_for_each(100, serial, body).unwrap_err().to_string();
+            assert!(message.contains("block 70"), "{message}");
+        }
     }
 }

@@ -39,8 +39,9 @@ impl<'a, S: Stored> Operand<'a, S> {
         self.storage.dtype()
     }
 
-    pub(super) fn dims(&self) -> &'a [usize] {
-        self.layout.dims()
+    /// (rows, columns), or an error for what is no matrix.
+    pub(super) fn dims2(&self) -> Result<(usize, usize)> {
+        self.layout.shape().dims2()
     }
 
     /// How many values it has.

@@ -1,13 +1,14 @@
 //! The backward: each tile's weights are computed again, so that no more than a tile of them exists. One task
 //! owns a segment's key head (its dk, dv and the dq of its group), so nothing is added across tasks.
 
+use candle_core::Result;
 use rayon::prelude::*;
 
-use super::super::super::attention::{Plan, Tile};
+use super::super::super::attention::{Attention, Plan, Tile};
+use super::super::buffer::{Guarded, Shared};
 use super::super::kernel::kernel;
 use super::super::math::{fma, sum_of};
 use super::super::matrix::{Product, View};
-use super::super::rows::{Shared, uninitialized};
 use super::forward::{SERIAL, head_rows, weigh};
 
 /// q, k, v and the gradient of the result.
@@ -27,11 +28,14 @@ struct Scratch {
     scores: Vec<f32>,
 }
 
-/// The gradients of q, k and v, empty where not wanted. The plan is a partition without prefixes.
-pub(super) fn backward(plan: &Plan, inputs: Inputs, wanted: [bool; 3]) -> [Vec<f32>; 3] {
-    let mut dq = uninitialized(if wanted[0] { inputs.q.len() } else { 0 });
-    let mut dk = vec![0f32; if wanted[1] { inputs.k.len() } else { 0 }];
-    let mut dv = vec![0f32; if wanted[2] { inputs.v.len() } else { 0 }];
+/// The gradients of q, k and v, empty where not wanted. Errors unless the plan is a partition without prefixes.
+pub(super) fn backward(plan: &Plan, inputs: Inputs, wanted: [bool; 3]) -> Result<[Vec<f32>; 3]> {
+    let Attention { heads, kv_heads, head_dim, .. } = plan.spec;
+    let (tokens, keys) = (inputs.q.len() / (heads * head_dim), inputs.k.len() / (kv_heads * head_dim));
+    plan.check_segments(tokens, keys)?;
+    plan.check_partition(tokens, keys)?;
+    let [mut dq, mut dk, mut dv] = [(0, inputs.q), (1, inputs.k), (2, inputs.v)]
+        .map(|(place, like)| Guarded::zeros(if wanted[place] { like.len() } else { 0 }));
     let outputs = [&mut dq, &mut dk, &mut dv].map(|values| Shared::new(values));
     let units: Vec<(usize, usize)> = (0..plan.segments.len())
         .filter(|&segment| !plan.segments[segment].q.is_empty())
@@ -48,7 +52,7 @@ pub(super) fn backward(plan: &Plan, inputs: Inputs, wanted: [bool; 3]) -> [Vec<f
     } else {
         units.par_iter().for_each_init(Scratch::default, run);
     }
-    [dq, dk, dv]
+    Ok([dq, dk, dv].map(Guarded::finish))
 }
 
 fn differentiate_tile(
@@ -73,7 +77,8 @@ fn differentiate_tile(
     let product = |rows, inner, columns| Product { parallel: false, ..Product::new(rows, inner, columns) };
     if wanted[2] {
         let product = Product { add: true, ..product(keys, tile.rows, head_dim) };
-        // SAFETY: this task alone writes these key rows of this key head; they are inside dv, which is like v.
+        // SAFETY: this task alone writes these key rows of this key head, as segments share no keys (a partition, see
+        // `backward`); they are inside dv, which is like v and initialized.
         unsafe { product.write_at(dv.at(key_offset), key_stride, weights.t(), gradient) };
     }
     if !wanted[0] && !wanted[1] {
@@ -91,7 +96,7 @@ fn differentiate_tile(
     if wanted[0] {
         let product = Product { scale, ..product(tile.rows, keys, head_dim) };
         let keys = head_rows(plan, k, rows, tile.kv_head);
-        // SAFETY: tiles are disjoint rows and heads of q, and dq is like q.
+        // SAFETY: tiles are disjoint rows and heads of q, and dq is like q and initialized.
         unsafe { product.write_at(dq.at(tile.offset), tile.stride, scores, keys) };
     }
     if wanted[1] {

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
+use candle_core::Result;
 use rayon::prelude::*;
 
-use super::super::super::attention::{Plan, Tile};
+use super::super::super::attention::{Attention, Plan, Tile};
+use super::super::buffer::{Guarded, Shared};
 use super::super::kernel::kernel;
 use super::super::math::{exponentials, maximum, tanh};
 use super::super::matrix::{Product, View};
-use super::super::rows::Shared;
 
 /// Multiplications below which one thread does everything.
 pub(super) const SERIAL: usize = 1 << 18;
@@ -21,10 +22,11 @@ pub(super) fn head_rows<'a>(plan: &Plan, values: &'a [f32], rows: &Range<usize>,
 }
 
 /// (tokens, heads * head_dim), zero in rows without a segment.
-pub(super) fn forward(plan: &Plan, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
-    let mut out = vec![0f32; q.len()];
+pub(super) fn forward(plan: &Plan, q: &[f32], k: &[f32], v: &[f32]) -> Result<Vec<f32>> {
+    let Attention { heads, kv_heads, head_dim, .. } = plan.spec;
+    plan.check_segments(q.len() / (heads * head_dim), k.len() / (kv_heads * head_dim))?;
+    let mut out = Guarded::zeros(q.len());
     let base = Shared::new(&mut out);
-    let head_dim = plan.spec.head_dim;
     let units = (0..plan.segments.len()).flat_map(|segment| (0..plan.spec.kv_heads).map(move |head| (segment, head)));
     let units = units.filter(|&(segment, _)| !plan.segments[segment].q.is_empty());
     let tiles: Vec<Tile> = units.flat_map(|(segment, kv_head)| plan.tiles(segment, kv_head)).collect();
@@ -39,7 +41,8 @@ pub(super) fn forward(plan: &Plan, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> 
             }
             let product = Product { add, parallel: false, ..Product::new(tile.rows, rows.len(), head_dim) };
             let weights = View::rows(&scores[offset..], span.len());
-            // SAFETY: tiles are disjoint rows and heads of q (checked by the plan), and `out` is like q.
+            // SAFETY: tiles are disjoint rows and heads of q (segments share no queries and lie inside, as was checked),
+            // and `out` is like q and initialized.
             unsafe {
                 product.write_at(base.at(tile.offset), tile.stride, weights, head_rows(plan, v, &rows, tile.kv_head))
             };
@@ -52,7 +55,7 @@ pub(super) fn forward(plan: &Plan, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> 
     } else {
         tiles.par_iter().for_each_init(Vec::new, run);
     }
-    out
+    Ok(out.finish())
 }
 
 /// Fills `scores` with the tile's attention weights `(rows, span)` and, where there is a softcap, `slopes` with

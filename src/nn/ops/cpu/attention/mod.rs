@@ -12,7 +12,7 @@ use backward::Inputs;
 
 impl Kernels<CpuStorage, 3> for Plan {
     fn forward(&self, [q, k, v]: [Cpu; 3]) -> Result<CpuStorage> {
-        storage(forward::forward(self, &floats(q)?, &floats(k)?, &floats(v)?), q.dtype())
+        storage(forward::forward(self, &floats(q)?, &floats(k)?, &floats(v)?)?, q.dtype())
     }
 
     fn backward(
@@ -21,10 +21,9 @@ impl Kernels<CpuStorage, 3> for Plan {
         outcome: Outcome<CpuStorage>,
         wanted: [bool; 3],
     ) -> Result<[Option<CpuStorage>; 3]> {
-        self.check_partition(q.dims()[0], k.dims()[0])?;
         let (qs, ks, vs, gradient) = (floats(q)?, floats(k)?, floats(v)?, floats(outcome.gradient)?);
         let inputs = Inputs { q: &qs, k: &ks, v: &vs, gradient: &gradient };
-        let [dq, dk, dv] = backward::backward(self, inputs, wanted);
+        let [dq, dk, dv] = backward::backward(self, inputs, wanted)?;
         Ok([
             wanted[0].then(|| storage(dq, q.dtype())).transpose()?,
             wanted[1].then(|| storage(dk, k.dtype())).transpose()?,
