@@ -10,7 +10,7 @@ use llmore::events::{Interrupt, Listeners};
 use llmore::preset::Presets;
 use llmore::text::{Turn, with_image_marks};
 use llmore::vlm::Vlm;
-use llmore::vlm::generate::{Answerer, Question};
+use llmore::vlm::generate::{Question, VlmEngine, Wanted};
 
 use super::generation::{fixture, picture, tiny};
 use super::scripting::{run, scratch};
@@ -153,13 +153,13 @@ fn continuations_of_several_tokens_are_weighed_too() {
     let ids = |word: &&str| vlm.template().answer_ids(tokenizer, &turn, word).unwrap();
     let continuations: Vec<Vec<u32>> = words.iter().map(ids).collect();
     assert!(continuations.iter().any(|ids| ids.len() > 3));
-    let question = Question { ids: vlm.template().prompt(tokenizer, &[turn]).unwrap(), images: vec!["0".to_string()] };
-    let mut answerer = Answerer::new(&vlm).unwrap();
+    let (ids, images) = (vlm.template().prompt(tokenizer, &[turn]).unwrap(), vec!["0".to_string()]);
+    let question = Question { ids, images, wanted: Wanted::Likelihoods(continuations) };
     let open = |_: usize, _: usize| Ok(image.clone());
-    let two = ([question.clone(), question], [continuations.clone(), continuations]);
-    let found = answerer.likelihoods(&two.0, &two.1, &open, 2, &mut || true).unwrap();
-    assert_eq!(found[0], found[1]);
-    for (word, found) in words.iter().zip(&found[0]) {
+    let found =
+        VlmEngine::new(&vlm, 2).unwrap().run(&[question.clone(), question], &open, &mut |_, _, _| true).unwrap();
+    assert_eq!((found[0].likelihoods.len(), &found[0]), (words.len(), &found[1]));
+    for (word, found) in words.iter().zip(&found[0].likelihoods) {
         let expected = by_logits(&vlm, std::slice::from_ref(&image), text, word);
         assert!((found - expected).abs() < 1e-4, "{word}: {found}, {expected}");
     }

@@ -12,7 +12,7 @@ use llmore::nn::cache::append;
 use llmore::nn::packing::Packing;
 use llmore::preset::Presets;
 use llmore::text::{Template, Turn, with_image_marks};
-use llmore::vlm::generate::{Answerer, Generator, Piece, Question, Sampling, Settings, Stops, pieces};
+use llmore::vlm::generate::{Engine, Limits, Piece, Question, Request, Sampling, Stops, VlmEngine, Wanted, pieces};
 use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm, Weights, checkpoint};
 use serde::Deserialize;
 
@@ -38,6 +38,18 @@ pub fn tiny() -> Vlm {
 
 pub fn picture(name: &str) -> Image {
     Image::open(&fixtures().join("images").join(name)).unwrap()
+}
+
+/// What an engine answers prompts.
+pub fn texts(engine: &mut Engine, prompts: &[Vec<Piece>], (sampling, stops): (&Sampling, &Stops)) -> Vec<String> {
+    let stops = Arc::new(stops.clone());
+    let request = |number: u64| Request::answer(sampling.clone(), stops.clone(), number);
+    let tickets: Vec<_> = prompts
+        .iter()
+        .zip(0..)
+        .map(|(prompt, number)| engine.submit(prompt.clone(), request(number)).unwrap())
+        .collect();
+    engine.run(&tickets, &mut |_, _, _| true).unwrap().into_iter().map(|outcome| outcome.text).collect()
 }
 
 fn greedy(max_new_tokens: usize) -> Sampling {
@@ -120,14 +132,16 @@ fn answers_do_not_depend_on_the_calls_they_are_asked_in() {
         .map(|(shown, text)| {
             let turn = Turn::human(with_image_marks(text, shown.len()));
             let ids = vlm.template().prompt(vlm.tokenizer().unwrap(), &[turn]).unwrap();
-            Question { ids, images: shown.iter().map(|image| image.to_string()).collect() }
+            let images = shown.iter().map(|image| image.to_string()).collect();
+            Question { ids, images, wanted: Wanted::Text(sampling.clone()) }
         })
         .collect();
     let by = |chunk: usize| {
-        let mut answerer = Answerer::new(&vlm).unwrap();
+        let mut engine = VlmEngine::new(&vlm, 4).unwrap();
         let calls = asked.chunks(chunk).enumerate().map(|(call, part)| {
             let open = |question: usize, image: usize| Ok(images[questions[call * chunk + question].0[image]].clone());
-            answerer.answer(part, &open, (&sampling, 4), &mut |_, _, _| true).unwrap()
+            let outcomes = engine.run(part, &open, &mut |_, _, _| true).unwrap();
+            outcomes.into_iter().map(|outcome| outcome.text).collect::<Vec<String>>()
         });
         calls.flatten().collect::<Vec<String>>()
     };
@@ -143,17 +157,16 @@ fn a_chat_computes_new_tokens_only_and_answers_as_from_the_beginning() {
     let sampling = greedy(10);
     for (turn, text) in ["What is it?", "And which color?", "Say it again, please."].into_iter().enumerate() {
         let before = chat.computed();
-        let answer = chat.say(text, &sampling, &mut |_| true).unwrap();
+        let answer = chat.say(text, &sampling, &mut |_| true).unwrap().text;
         let computed = chat.computed() - before;
 
         let mut turns = chat.history().to_vec();
         assert_eq!(turns.pop().unwrap().value, answer);
         let ids = vlm.template().prompt(vlm.tokenizer().unwrap(), &turns).unwrap();
-        let mut fresh = Generator::new(vlm.llm.clone()).unwrap();
+        let mut fresh = Engine::new(vlm.llm.clone(), Limits::places(1)).unwrap();
         let stops = Stops::new(&vlm.template(), vlm.tokenizer().unwrap(), &vlm.llm.end_ids);
         let prompt = pieces(&ids, &[vlm.visual_tokens(&image).unwrap()]).unwrap();
-        let settings = Settings { sampling: &sampling, stops: &stops, batch: 1, first: 0 };
-        assert_eq!(fresh.run(&[prompt], &settings, &mut |_, _, _| true).unwrap(), [answer]);
+        assert_eq!(texts(&mut fresh, &[prompt], (&sampling, &stops)), [answer]);
         if turn > 0 {
             // The question, the tokens around it and the new ones; the answer before may be tokenized another way.
             assert!(computed < 75, "turn {turn} took {computed} rows of {}", fresh.computed());
@@ -205,7 +218,7 @@ fn a_chat_forgets_what_other_weights_computed() {
             param.assign(&(param.tensor().unwrap() * -1.5).unwrap()).unwrap();
         }
     }
-    let answer = chat.say("Again.", &greedy(6), &mut |_| true).unwrap();
+    let answer = chat.say("Again.", &greedy(6), &mut |_| true).unwrap().text;
     let mut fresh = Chat::new(vlm, Vec::new()).unwrap();
     fresh.say("Say yes.", &greedy(3), &mut |_| true).unwrap();
     assert_ne!(fresh.history()[1], chat.history()[1], "the weights matter");
@@ -266,14 +279,13 @@ fn questions_about_one_picture_share_it_across_calls() {
         pieces(&ids, std::slice::from_ref(&tokens)).unwrap()
     };
     let stops = Stops::new(&vlm.template(), tokenizer, &vlm.llm.end_ids);
-    let settings = Settings { sampling: &greedy(3), stops: &stops, batch: 8, first: 0 };
-    let mut generator = Generator::new(vlm.llm.clone()).unwrap();
-    let mut cost = |texts: &[&str]| {
-        let prompts: Vec<Vec<Piece>> = texts.iter().map(|text| prompt(text)).collect();
-        let before = generator.computed();
-        generator.run(&prompts, &settings, &mut |_, _, _| true).unwrap();
-        let (used, capacity) = generator.cache_rows();
-        (generator.computed() - before, used, capacity)
+    let mut engine = Engine::new(vlm.llm.clone(), Limits::places(8)).unwrap();
+    let mut cost = |questions: &[&str]| {
+        let prompts: Vec<Vec<Piece>> = questions.iter().map(|text| prompt(text)).collect();
+        let before = engine.computed();
+        texts(&mut engine, &prompts, (&greedy(3), &stops));
+        let (used, capacity) = engine.cache_rows();
+        (engine.computed() - before, used, capacity)
     };
     let (first, kept, _) = cost(&["What is it?"]);
     let (second, again, _) = cost(&["What is it?"]);
@@ -289,15 +301,13 @@ fn questions_about_one_picture_share_it_across_calls() {
 fn a_large_max_new_tokens_allocates_what_is_used() {
     let vlm = fixture();
     let stops = Stops { ids: vec![60], texts: Vec::new(), trim: true };
-    let (few, many) = (greedy(2), greedy(900));
-    let settings = |sampling| Settings { sampling, stops: &stops, batch: 4, first: 0 };
     let prompt: Vec<Piece> = (0..20).map(Piece::Token).collect();
-    let mut generator = Generator::new(vlm.llm.clone()).unwrap();
-    generator.run(&vec![prompt.clone(); 8], &settings(&few), &mut |_, _, _| true).unwrap();
-    let (_, short) = generator.cache_rows();
+    let mut engine = Engine::new(vlm.llm.clone(), Limits::places(4)).unwrap();
+    texts(&mut engine, &vec![prompt.clone(); 8], (&greedy(2), &stops));
+    let (_, short) = engine.cache_rows();
     assert!(short <= 4 * 52 + 64, "{short} rows for four prompts of 20");
-    generator.run(&vec![prompt; 2], &settings(&many), &mut |index, _, _| index < 9).unwrap();
-    let (_, long) = generator.cache_rows();
+    texts(&mut engine, &vec![prompt; 2], (&greedy(900), &stops));
+    let (_, long) = engine.cache_rows();
     assert!(long < 4 * 920, "{long} rows");
 }
 

@@ -14,11 +14,12 @@ use llmore::models::registry::{self, Target};
 use llmore::nn::packing::Packing;
 use llmore::nn::rope::{Rope, RopeScaling};
 use llmore::preset::Presets;
-use llmore::vlm::generate::{Generator, Piece, Sampling, Settings, Stops};
+use llmore::vlm::generate::{Engine, Finish, Limits, Piece, Request, Sampling, Stops};
 use llmore::vlm::{Llm, LlmOptions, Weights};
 use serde_json::{Value, json};
 
 use super::families::{fixture, scratch, whole};
+use super::generation::texts;
 use super::gguf::{Sample, open, text};
 
 fn json_of(path: &Path) -> Value {
@@ -292,15 +293,15 @@ fn generation_across_the_original_context_is_that_of_the_full_pass() {
     let pieces: Vec<Vec<Piece>> = prompts.iter().map(|prompt| tokens(prompt)).collect();
     let sampling = Sampling { max_new_tokens: 40, ..Sampling::default() };
     for batch in [1, 3, 16] {
-        let settings = Settings { sampling: &sampling, stops: &STOPS, batch, first: 0 };
-        let texts = Generator::new(llm.clone()).unwrap().run(&pieces, &settings, &mut |_, _, _| true).unwrap();
-        assert_eq!(texts, expected, "{batch} at a time");
+        let mut engine = Engine::new(llm.clone(), Limits::places(batch)).unwrap();
+        assert_eq!(texts(&mut engine, &pieces, (&sampling, &STOPS)), expected, "{batch} at a time");
     }
     // One conversation that grows, and one that goes back.
-    let mut generator = Generator::new(llm.clone()).unwrap();
-    let settings = Settings { sampling: &sampling, stops: &STOPS, batch: 1, first: 0 };
+    let mut engine = Engine::new(llm.clone(), Limits::places(1)).unwrap();
     for (pieces, expected) in pieces.iter().zip(&expected) {
-        assert_eq!(generator.resume(pieces, &settings, &mut |_, _, _| true).unwrap(), *expected);
+        let request = Request::answer(sampling.clone(), Arc::new(STOPS), 0).staying();
+        let ticket = engine.submit(pieces.clone(), request).unwrap();
+        assert_eq!(engine.run(&[ticket], &mut |_, _, _| true).unwrap()[0].text, *expected);
     }
 }
 
@@ -309,13 +310,10 @@ fn likelihoods_across_the_original_context_are_those_of_the_full_pass() {
     let llm = phi3("likelihoods");
     let ids: Vec<u32> = (0..40).map(|place| place * 7 % 40 + 4).collect();
     let (prompt, continuations) = (&ids[..21], [1, 3, 4, 5, 9].map(|length| ids[21..21 + length].to_vec()).to_vec());
-    let sampling = Sampling::default();
-    let settings = Settings { sampling: &sampling, stops: &STOPS, batch: 1, first: 0 };
-    let mut generator = Generator::new(llm.clone()).unwrap();
-    let ours = generator
-        .likelihoods(&[tokens(prompt)], std::slice::from_ref(&continuations), &settings, &mut || true)
-        .unwrap()
-        .remove(0);
+    let mut engine = Engine::new(llm.clone(), Limits::places(1)).unwrap();
+    let ticket = engine.submit(tokens(prompt), Request::likelihoods(continuations.clone())).unwrap();
+    let ours = engine.run(&[ticket], &mut |_, _, _| true).unwrap().remove(0).likelihoods;
+    assert_eq!(ours.len(), continuations.len());
     for (ids, ours) in continuations.iter().zip(ours) {
         let all: Vec<u32> = prompt.iter().chain(&ids[..ids.len() - 1]).copied().collect();
         let logits = at_once(&llm, &all).to_vec2::<f32>().unwrap();
@@ -332,16 +330,13 @@ fn an_answer_ends_where_the_context_does() {
     let llm = phi3("context");
     let ids: Vec<u32> = (0..256).map(|place| place * 7 % 40 + 4).collect();
     let sampling = Sampling { max_new_tokens: 1000, ..Sampling::default() };
-    let settings = Settings { sampling: &sampling, stops: &STOPS, batch: 2, first: 0 };
-    let mut made = [0; 2];
-    let mut generator = Generator::new(llm).unwrap();
+    let mut engine = Engine::new(llm, Limits::places(2)).unwrap();
+    let request = || Request::answer(sampling.clone(), Arc::new(STOPS), 0);
     let prompts = [tokens(&ids[..250]), tokens(&ids[..255])];
-    let mut hear = |index: usize, _: &str, _: bool| {
-        made[index] += 1;
-        true
-    };
-    generator.run(&prompts, &settings, &mut hear).unwrap();
-    assert_eq!(made, [6, 1]);
-    let error = generator.run(&[tokens(&ids)], &settings, &mut |_, _, _| true).unwrap_err();
+    let tickets = prompts.map(|prompt| engine.submit(prompt, request()).unwrap());
+    let outcomes = engine.run(&tickets, &mut |_, _, _| true).unwrap();
+    assert_eq!([outcomes[0].new_tokens, outcomes[1].new_tokens], [6, 1]);
+    assert!(outcomes.iter().all(|outcome| outcome.finish == Finish::Length && outcome.filled_context(&sampling)));
+    let error = engine.submit(tokens(&ids), request()).unwrap_err();
     assert!(error.message().contains("256 positions and 1 new token do not fit the context of 256"), "{error}");
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use llmore::error::Result;
-use llmore::vlm::generate::{Generator, Piece, Sampling, Settings, Stops};
+use llmore::vlm::Llm;
+use llmore::vlm::generate::{Engine, Limits, Piece, Request, Sampling, Stops};
 
 use crate::{Options, models, report};
 
@@ -20,23 +21,18 @@ pub fn questions(options: &Options) -> Result<()> {
     // Every id that a random LLM may choose is one of the tokenizer.
     config["vocab_size"] = 1024.into();
     let llm = Arc::new(models::llm("questions", config)?);
-    let stops = Stops { ids: Vec::new(), texts: Vec::new(), trim: true };
-    let sampling = Sampling { max_new_tokens: NEW_TOKENS, ..Sampling::default() };
-    let settings = Settings { sampling: &sampling, stops: &stops, batch: BATCH, first: 0 };
     for tokens in [256, 576] {
         let image = Tensor::randn(0f32, 0.02, (tokens, llm.width()), &Device::Cpu)?.to_dtype(DType::F32)?;
         let prompts: Vec<Vec<Piece>> = (0..QUESTIONS).map(|number| prompt(&image, number)).collect();
         let mut together = Vec::new();
         let (shared, _) = report::time(0, options.rounds, || {
-            let mut generator = Generator::new(llm.clone())?;
-            together = generator.run(&prompts, &settings, &mut |_, _, _| true)?;
+            together = answers(&llm, &prompts)?;
             Ok(())
         })?;
         let mut alone = Vec::new();
         let (single, _) = report::time(0, 1, || {
             for prompt in prompts.iter().step_by(ALONE) {
-                let mut generator = Generator::new(llm.clone())?;
-                alone.extend(generator.run(std::slice::from_ref(prompt), &settings, &mut |_, _, _| true)?);
+                alone.extend(answers(&llm, std::slice::from_ref(prompt))?);
             }
             Ok(())
         })?;
@@ -48,6 +44,18 @@ pub fn questions(options: &Options) -> Result<()> {
         report::print(&format!("questions-{tokens}-alone"), "100 questions", &single, &[]);
     }
     Ok(())
+}
+
+/// What a new engine answers.
+fn answers(llm: &Arc<Llm>, prompts: &[Vec<Piece>]) -> Result<Vec<String>> {
+    let stops = Arc::new(Stops { ids: Vec::new(), texts: Vec::new(), trim: true });
+    let sampling = Sampling { max_new_tokens: NEW_TOKENS, ..Sampling::default() };
+    let request = |number: u64| Request::answer(sampling.clone(), stops.clone(), number);
+    let mut engine = Engine::new(llm.clone(), Limits::places(BATCH))?;
+    let numbered = prompts.iter().zip(0..);
+    let tickets = numbered.map(|(prompt, number)| engine.submit(prompt.clone(), request(number)));
+    let tickets = tickets.collect::<Result<Vec<_>>>()?;
+    Ok(engine.run(&tickets, &mut |_, _, _| true)?.into_iter().map(|outcome| outcome.text).collect())
 }
 
 /// A few tokens, the picture, and a question of 6 to 19 tokens.

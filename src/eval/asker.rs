@@ -17,14 +17,14 @@ use crate::events::Event;
 use crate::image::Image;
 use crate::text::{Turn, with_image_marks};
 use crate::vlm::Vlm;
-use crate::vlm::generate::{Answerer, Question, Sampling};
+use crate::vlm::generate::{Finish, Outcome, Question, Sampling, VlmEngine, Wanted};
 
 const GRAY: [u8; 3] = [128, 128, 128];
 
 /// A model that is being asked.
-pub(super) struct Asker<'a> {
+pub(super) struct Examination<'a> {
     vlm: &'a Vlm,
-    answerer: Answerer<'a>,
+    engine: VlmEngine<'a>,
     sampling: Sampling,
     options: &'a RunOptions,
     kept: Option<KeptAnswers>,
@@ -33,15 +33,15 @@ pub(super) struct Asker<'a> {
     pub(super) cached: usize,
 }
 
-/// A question as the model is asked.
-struct Prompted {
+/// A question as it is put to the model.
+struct Prepared {
     question: Question,
-    /// Letters and their tokens as answers; none where the answer is generated.
-    letters: Vec<(char, Vec<u32>)>,
+    /// The letters that are weighed; none where the answer is generated.
+    letters: Vec<char>,
     key: Option<String>,
 }
 
-impl<'a> Asker<'a> {
+impl<'a> Examination<'a> {
     pub(super) fn new(
         vlm: &'a Vlm,
         benchmark: &Benchmark,
@@ -50,22 +50,22 @@ impl<'a> Asker<'a> {
         contents: Contents,
     ) -> Result<Self> {
         let sampling = Sampling { max_new_tokens: benchmark.max_new_tokens, ..Sampling::default() };
-        let answerer = Answerer::new(vlm)?;
-        Ok(Asker { vlm, answerer, sampling, options, kept, contents, cached: 0 })
+        let engine = VlmEngine::new(vlm, options.batch)?;
+        Ok(Examination { vlm, engine, sampling, options, kept, contents, cached: 0 })
     }
 
     /// Answers some questions. Inner errors are those of single questions; after an interrupt that is `Interrupted` where
     /// an answer is not whole.
     pub(super) fn answer(&mut self, items: &[&Item]) -> Result<Vec<Result<Answer>>> {
         self.contents.read(items.iter().copied());
-        let asked: Vec<Result<Prompted>> =
-            items.par_iter().map(|item| self.asked(item).context(|| format!("item `{}`", item.id))).collect();
+        let asked: Vec<Result<Prepared>> =
+            items.par_iter().map(|item| self.prepared(item).context(|| format!("item `{}`", item.id))).collect();
         let mut answers: Vec<Option<Result<Answer>>> = asked.iter().map(|asked| self.known(asked)).collect();
         self.cached += answers.iter().filter(|answer| matches!(answer, Some(Ok(_)))).count();
         let (new, repeated) = new_questions(&asked, &answers);
         let pictures = OpenedPictures::open(new.iter().map(|&place| items[place]), self.options.control);
         let missing = |place: usize| items[place].shown().iter().find_map(|source| pictures.get(source).err());
-        let mut ask: Vec<(usize, &Prompted)> = Vec::with_capacity(new.len());
+        let mut ask: Vec<(usize, &Prepared)> = Vec::with_capacity(new.len());
         for place in new {
             match (&asked[place], missing(place)) {
                 (Ok(question), None) => ask.push((place, question)),
@@ -73,10 +73,8 @@ impl<'a> Asker<'a> {
                 (Err(error), None) => answers[place] = Some(Err(error.clone())),
             }
         }
-        let (weighed, generated): (Vec<_>, Vec<_>) =
-            ask.iter().copied().partition(|(_, asked)| !asked.letters.is_empty());
         let open = |place: usize, image: usize| pictures.get(&items[place].images[image]);
-        let found = self.generate(&generated, &open)?.into_iter().chain(self.weigh(&weighed, &open)?);
+        let found = self.run(&ask, &open)?;
         for (place, answer) in found {
             answers[place] = Some(Ok(answer));
         }
@@ -89,7 +87,7 @@ impl<'a> Asker<'a> {
         Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(cut)).collect())
     }
 
-    fn asked(&self, item: &Item) -> Result<Prompted> {
+    fn prepared(&self, item: &Item) -> Result<Prepared> {
         if let Some(why) = item.lacks_pictures() {
             return Err(error!(Data, "{why}"));
         }
@@ -103,12 +101,15 @@ impl<'a> Asker<'a> {
             }
         }
         let ids = template.prompt(tokenizer, &[turn])?;
-        let question = Question { ids, images: images.iter().map(|source| source.key()).collect() };
-        let key = self.kept.as_ref().map(|kept| self.key(kept, &question, &letters)).transpose()?;
-        Ok(Prompted { question, letters, key })
+        let images: Vec<String> = images.iter().map(|source| source.key()).collect();
+        let key = self.kept.as_ref().map(|kept| self.key(kept, (&ids, &images), &letters)).transpose()?;
+        let (letters, continuations): (Vec<char>, Vec<Vec<u32>>) = letters.into_iter().unzip();
+        let wanted =
+            if letters.is_empty() { Wanted::Text(self.sampling.clone()) } else { Wanted::Likelihoods(continuations) };
+        Ok(Prepared { question: Question { ids, images, wanted }, letters, key })
     }
 
-    fn key(&self, kept: &KeptAnswers, question: &Question, letters: &[(char, Vec<u32>)]) -> Result<String> {
+    fn key(&self, kept: &KeptAnswers, (ids, images): (&[i64], &[String]), letters: &[(char, Vec<u32>)]) -> Result<String> {
         let how = match letters {
             [] => format!("generate {}", self.sampling.max_new_tokens),
             letters => format!("likelihood {letters:?}"),
@@ -120,51 +121,26 @@ impl<'a> Asker<'a> {
                 Control::Gray => format!("gray {hash}"),
             })
         };
-        let pictures = question.images.iter().map(content).collect::<Result<Vec<String>>>()?;
-        Ok(kept.key(&how, &question.ids, &pictures))
+        let pictures = images.iter().map(content).collect::<Result<Vec<String>>>()?;
+        Ok(kept.key(&how, ids, &pictures))
     }
 
     /// What need not be asked: answers in the cache, and questions that cannot be asked.
-    fn known(&self, asked: &Result<Prompted>) -> Option<Result<Answer>> {
+    fn known(&self, asked: &Result<Prepared>) -> Option<Result<Answer>> {
         match asked {
             Err(error) => Some(Err(error.clone())),
             Ok(asked) => Some(Ok(self.kept.as_ref()?.get(asked.key.as_ref()?)?)),
         }
     }
 
-    fn generate(&mut self, asked: &[(usize, &Prompted)], open: &Open) -> Result<Vec<(usize, Answer)>> {
+    /// Answers questions, as far as nobody presses Ctrl-C.
+    fn run(&mut self, asked: &[(usize, &Prepared)], open: &Open) -> Result<Vec<(usize, Answer)>> {
         let questions: Vec<Question> = asked.iter().map(|(_, asked)| asked.question.clone()).collect();
         let open = |number: usize, image: usize| open(asked[number].0, image);
-        let mut whole = HashSet::new();
-        let hear = &mut |number: usize, _: &str, ended: bool| {
-            whole.extend(ended.then_some(number));
-            !self.options.interrupt.is_set()
-        };
-        let outputs = self.answerer.answer(&questions, &open, (&self.sampling, self.options.batch.max(1)), hear)?;
-        let answer = |(number, output): (usize, String)| (asked[number].0, Answer { output, likelihoods: Vec::new() });
-        Ok(outputs.into_iter().enumerate().filter(|(number, _)| whole.contains(number)).map(answer).collect())
-    }
-
-    /// The likeliest letter of every question; the first of equals.
-    fn weigh(&mut self, asked: &[(usize, &Prompted)], open: &Open) -> Result<Vec<(usize, Answer)>> {
-        let questions: Vec<Question> = asked.iter().map(|(_, asked)| asked.question.clone()).collect();
-        let letters = |asked: &Prompted| asked.letters.iter().map(|(_, ids)| ids.clone()).collect();
-        let letters: Vec<Vec<Vec<u32>>> = asked.iter().map(|(_, asked)| letters(asked)).collect();
-        let open = |number: usize, image: usize| open(asked[number].0, image);
-        let on = &mut || !self.options.interrupt.is_set();
-        let weighed = self.answerer.likelihoods(&questions, &letters, &open, self.options.batch.max(1), on)?;
-        let answer = |((place, asked), weights): (&(usize, &Prompted), Vec<f64>)| {
-            let letters = asked.letters.iter().map(|(letter, _)| *letter);
-            let likelihoods: Vec<Likelihood> =
-                letters.zip(weights).map(|(letter, log_probability)| Likelihood { letter, log_probability }).collect();
-            let best = likelihoods.iter().reduce(
-                |best, next| {
-                    if next.log_probability > best.log_probability { next } else { best }
-                },
-            );
-            (*place, Answer { output: best.map_or(String::new(), |best| best.letter.to_string()), likelihoods })
-        };
-        Ok(asked.iter().zip(weighed).filter(|(_, weights)| !weights.is_empty()).map(answer).collect())
+        let on = &mut |_: usize, _: &str, _: bool| !self.options.interrupt.is_set();
+        let outcomes = self.engine.run(&questions, &open, on)?;
+        let whole = asked.iter().zip(outcomes).filter(|(_, outcome)| outcome.finish != Finish::Cancelled);
+        Ok(whole.map(|((place, asked), outcome)| (*place, answer(&asked.letters, outcome))).collect())
     }
 
     fn keep(&mut self, new: impl Iterator<Item = (String, Answer)>) {
@@ -178,8 +154,21 @@ impl<'a> Asker<'a> {
 
 type Open<'a> = dyn Fn(usize, usize) -> Result<Image> + Sync + 'a;
 
+/// What was generated, or the likeliest letter; the first of equals.
+fn answer(letters: &[char], outcome: Outcome) -> Answer {
+    if letters.is_empty() {
+        return Answer { output: outcome.text, likelihoods: Vec::new() };
+    }
+    let weighed = letters.iter().zip(outcome.likelihoods);
+    let likelihoods: Vec<Likelihood> =
+        weighed.map(|(&letter, log_probability)| Likelihood { letter, log_probability }).collect();
+    let likelier = |best: &Likelihood, next: &Likelihood| next.log_probability > best.log_probability;
+    let best = likelihoods.iter().reduce(|best, next| if likelier(best, next) { next } else { best });
+    Answer { output: best.map_or(String::new(), |best| best.letter.to_string()), likelihoods }
+}
+
 /// The places to ask, and the places whose question stands at another place already.
-fn new_questions(asked: &[Result<Prompted>], answers: &[Option<Result<Answer>>]) -> (Vec<usize>, Vec<(usize, usize)>) {
+fn new_questions(asked: &[Result<Prepared>], answers: &[Option<Result<Answer>>]) -> (Vec<usize>, Vec<(usize, usize)>) {
     let mut first: HashMap<&str, usize> = HashMap::new();
     let (mut new, mut repeated) = (Vec::new(), Vec::new());
     for place in (0..asked.len()).filter(|&place| answers[place].is_none()) {

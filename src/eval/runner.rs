@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::answers::Answer;
-use super::asker::Asker;
+use super::asker::Examination;
 use super::benchmark::Benchmark;
 use super::contents::Contents;
 use super::counts::first;
@@ -54,7 +54,7 @@ struct Run<'a> {
     /// The questions with their groups.
     items: Vec<(&'a Item, &'a str)>,
     facts: Facts,
-    asker: Asker<'a>,
+    asker: Examination<'a>,
     journal: Option<Journal>,
     /// Answers that the results file held, by id.
     done: HashMap<String, Done>,
@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
         let done = journal.as_mut().map(|journal| std::mem::take(&mut journal.done)).unwrap_or_default();
         let known = |(item, _): &(&'a Item, &str)| Some((item.id.as_str(), Ok(done.get(&item.id)?.answer.clone())));
         let answers = items.iter().filter_map(known).collect();
-        let asker = Asker::new(vlm, benchmark, options, kept, contents)?;
+        let asker = Examination::new(vlm, benchmark, options, kept, contents)?;
         let start = Instant::now();
         Ok(Run { benchmark, options, task, model, items, facts, asker, journal, done, answers, start })
     }

@@ -16,7 +16,7 @@ const BLOCK: usize = 32;
 /// Key and value rows of every layer.
 pub struct Cache {
     layers: Vec<(Tensor, Tensor)>, // keys and values: (capacity, kv_heads * head_dim)
-    /// Rows nobody has, ascending; neighbors are one range.
+    /// Free rows, ascending; neighbors are one range.
     free: Vec<Range<usize>>,
     capacity: usize,
 }
@@ -30,19 +30,19 @@ pub struct Slot {
     own: Range<usize>,
     /// Own rows that are written.
     filled: usize,
-    /// The most positions the sequence may have, as its rows are rotated.
+    /// The longest sequence for which the rotations of its rows are right.
     planned: usize,
 }
 
 impl Slot {
-    /// Says how long the sequences that begin with this slot may become, to be told before anything is written:
-    /// rotations may depend on it (`DecoderSpec::horizon`), and the slots that have this one as prefix share its rows.
+    /// Sets how long the sequences that begin with this slot may become, before anything is written: rotations may depend
+    /// on it (`DecoderSpec::horizon`), and slots that have this one as prefix share its rows.
     pub fn planned(mut self, positions: usize) -> Self {
         self.planned = positions;
         self
     }
 
-    /// What was planned.
+    /// The longest sequence for which the rotations of its rows are right.
     pub fn plan(&self) -> usize {
         self.planned
     }
@@ -85,7 +85,7 @@ impl Cache {
     /// A slot of `rows` rows, optionally after all rows of another slot. The prefix must not have a prefix itself,
     /// and must outlive the slot.
     pub fn slot(&mut self, rows: usize, prefix: Option<&Slot>) -> Result<Slot> {
-        // Rows of a prefix are rotated as that was planned, so what follows them goes by the same plan.
+        // The rows of the prefix are rotated for sequences of its planned length, so the rows after them have to be, too.
         let planned = prefix.filter(|slot| !slot.is_empty()).map_or(rows, |slot| slot.planned);
         let prefix = match prefix {
             Some(slot) if !slot.prefix.is_empty() => candle_core::bail!("a prefix of a prefix: {slot:?}"),

@@ -6,7 +6,7 @@ use rhai::plugin::*;
 use rhai::{Array, Map, NativeCallContext};
 
 use super::Fallible;
-use super::sampling::{Listener, sampling};
+use super::sampling::{Listener, report_full_context, sampling};
 use crate::chat::{self, Chat};
 use crate::error::Result;
 use crate::image::Image;
@@ -21,9 +21,12 @@ fn ask_model(context: &NativeCallContext, m: &VlmHandle, image: &Dynamic, text: 
     let state = State::of(context)?;
     let mut listener = Listener::new(context, &state, &options)?;
     let (images, sampling) = (convert::images(image)?, sampling(&options, &state)?);
-    let answer = chat::ask(&m.0, &images, text, &sampling, &mut |piece| listener.receive(piece))?;
+    let question = [(images.as_slice(), text)];
+    let on = &mut |_: usize, piece: &str, _: bool| listener.receive(piece);
+    let outcomes = chat::outcomes(&m.0, &question, (&sampling, 1), on)?;
     listener.end()?;
-    Ok(answer)
+    report_full_context(&state, &m.0.llm, &sampling, &outcomes);
+    Ok(outcomes.into_iter().next().map_or(String::new(), |outcome| outcome.text))
 }
 
 fn ask_all_model(
@@ -50,11 +53,13 @@ fn ask_all_model(
         bail!(Option, "option `batch` is 0, it must be above 0");
     }
     let on = &mut |_: usize, _: &str, _: bool| !state.interrupt().is_set();
-    let answers = chat::ask_all(&m.0, &asked.collect::<Vec<_>>(), (&sampling(&options, &state)?, batch), on)?;
+    let sampling = sampling(&options, &state)?;
+    let outcomes = chat::outcomes(&m.0, &asked.collect::<Vec<_>>(), (&sampling, batch), on)?;
     if state.interrupt().is_set() {
         bail!(Interrupted, "{} questions were not all answered", texts.len());
     }
-    Ok(answers.into_iter().map(Dynamic::from).collect())
+    report_full_context(&state, &m.0.llm, &sampling, &outcomes);
+    Ok(outcomes.into_iter().map(|outcome| Dynamic::from(outcome.text)).collect())
 }
 
 fn text(value: &Dynamic) -> Result<String> {
@@ -91,7 +96,7 @@ pub mod ask {
     }
 
     /// The same with options. A piece of a streamed answer never ends inside a character. An answer that reaches the end of
-    /// the context ends there.
+    /// the context ends there, with a warning.
     ///
     /// ```rhai
     /// let m = load("tests/fixtures/training/checkpoint");
@@ -190,9 +195,26 @@ pub mod ask {
         let state = State::of(&context)?;
         let mut listener = Listener::new(&context, &state, &options)?;
         let sampling = sampling(&options, &state)?;
-        let answer = lock(&c)?.say(text, &sampling, &mut |piece| listener.receive(piece))?;
+        let mut chat = lock(&c)?;
+        let outcome = chat.say(text, &sampling, &mut |piece| listener.receive(piece))?;
+        let llm = chat.model().llm.clone();
+        drop(chat);
         listener.end()?;
-        Ok(answer)
+        report_full_context(&state, &llm, &sampling, std::slice::from_ref(&outcome));
+        Ok(outcome.text)
+    }
+
+    /// Why the last answer ended: `stop` (the model ended it), `length` (`max_new_tokens`, or the end of the context),
+    /// `cancelled` (a `stream` function returned `false`); `()` before the first.
+    ///
+    /// ```rhai
+    /// let c = load("tests/fixtures/training/checkpoint").chat();
+    /// c.say("Say yes.", #{ max_new_tokens: 2 });
+    /// print(c.finish);  // length
+    /// ```
+    #[rhai_fn(get = "finish", pure, return_raw)]
+    pub fn finish(c: &mut ChatHandle) -> Fallible<Dynamic> {
+        Ok(lock(c)?.finish().map_or(Dynamic::UNIT, |finish| finish.name().into()))
     }
 
     /// The turns so far.

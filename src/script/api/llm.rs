@@ -6,7 +6,7 @@ use rhai::plugin::*;
 use rhai::{Array, Map, NativeCallContext};
 
 use super::Fallible;
-use super::sampling::{Listener, sampling};
+use super::sampling::{Listener, report_full_context, sampling};
 use crate::error::Result;
 use crate::nn::packing::Packing;
 use crate::script::convert::{Options, ids};
@@ -20,9 +20,11 @@ fn generate_text(context: &NativeCallContext, llm: &LlmHandle, text: &str, optio
     let options = Options::new(options, &GENERATE)?;
     let state = State::of(context)?;
     let mut listener = Listener::new(context, &state, &options)?;
-    let text = complete(&llm.0, text, &sampling(&options, &state)?, &mut |piece| listener.receive(piece))?;
+    let sampling = sampling(&options, &state)?;
+    let outcome = complete(&llm.0, text, &sampling, &mut |piece| listener.receive(piece))?;
     listener.end()?;
-    Ok(text)
+    report_full_context(&state, &llm.0, &sampling, std::slice::from_ref(&outcome));
+    Ok(outcome.text)
 }
 
 fn logits_of(llm: &LlmHandle, array: &Array) -> Result<TensorHandle> {

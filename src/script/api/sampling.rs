@@ -4,9 +4,11 @@ use rhai::{EvalAltResult, FnPtr, NativeCallContext};
 
 use super::Fallible;
 use crate::error::Result;
+use crate::events::Event;
 use crate::script::convert::{Options, shown};
 use crate::script::state::State;
-use crate::vlm::generate::Sampling;
+use crate::vlm::Llm;
+use crate::vlm::generate::{Outcome, Sampling};
 use crate::{bail, error};
 
 /// `max_new_tokens`, `temperature`, `top_p`, `top_k`, `seed` of an option map.
@@ -28,6 +30,22 @@ pub(super) fn sampling(options: &Options, state: &State) -> Result<Sampling> {
         bail!(Option, "option `top_p` is {}, it must be above 0 and at most 1", sampling.top_p);
     }
     Ok(sampling)
+}
+
+/// Warns where answers ended only because the context did.
+pub(super) fn report_full_context(state: &State, llm: &Llm, sampling: &Sampling, outcomes: &[Outcome]) {
+    let full = outcomes.iter().filter(|outcome| outcome.filled_context(sampling)).count();
+    if full == 0 {
+        return;
+    }
+    let which =
+        if outcomes.len() == 1 { "the answer".to_string() } else { format!("{full} of {} answers", outcomes.len()) };
+    let context = llm.context();
+    let text = format!(
+        "{which} ended before `max_new_tokens` ({}), as the context of {context} is full (finish reason `length`)",
+        sampling.max_new_tokens
+    );
+    state.listeners().tell(&Event::Warning { text });
 }
 
 /// Who receives an answer.
@@ -59,16 +77,14 @@ impl<'a> Listener<'a> {
                 None => {
                     let message =
                         error!(Option, "option `stream` is {}, expected true, false or a function", shown(&value));
-                    return Err(
-                        message.help("`stream: |piece| print(piece)` receives the answer while it is generated")
-                    );
+                    return Err(message.help("`stream: |piece| print(piece)` receives the answer while it is generated"));
                 }
             },
         };
         Ok(Listener { context, state, audience, failed: None })
     }
 
-    /// Receives the next piece of the answer, possibly an empty one; `false` stops.
+    /// Receives what the answer has grown by, maybe nothing; `false` stops.
     pub(super) fn receive(&mut self, piece: &str) -> bool {
         match &self.audience {
             _ if piece.is_empty() => {}

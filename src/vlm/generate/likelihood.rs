@@ -1,110 +1,85 @@
 //! How likely given texts are as answers: log-probabilities of their tokens after a prompt. The first tokens of all of
 //! them are read from one row of logits, so that a choice among letters costs one pass of the prompt.
 
-use super::{Generator, Piece, Settings, Stream};
+use std::collections::VecDeque;
+
 use crate::bail;
 use crate::error::Result;
-use crate::vlm::generate::prompt::rows;
 
-impl Generator {
-    /// The mean log-probability per token of every continuation of every prompt; nothing for the prompts that are left
-    /// when `on` says no. Prompts know nothing of each other, `settings.batch` of them are in the cache at a time.
-    ///
-    /// # Errors
-    /// `Data` when a prompt and a continuation do not fit the context or a continuation is empty.
-    pub fn likelihoods(
-        &mut self,
-        prompts: &[Vec<Piece>],
-        continuations: &[Vec<Vec<u32>>],
-        settings: &Settings,
-        on: &mut dyn FnMut() -> bool,
-    ) -> Result<Vec<Vec<f64>>> {
-        if continuations.len() != prompts.len() || continuations.iter().flatten().any(Vec::is_empty) {
-            bail!(Data, "{} prompts have {} lists of continuations", prompts.len(), continuations.len());
-        }
-        let longest = continuations.iter().flatten().map(Vec::len).max().unwrap_or(1);
-        self.check(prompts, longest)?;
-        let likelihoods = self.weigh(prompts, continuations, settings, on);
-        self.tidy(likelihoods.is_ok())?;
-        likelihoods
+/// The continuations of one prompt, weighed one after the other.
+pub(super) struct Weighing {
+    continuations: Vec<Vec<u32>>,
+    /// The log-probability of every first token, once it is known.
+    first: Vec<Option<f64>>,
+    /// The sum over the tokens after the first.
+    rest: Vec<f64>,
+    /// Those with a known first token and others to follow.
+    queue: VecDeque<usize>,
+    /// The continuation on its way, and the place of the token that the next logits are about.
+    at: Option<(usize, usize)>,
+}
+
+/// What goes through the LLM next.
+pub(super) enum Next {
+    /// A token after all that went through before.
+    Token(u32),
+    /// A token right after the prompt.
+    AfterPrompt(u32),
+    /// The prompt, rotated for a longer sequence.
+    Anew,
+    /// Nothing: the mean log-probability per token of every continuation.
+    Done(Vec<f64>),
+}
+
+impl Weighing {
+    pub fn new(continuations: Vec<Vec<u32>>) -> Self {
+        let count = continuations.len();
+        Weighing { continuations, first: vec![None; count], rest: vec![0.0; count], queue: VecDeque::new(), at: None }
     }
 
-    fn weigh(
-        &mut self,
-        prompts: &[Vec<Piece>],
-        continuations: &[Vec<Vec<u32>>],
-        settings: &Settings,
-        on: &mut dyn FnMut() -> bool,
-    ) -> Result<Vec<Vec<f64>>> {
-        let (llm, batch) = (self.llm.clone(), settings.batch.max(1));
-        let mut all = vec![Vec::new(); prompts.len()];
-        for first in (0..prompts.len()).step_by(batch) {
-            if !on() {
-                break;
-            }
-            let mut streams: Vec<Stream> = Vec::new();
-            self.admit(&llm, prompts, first..prompts.len().min(first + batch), settings, &mut streams)?;
-            let mut rest = streams.as_mut_slice();
-            for size in self.passes.split(rest, |stream| rows(&stream.pending)) {
-                let (pass, after) = rest.split_at_mut(size);
-                rest = after;
-                if !on() {
-                    break;
+    /// The longest sequence that goes through the LLM before the prompt does again. The last token never does.
+    pub fn reach(&self, prompt: usize) -> usize {
+        let open = || (0..self.first.len()).filter(|&place| self.first[place].is_none());
+        match self.at {
+            Some((place, _)) => self.length(prompt, place),
+            None => open().map(|place| self.length(prompt, place)).min().unwrap_or(prompt),
+        }
+    }
+
+    fn length(&self, prompt: usize, place: usize) -> usize {
+        prompt + self.continuations[place].len() - 1
+    }
+
+    /// Takes the logits (vocab) of what went through last, behind a prompt of `prompt` positions in a sequence that
+    /// was rotated for `planned` at most.
+    pub fn receive(&mut self, logits: &[f32], prompt: usize, planned: usize) -> Result<Next> {
+        let logits = LogSoftmax::new(logits)?;
+        match self.at.take() {
+            None => {
+                for place in 0..self.continuations.len() {
+                    if self.first[place].is_none() && self.length(prompt, place) <= planned {
+                        let ids = &self.continuations[place];
+                        self.first[place] = Some(logits.of(ids[0])?);
+                        self.queue.extend((ids.len() > 1).then_some(place));
+                    }
                 }
-                let logits = self.pass(pass)?;
-                for (stream, logits) in pass.iter_mut().zip(&logits) {
-                    all[stream.index] = self.continued(stream, logits, &continuations[stream.index])?;
+            }
+            Some((place, token)) => {
+                let ids = &self.continuations[place];
+                self.rest[place] += logits.of(ids[token])?;
+                if token + 1 < ids.len() {
+                    self.at = Some((place, token + 1));
+                    return Ok(Next::Token(ids[token]));
                 }
             }
-            for stream in streams {
-                self.cache.free(stream.slot);
-            }
-            self.sweep();
         }
-        Ok(all)
-    }
-
-    /// The continuations of one prompt, whose last row gave `logits` (vocab).
-    fn continued(&mut self, stream: &mut Stream, logits: &[f32], continuations: &[Vec<u32>]) -> Result<Vec<f64>> {
-        let (prompt, first) = (stream.slot.len(), LogSoftmax::new(logits)?);
-        let mut likelihoods = Vec::with_capacity(continuations.len());
-        for ids in continuations {
-            // The last id does not go through the LLM.
-            let length = prompt + ids.len() - 1;
-            let sum = match length > stream.slot.plan() {
-                true => self.anew(stream, ids, length)?,
-                false => first.of(ids[0])? + self.rest(stream, ids)?,
-            };
-            stream.slot.truncate(prompt);
-            likelihoods.push(sum / ids.len() as f64);
+        if let Some(place) = self.queue.pop_front() {
+            self.at = Some((place, 1));
+            return Ok(Next::AfterPrompt(self.continuations[place][0]));
         }
-        Ok(likelihoods)
-    }
-
-    /// The log-probability of all ids, of a sequence that is rotated otherwise than its prompt alone.
-    fn anew(&mut self, stream: &mut Stream, ids: &[u32], length: usize) -> Result<f64> {
-        let slot = self.cache.slot(0, None)?.planned(self.plan(length));
-        let kept = std::mem::replace(&mut stream.slot, slot);
-        stream.pending = stream.prompt.to_vec();
-        let mut sum = 0.0;
-        for logits in self.pass(std::slice::from_mut(stream))? {
-            sum += LogSoftmax::new(&logits)?.of(ids[0])?;
-        }
-        sum += self.rest(stream, ids)?;
-        self.cache.free(std::mem::replace(&mut stream.slot, kept));
-        Ok(sum)
-    }
-
-    /// The log-probability of all ids but the first.
-    fn rest(&mut self, stream: &mut Stream, ids: &[u32]) -> Result<f64> {
-        let mut sum = 0.0;
-        for pair in ids.windows(2) {
-            stream.pending = vec![Piece::Token(pair[0])];
-            for logits in self.pass(std::slice::from_mut(stream))? {
-                sum += LogSoftmax::new(&logits)?.of(pair[1])?;
-            }
-        }
-        Ok(sum)
+        let parts = self.first.iter().zip(&self.rest).zip(&self.continuations);
+        let means = parts.map(|((first, rest), ids)| first.map(|first| (first + rest) / ids.len() as f64));
+        Ok(means.collect::<Option<Vec<f64>>>().map_or(Next::Anew, Next::Done))
     }
 }
 

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
+use crate::nn::cache::Slot;
 use crate::text::IMAGE_ID;
 use crate::{bail, error};
 
@@ -30,6 +31,12 @@ impl Piece {
             _ => false,
         }
     }
+}
+
+/// Rows in the cache, and what they were computed from.
+pub(super) struct Prefix {
+    pub pieces: Vec<Piece>,
+    pub slot: Slot,
 }
 
 /// Positions of a prompt.

@@ -1,6 +1,8 @@
 //! The text of an answer while its tokens come: only a window of ids is decoded at each step, a character that is not
 //! whole yet waits, and so does what may be the beginning of a stop text.
 
+use std::sync::Arc;
+
 use super::Stops;
 use crate::error::Result;
 use crate::text::Tokenizer;
@@ -13,49 +15,40 @@ const UNFINISHED: usize = 3;
 const BROKEN: char = '\u{fffd}';
 
 /// The text of one answer so far.
-pub(super) struct Transcript<'a> {
-    tokenizer: &'a Tokenizer,
-    stops: &'a Stops,
+pub(super) struct Transcript {
+    stops: Arc<Stops>,
     ids: Vec<u32>,
     /// `ids[context..read]` are in `text` and stand before what comes, for decoders that look at their neighbors.
     context: usize,
     read: usize,
     text: String,
     /// Bytes of `text` that `fresh` has given.
-    heard: usize,
+    given: usize,
     ended: bool,
 }
 
-impl<'a> Transcript<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer, stops: &'a Stops) -> Self {
-        Transcript {
-            tokenizer,
-            stops,
-            ids: Vec::new(),
-            context: 0,
-            read: 0,
-            text: String::new(),
-            heard: 0,
-            ended: false,
-        }
+impl Transcript {
+    pub(super) fn new(stops: Arc<Stops>) -> Self {
+        Transcript { stops, ids: Vec::new(), context: 0, read: 0, text: String::new(), given: 0, ended: false }
     }
 
     /// Takes the next token; `true` when it ends the answer.
-    pub(super) fn push(&mut self, id: u32) -> Result<bool> {
+    pub(super) fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> Result<bool> {
         if self.stops.ids.contains(&id) {
-            self.flush()?;
+            self.flush(tokenizer)?;
             self.ended = true;
             return Ok(true);
         }
         self.ids.push(id);
-        let (shown, all) = (self.decode(self.context, self.read)?, self.decode(self.context, self.ids.len())?);
+        let decode = |from, to| self.decode(tokenizer, from, to);
+        let (shown, all) = (decode(self.context, self.read)?, decode(self.context, self.ids.len())?);
         let waiting = self.ids.len() - self.read;
         match all.strip_prefix(shown.as_str()) {
             Some("") if waiting > WAITING => self.ids.truncate(self.read),
             Some("") | None => {}
             Some(_) if all.ends_with(BROKEN) => {
                 if waiting > WAITING {
-                    self.settle(&shown, &all)?;
+                    self.settle(tokenizer, &shown, &all)?;
                 }
             }
             Some(fresh) => {
@@ -67,19 +60,13 @@ impl<'a> Transcript<'a> {
         Ok(self.ended)
     }
 
-    /// Ends the answer where it is.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    /// Ends the answer where it is; `true` where that shows a stop text.
+    pub(super) fn finish(&mut self, tokenizer: &Tokenizer) -> Result<bool> {
         if !self.ended {
-            self.flush()?;
+            self.flush(tokenizer)?;
             self.find_stop();
-            self.ended = true;
         }
-        Ok(())
-    }
-
-    /// Whether nothing follows any more.
-    pub(super) fn ended(&self) -> bool {
-        self.ended
+        Ok(std::mem::replace(&mut self.ended, true))
     }
 
     /// What was not given before and can be shown: put together, the pieces are the text.
@@ -90,11 +77,11 @@ impl<'a> Transcript<'a> {
             start = self.text.len() - self.text.trim_start().len();
             end = self.text[..end].trim_end().len();
         }
-        let from = self.heard.max(start);
+        let from = self.given.max(start);
         if end <= from {
             return "";
         }
-        self.heard = end;
+        self.given = end;
         &self.text[from..end]
     }
 
@@ -103,15 +90,15 @@ impl<'a> Transcript<'a> {
         if self.stops.trim { self.text.trim() } else { &self.text }
     }
 
-    fn decode(&self, from: usize, to: usize) -> Result<String> {
-        self.tokenizer.decode(&self.ids[from..to])
+    fn decode(&self, tokenizer: &Tokenizer, from: usize, to: usize) -> Result<String> {
+        tokenizer.decode(&self.ids[from..to])
     }
 
     /// Takes bytes that are no character: up to a place where the text on both sides does not depend on the other.
-    fn settle(&mut self, shown: &str, all: &str) -> Result<()> {
+    fn settle(&mut self, tokenizer: &Tokenizer, shown: &str, all: &str) -> Result<()> {
         let len = self.ids.len();
         for cut in (self.read + 1..=len - UNFINISHED).rev() {
-            let (before, after) = (self.decode(self.context, cut)?, self.decode(cut, len)?);
+            let (before, after) = (self.decode(tokenizer, self.context, cut)?, self.decode(tokenizer, cut, len)?);
             if before.len() > shown.len() && before.starts_with(shown) && format!("{before}{after}") == all {
                 self.text.push_str(&before[shown.len()..]);
                 (self.context, self.read) = (cut, cut);
@@ -122,8 +109,9 @@ impl<'a> Transcript<'a> {
     }
 
     /// Takes what is left, whole or not.
-    fn flush(&mut self) -> Result<()> {
-        let (shown, all) = (self.decode(self.context, self.read)?, self.decode(self.context, self.ids.len())?);
+    fn flush(&mut self, tokenizer: &Tokenizer) -> Result<()> {
+        let decode = |from, to| self.decode(tokenizer, from, to);
+        let (shown, all) = (decode(self.context, self.read)?, decode(self.context, self.ids.len())?);
         self.text.push_str(all.strip_prefix(shown.as_str()).unwrap_or_default());
         (self.context, self.read) = (self.ids.len(), self.ids.len());
         Ok(())
@@ -138,7 +126,7 @@ impl<'a> Transcript<'a> {
 
     /// Where a stop text begins: at most its own length before what was given last.
     fn find(&self, stop: &str) -> Option<usize> {
-        let mut from = self.heard.saturating_sub(stop.len());
+        let mut from = self.given.saturating_sub(stop.len());
         while !self.text.is_char_boundary(from) {
             from -= 1;
         }
@@ -170,16 +158,16 @@ mod tests {
 
     /// The pieces and the text in the end.
     fn run(tokenizer: &Tokenizer, stops: &Stops, ids: &[u32]) -> (Vec<String>, String) {
-        let mut transcript = Transcript::new(tokenizer, stops);
+        let mut transcript = Transcript::new(Arc::new(stops.clone()));
         let mut pieces = Vec::new();
         for &id in ids {
-            let ended = transcript.push(id).unwrap();
+            let ended = transcript.push(tokenizer, id).unwrap();
             pieces.push(transcript.fresh().to_string());
             if ended {
                 break;
             }
         }
-        transcript.finish().unwrap();
+        transcript.finish(tokenizer).unwrap();
         pieces.push(transcript.fresh().to_string());
         (pieces, transcript.text().to_string())
     }
@@ -239,9 +227,9 @@ mod tests {
         let none = stops(&[], false);
         let special = t.token_id("<pad>").unwrap();
         for ids in [t.encode(&"a red circle ".repeat(200)).unwrap(), vec![special; 500], vec![200; 500]] {
-            let mut transcript = Transcript::new(&t, &none);
+            let mut transcript = Transcript::new(Arc::new(none.clone()));
             for &id in ids.iter().filter(|id| **id != 2) {
-                transcript.push(id).unwrap();
+                transcript.push(&t, id).unwrap();
                 let window = transcript.ids.len() - transcript.context;
                 assert!(window <= 2 * WAITING + 2, "{window} ids");
             }
