@@ -16,7 +16,8 @@ use llmore::vlm::generate::{Engine, Limits, Piece, Question, Request, Sampling, 
 use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm, Weights, checkpoint};
 use serde::Deserialize;
 
-use super::scripting::run;
+use super::resume::{llm, model, trainer};
+use super::scripting::{run, scratch};
 use super::training::fixtures;
 
 pub fn fixture() -> Vlm {
@@ -227,6 +228,42 @@ fn a_chat_forgets_what_other_weights_computed() {
     let old = model.template().prompt(model.tokenizer().unwrap(), &ids).unwrap();
     assert!(chat.computed() >= old.len(), "only {} rows were computed", chat.computed());
     assert!(!answer.is_empty());
+}
+
+/// Adapters are matrices, which no look at norms and biases can see.
+#[test]
+fn a_chat_forgets_what_was_computed_before_an_adapter_was_trained() {
+    let vlm = model(llm());
+    let mut chat = Chat::new(vlm.clone(), Vec::new()).unwrap();
+    chat.say("what color is the shape in the picture?", &greedy(12), &mut |_| true).unwrap();
+    let table = "batch = 4\nmicro_batch = 4\nsteps = 6\nseed = 5\ntrain = { llm = 5e-2 }\nlora = { r = 4, alpha = 16 }";
+    let mut trainer = trainer(&vlm, table, &scratch("chat-lora"));
+    chat.say("and which shape is it?", &greedy(2), &mut |_| true).unwrap();
+    for _ in 0..6 {
+        trainer.step().unwrap();
+    }
+    let sampling = Sampling { temperature: 1.0, seed: 7, ..greedy(40) };
+    let computed = chat.computed();
+    let answer = chat.say("say it all again, please", &sampling, &mut |_| true).unwrap();
+    assert!(chat.computed() >= answer.prompt_tokens, "after {computed} only {} rows were computed", chat.computed());
+
+    // From the beginning, about the same turns.
+    let turns = &chat.history()[..5];
+    let ids = vlm.template().prompt(vlm.tokenizer().unwrap(), turns).unwrap();
+    let stops = Arc::new(Stops::new(&vlm.template(), vlm.tokenizer().unwrap(), &vlm.llm.end_ids));
+    let mut engine = Engine::new(vlm.llm.clone(), Limits::places(1)).unwrap();
+    let ticket = engine.submit(pieces(&ids, &[]).unwrap(), Request::answer(sampling.clone(), stops, 4)).unwrap();
+    let fresh = engine.run(&[ticket], &mut |_, _, _| true).unwrap().remove(0);
+    assert_eq!(answer, fresh);
+    // Where nothing changed, all of it is kept.
+    let before = chat.computed();
+    let next = chat.say("once more", &greedy(4), &mut |_| true).unwrap();
+    assert!(
+        chat.computed() - before < next.prompt_tokens / 2,
+        "{} of {}",
+        chat.computed() - before,
+        next.prompt_tokens
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 use crate::error::{Context, Result};
@@ -90,8 +90,8 @@ struct Memory {
     engine: Engine,
     /// Visual tokens of every picture, (tokens, LLM width) each.
     visuals: Vec<Tensor>,
-    /// Of the weights it was computed with.
-    model: u64,
+    /// The hash of the model that computed it.
+    model: String,
 }
 
 impl Chat {
@@ -153,30 +153,15 @@ impl Chat {
         Ok(outcome)
     }
 
-    /// What was computed so far, where the weights are the same as then.
+    /// What was computed so far, where the model is the same as then. Hashes of weights that did not change are known.
     fn memory(&mut self) -> Result<Memory> {
         self.vlm.llm.ready()?;
         self.vlm.freeze()?;
-        let model = fingerprint(&self.vlm)?;
+        let model = self.vlm.answers_sha256()?;
         if let Some(memory) = self.memory.take().filter(|memory| memory.model == model) {
             return Ok(memory);
         }
         let visuals = self.images.iter().map(|image| self.vlm.visual_tokens(image)).collect::<Result<_>>()?;
         Ok(Memory { engine: Engine::new(self.vlm.llm.clone(), Limits::places(1))?, visuals, model })
     }
-}
-
-/// Changes when a model is trained between two turns: over what happens to pictures and the first value of every norm and bias of what the answers
-/// depend on.
-fn fingerprint(vlm: &Vlm) -> Result<u64> {
-    let mut hasher = DefaultHasher::new();
-    vlm.aspect().name().hash(&mut hasher);
-    for (_, _, param) in vlm.named_params() {
-        let tensor = param.tensor()?;
-        if tensor.rank() == 1 && tensor.elem_count() > 0 {
-            let value = tensor.narrow(0, 0, 1)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            value.into_iter().map(f32::to_bits).for_each(|bits| bits.hash(&mut hasher));
-        }
-    }
-    Ok(hasher.finish())
 }
