@@ -16,6 +16,7 @@ use llmore::vlm::generate::{Engine, Limits, Piece, Question, Request, Sampling, 
 use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm, Weights, checkpoint};
 use serde::Deserialize;
 
+use super::conventions::run as warned;
 use super::resume::{llm, model, trainer};
 use super::scripting::{run, scratch};
 use super::training::fixtures;
@@ -264,6 +265,35 @@ fn a_chat_forgets_what_was_computed_before_an_adapter_was_trained() {
         chat.computed() - before,
         next.prompt_tokens
     );
+}
+
+#[test]
+fn scripts_see_why_an_answer_ended() {
+    let load = r#"let m = load("tests/fixtures/training/checkpoint"); let c = m.chat();"#;
+    let text = format!(
+        r#"{load} let before = c.finish;
+        c.say("Say yes.", #{{ max_new_tokens: 2 }}); let few = c.finish;
+        c.say("Say yes.", #{{ max_new_tokens: 9, stream: |p| false }}); let cut = c.finish;
+        `${{before == ()}} ${{few}} ${{cut}}`"#
+    );
+    assert_eq!(run("finish", &text).unwrap(), "true length cancelled\n");
+    // `max_new_tokens` may reach past the context: the answer ends there, with a warning.
+    let vlm = fixture();
+    let question = |words: usize| "red ".repeat(words);
+    let length =
+        |words: usize| vlm.template().prompt(vlm.tokenizer().unwrap(), &[Turn::human(question(words))]).unwrap().len();
+    let words = (1..).take_while(|&words| length(words) < vlm.llm.context() - 1).last().unwrap();
+    let text = format!(
+        r#"{load} m.ask((), "{0}", #{{ max_new_tokens: 4 }}); m.ask((), "Say yes.", #{{ max_new_tokens: 4 }});
+        m.ask_all((), ["Say yes.", "{0}"], #{{ max_new_tokens: 4 }}); c.say("{0}", #{{ max_new_tokens: 4 }}); c.finish"#,
+        question(words)
+    );
+    let (value, warned) = warned(&scratch("finish-context"), &text, &[]);
+    assert_eq!(value.unwrap(), "length\n");
+    let expected = |which: &str| {
+        format!("{which} ended before `max_new_tokens` (4), as the context of 1024 is full (finish reason `length`)")
+    };
+    assert_eq!(warned.about("ended"), ["the answer", "1 of 2 answers", "the answer"].map(expected));
 }
 
 #[test]

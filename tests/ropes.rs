@@ -303,6 +303,20 @@ fn generation_across_the_original_context_is_that_of_the_full_pass() {
         let ticket = engine.submit(pieces.clone(), request).unwrap();
         assert_eq!(engine.run(&[ticket], &mut |_, _, _| true).unwrap()[0].text, *expected);
     }
+    // How much is asked for changes nothing of what is answered: not the first token, and none on either side of the
+    // original context of 24.
+    for (ids, pieces) in prompts.iter().zip(&pieces) {
+        for most in [1, 2, 3, 14, 15, 16, 200] {
+            let mut engine = Engine::new(llm.clone(), Limits::places(1)).unwrap();
+            let few = Sampling { max_new_tokens: most, ..Sampling::default() };
+            let text = texts(&mut engine, std::slice::from_ref(pieces), (&few, &STOPS)).remove(0);
+            let whole = said(&followed(&llm, ids, most.min(40)));
+            match most > 40 {
+                true => assert!(text.starts_with(&whole), "{} ids, {most} asked for: {text}", ids.len()),
+                false => assert_eq!(text, whole, "{} ids, {most} asked for", ids.len()),
+            }
+        }
+    }
 }
 
 #[test]
