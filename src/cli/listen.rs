@@ -71,34 +71,11 @@ impl Listener for ProgressListener {
                 (*done, *total, false)
             }
             Event::Progress { done, total, .. } => (*done, *total, false),
-            Event::Skipped { samples, total, why } => {
-                let ids: Vec<String> = samples.iter().take(3).map(|id| format!("`{id}`")).collect();
-                let more = if samples.len() > ids.len() { ", ..." } else { "" };
-                let (skipped, total, ids) = (count(samples.len()), count(*total as usize), ids.join(", "));
-                self.progress.note(&format!("skipped {skipped} of {total} samples with {why}: {ids}{more}"));
-                return;
-            }
-            Event::Spike { step, loss, median, samples } => {
-                let ids: Vec<String> = samples.iter().take(8).map(|id| format!("`{id}`")).collect();
-                let more = if samples.len() > ids.len() { ", ..." } else { "" };
-                let (loss, median, ids) = (number(*loss), number(*median), ids.join(", "));
-                self.progress
-                    .note(&format!("step {step}: loss {loss}, the median before is {median}: samples {ids}{more}"));
-                return;
-            }
-            Event::Warning { text } => {
-                self.progress.note(&format!("warning: {text}"));
-                return;
-            }
-            Event::Took { planned_bytes, peak_bytes, planned_seconds, seconds: took } => {
-                let (bytes_planned, bytes_taken) = (bytes(*planned_bytes), bytes(*peak_bytes));
-                let (planned, taken) = (seconds(*planned_seconds), seconds(*took));
-                self.progress.note(&format!(
-                    "plan: peak memory {bytes_planned}, was {bytes_taken}; time {planned}, was {taken}"
-                ));
-                return;
-            }
             Event::Checkpoint { .. } | Event::Stopped { .. } => return,
+            Event::Skipped { .. } | Event::Spike { .. } | Event::Warning { .. } | Event::Took { .. } => {
+                note(event).into_iter().for_each(|text| self.progress.note(&text));
+                return;
+            }
             Event::End { done, total, .. } => {
                 if current.cut > 0 {
                     let cut = count(current.cut as usize);
@@ -118,6 +95,32 @@ impl Listener for ProgressListener {
             tasks.pop();
         }
     }
+}
+
+/// What is said of an event beside the line that moves.
+fn note(event: &Event) -> Option<String> {
+    let list = |samples: &[String], shown: usize| {
+        let ids: Vec<String> = samples.iter().take(shown).map(|id| format!("`{id}`")).collect();
+        let more = if samples.len() > ids.len() { ", ..." } else { "" };
+        format!("{}{more}", ids.join(", "))
+    };
+    Some(match event {
+        Event::Skipped { samples, total, why } => {
+            let (skipped, total) = (count(samples.len()), count(*total as usize));
+            format!("skipped {skipped} of {total} samples with {why}: {}", list(samples, 3))
+        }
+        Event::Spike { step, loss, median, samples } => {
+            let (loss, median) = (number(*loss), number(*median));
+            format!("step {step}: loss {loss}, the median before is {median}: samples {}", list(samples, 8))
+        }
+        Event::Warning { text } => format!("warning: {text}"),
+        Event::Took { planned_bytes, peak_bytes, planned_seconds, seconds: took } => {
+            let (bytes_planned, bytes_taken) = (bytes(*planned_bytes), bytes(*peak_bytes));
+            let (planned, taken) = (seconds(*planned_seconds), seconds(*took));
+            format!("plan: peak memory {bytes_planned}, was {bytes_taken}; time {planned}, was {taken}")
+        }
+        _ => return None,
+    })
 }
 
 fn memory() -> (&'static str, String) {

@@ -138,24 +138,27 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
             }
             Ok(repl::repl(&mut opened.session, &opened.fresh, settings, &opened.interrupt))
         }
-        None => {
-            let (name, text) = match &args.code {
-                Some(code) => ("-c", code.clone()),
-                None if !std::io::stdin().is_terminal() => {
-                    let mut text = String::new();
-                    std::io::stdin().read_to_string(&mut text).map_err(|error| Error::file("stdin", error))?;
-                    ("stdin", text)
-                }
-                None => {
-                    eprintln!("{}", args::help());
-                    return Ok(USAGE);
-                }
-            };
-            let mut opened = session(&args, settings, overrides, Vec::new())?;
-            let code = evaluate(&mut opened.session, name, &text);
-            Ok(opened.code(code))
-        }
+        None => code(&args, settings, overrides),
     }
+}
+
+/// Evaluates the code of `-c`, or what comes through a pipe.
+fn code(args: &Args, settings: &Settings, overrides: Overrides) -> Result<i32> {
+    let (name, text) = match &args.code {
+        Some(code) => ("-c", code.clone()),
+        None if !std::io::stdin().is_terminal() => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(|error| Error::file("stdin", error))?;
+            ("stdin", text)
+        }
+        None => {
+            eprintln!("{}", args::help());
+            return Ok(USAGE);
+        }
+    };
+    let mut opened = session(args, settings, overrides, Vec::new())?;
+    let code = evaluate(&mut opened.session, name, &text);
+    Ok(opened.code(code))
 }
 
 struct OpenedSession {

@@ -1,23 +1,48 @@
-//! Pictures straight from `.zip` and `.tar` files: the members are listed once, about 50 bytes and the name for each, and
+//! Pictures straight from archives: the members are listed once, about 50 bytes and the name for each, and
 //! read by position from then on. Nothing is ever extracted, so a member's name cannot reach outside.
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use flate2::Crc;
-use flate2::read::DeflateDecoder;
-
-use super::{prints, tar, zip};
-use crate::error::{Context, Error, Result};
+use super::image_source::{ImageSource, Picture};
+use super::print::{OF_PICTURE, Printable, print};
+use crate::error::{Context, Result};
 use crate::{bail, error};
 
 /// The largest member that is read: no picture is this large, a decompression bomb is.
 const LARGEST: u64 = 256 << 20;
 
+/// How the members of a kind of archive are found and unpacked.
+pub(super) trait Members: Sync {
+    /// Whether a file that begins so (512 bytes, or all there are) is one, whatever it is called.
+    fn begins(&self, head: &[u8]) -> bool;
+
+    /// All members that are files, of an archive of `length` bytes.
+    ///
+    /// # Errors
+    /// `Decode` when it is damaged or cut off.
+    fn list(&self, file: &File, length: u64) -> Result<Listing>;
+
+    /// The bytes of a member.
+    ///
+    /// # Errors
+    /// `Decode` when it is damaged, encrypted, or packed in a way that pictures are not.
+    fn unpack(&self, file: &File, member: &Member) -> Result<Vec<u8>> {
+        stored(file, member.offset, member.stored)
+    }
+
+    /// The fingerprint of a member where the list holds one; else its bytes are looked at.
+    fn print(&self, _member: &Member) -> Option<[u8; 8]> {
+        None
+    }
+}
+
 /// An open archive; reading takes no lock.
 pub struct Archive {
+    kind: &'static dyn Members,
     file: File,
     path: PathBuf,
     /// All names one after another, and the members sorted by name.
@@ -26,7 +51,7 @@ pub struct Archive {
 }
 
 /// Where a member is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Member {
     /// In `names`.
     name: (u32, u16),
@@ -36,16 +61,8 @@ pub(super) struct Member {
     pub(super) stored: u64,
     /// Bytes when unpacked.
     pub(super) size: u64,
-    pub(super) packing: Packing,
-}
-
-/// How a member's bytes are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packing {
-    /// In a tar file: as they are.
-    Plain,
-    /// In a zip file, with the sum over the unpacked bytes.
-    Zip { method: u16, crc: u32, encrypted: bool },
+    /// What its kind of archive notes of how it is packed.
+    pub(super) note: u64,
 }
 
 /// Collects members while an archive is listed.
@@ -57,13 +74,13 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Adds a member; `./` in front of a name is dropped.
-    pub(super) fn push(&mut self, name: &str, offset: u64, stored: u64, size: u64, packing: Packing) -> Result<()> {
+    pub(super) fn push(&mut self, name: &str, offset: u64, stored: u64, size: u64, note: u64) -> Result<()> {
         let name = plain(name);
         let (Ok(start), Ok(length)) = (u32::try_from(self.names.len()), u16::try_from(name.len())) else {
             bail!(Decode, "its names are too long: {} bytes, and one of {}", self.names.len(), name.len());
         };
         self.names.push_str(name);
-        self.members.push(Member { name: (start, length), offset, stored, size, packing });
+        self.members.push(Member { name: (start, length), offset, stored, size, note });
         Ok(())
     }
 }
@@ -74,38 +91,19 @@ fn plain(name: &str) -> &str {
 }
 
 impl Archive {
-    /// Whether a path's name says that it is an archive.
-    pub fn is_one(path: &Path) -> bool {
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        matches!(extension.as_deref(), Some("zip" | "tar"))
-    }
-
-    /// Lists the members, by content whatever the name ends in.
+    /// The archive that a file is, its members listed.
     ///
     /// # Errors
-    /// `Missing` or `File` when it cannot be read, `Decode` when it is neither, damaged or cut off.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::file(path, error))?;
-        let length = file.metadata().map_err(|error| Error::file(path, error))?.len();
-        let here = || format!("archive `{}`", path.display());
-        let mut head = [0; 512];
-        let read = read_up_to(&file, &mut head, 0).map_err(|error| Error::file(path, error))?;
-        let head = &head[..read];
-        let listing = match head {
-            [b'P', b'K', 3 | 5, 4 | 6, ..] => zip::list(&file, length).context(here)?,
-            _ if tar::is_header(head) => tar::list(&file, length).context(here)?,
-            _ => {
-                return Err(error!(Decode, "`{}` is neither a zip nor a tar file", path.display())
-                    .help("compressed tar files have no random access: unpack the compression first"));
-            }
-        };
+    /// `Decode` when it is damaged or cut off.
+    pub(super) fn list(kind: &'static dyn Members, path: &Path, file: File, length: u64) -> Result<Self> {
+        let listing = kind.list(&file, length).context(|| format!("archive `{}`", path.display()))?;
         let Listing { names, mut members } = listing;
         // Of members with one name the last one counts, as when unpacking.
         members.reverse();
         members.sort_by(|a, b| text(&names, a).cmp(text(&names, b)));
         members.dedup_by(|later, first| text(&names, later) == text(&names, first));
         members.shrink_to_fit();
-        Ok(Archive { file, path: path.to_path_buf(), names, members })
+        Ok(Archive { kind, file, path: path.to_path_buf(), names, members })
     }
 
     /// Its file.
@@ -142,17 +140,11 @@ impl Archive {
         self.find(name).is_some()
     }
 
-    /// The fingerprint of a member: in a zip file its length and sum, in a tar file as that of a file.
-    pub(super) fn print(&self, name: &str, places: usize) -> Option<[u8; 8]> {
+    /// The fingerprint of a member: what its list says, else as that of a file.
+    pub(super) fn print(&self, name: &str) -> Option<[u8; 8]> {
         let member = self.find(name)?;
-        if let Packing::Zip { crc, .. } = member.packing {
-            let mut print = [0; 8];
-            print[..4].copy_from_slice(&crc.to_le_bytes());
-            print[4..].copy_from_slice(&(member.size as u32).to_le_bytes());
-            return Some(print);
-        }
         let read = |bytes: &mut [u8], at: u64| self.file.read_exact_at(bytes, member.offset + at);
-        prints::print(member.size, places, read).ok()
+        self.kind.print(member).or_else(|| print(member.size, OF_PICTURE, read).ok())
     }
 
     fn find(&self, name: &str) -> Option<&Member> {
@@ -165,46 +157,16 @@ impl Archive {
         if member.stored.max(member.size) > LARGEST {
             bail!(Decode, "it has {} bytes, more than {LARGEST}", member.size);
         }
-        let (start, method, crc) = match member.packing {
-            Packing::Plain => return self.bytes(member.offset, member.stored),
-            Packing::Zip { encrypted: true, .. } => bail!(Decode, "it is encrypted"),
-            Packing::Zip { method, crc, .. } => (zip::data_start(&self.file, member.offset)?, method, crc),
-        };
-        let stored = self.bytes(start, member.stored)?;
-        let bytes = match method {
-            0 => stored,
-            8 => {
-                let mut bytes = Vec::with_capacity(member.size.min(1 << 20) as usize);
-                // One byte more than there should be, to see whether there is more.
-                DeflateDecoder::new(&*stored)
-                    .take(member.size + 1)
-                    .read_to_end(&mut bytes)
-                    .map_err(|error| error!(Decode, "it is damaged: {error}"))?;
-                bytes
-            }
-            other => bail!(Decode, "it is packed by method {other}; only stored (0) and deflate (8) are read"),
-        };
-        let mut sum = Crc::new();
-        sum.update(&bytes);
-        if bytes.len() as u64 != member.size || sum.sum() != crc {
-            bail!(
-                Decode,
-                "it is damaged: {} bytes with sum {:08x}, not {} with {crc:08x}",
-                bytes.len(),
-                sum.sum(),
-                member.size
-            );
-        }
-        Ok(bytes)
+        self.kind.unpack(&self.file, member)
     }
+}
 
-    fn bytes(&self, start: u64, length: u64) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; length as usize];
-        self.file
-            .read_exact_at(&mut bytes, start)
-            .map_err(|error| error!(Decode, "{length} bytes at {start} cannot be read: {error}"))?;
-        Ok(bytes)
-    }
+/// Bytes of a file.
+pub(super) fn stored(file: &File, start: u64, length: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, start)
+        .map_err(|error| error!(Decode, "{length} bytes at {start} cannot be read: {error}"))?;
+    Ok(bytes)
 }
 
 fn text<'a>(names: &'a str, member: &Member) -> &'a str {
@@ -212,22 +174,35 @@ fn text<'a>(names: &'a str, member: &Member) -> &'a str {
     names.get(start..start + usize::from(member.name.1)).unwrap_or_default()
 }
 
-/// Reads as many bytes as there are, up to the buffer's length.
-pub(super) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
+/// A member of an archive as a picture.
+pub(super) struct MemberPicture {
+    pub(super) archive: Arc<Archive>,
+    pub(super) name: String,
 }
 
-/// A little-endian number at a place in bytes; 0 where the bytes end.
-pub(super) fn little<const N: usize>(bytes: &[u8], at: usize) -> u64 {
-    let part = bytes.get(at..at + N).unwrap_or_default();
-    part.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+impl MemberPicture {
+    /// The picture of this name.
+    pub(super) fn source(archive: &Arc<Archive>, name: &str) -> ImageSource {
+        ImageSource::new(MemberPicture { archive: archive.clone(), name: name.to_string() })
+    }
+}
+
+impl Picture for MemberPicture {
+    fn key(&self) -> String {
+        format!("{}/{}", self.archive.path().display(), self.name)
+    }
+
+    fn is_there(&self) -> Result<bool> {
+        Ok(self.archive.contains(&self.name))
+    }
+
+    fn bytes(&self) -> Result<Cow<'static, [u8]>> {
+        self.archive.read(&self.name).map(Cow::Owned)
+    }
+
+    fn prints(&self) -> Vec<Printable> {
+        let (archive, name) = (self.archive.clone(), self.name.clone());
+        let place = format!("{}#{name}", archive.path().display());
+        vec![Printable::new(place, move || archive.print(&name))]
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::archive::read_up_to;
+use super::read_at::read_up_to;
 use crate::assets::refuse_pointer;
 use crate::error::{Error, Result};
 

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::brief::Brief;
-use super::dataset::Items;
 use super::index::{Index, malformed};
+use super::items::Items;
 use super::lfs;
 use super::pictures::Pictures;
 use super::record::Record;

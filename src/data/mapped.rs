@@ -1,12 +1,14 @@
 //! Samples that a function has changed. The function has run; only what it changed is held.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::brief::Brief;
-use super::dataset::{Dataset, Items};
-use super::sample::{ImageSource, Sample};
+use super::dataset::Dataset;
+use super::items::Items;
+use super::sample::Sample;
 use crate::bail;
 use crate::error::Result;
 use crate::text::Turn;
@@ -22,9 +24,16 @@ pub enum Change {
 }
 
 /// The samples of a data set with a change for each. What was changed is held in memory.
-pub(super) struct Mapped {
-    pub(super) base: Dataset,
-    pub(super) changes: Vec<Change>,
+struct Mapped {
+    base: Dataset,
+    changes: Vec<Change>,
+}
+
+impl Dataset {
+    /// The samples with a change for each, in order.
+    pub fn changed(&self, changes: Vec<Change>) -> Self {
+        Dataset::new(&format!("{} (mapped)", self.name()), vec![Arc::new(Mapped { base: self.clone(), changes })])
+    }
 }
 
 impl Items for Mapped {
@@ -83,7 +92,7 @@ impl Items for Mapped {
                 }
             }
             for image in images {
-                if let ImageSource::Decoded { image, .. } = image {
+                if let Some(image) = image.pixels() {
                     hasher.update(&image.pixels);
                 }
             }

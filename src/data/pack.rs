@@ -1,6 +1,7 @@
 //! The embedded data: pictures and questions in one safetensors file (`stdlib/data/README.md` says how they were
 //! made), and the samples that are made of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -8,8 +9,9 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::dataset::Items;
-use super::sample::{ImageSource, Sample};
+use super::image_source::{ImageSource, Picture};
+use super::items::Items;
+use super::sample::Sample;
 use crate::assets;
 use crate::error::Result;
 use crate::text::Turn;
@@ -102,6 +104,11 @@ impl Pack {
             .ok_or_else(|| error!(Data, "pack `{}` has {} pictures, there is no number {index}", self.name, self.len()))
     }
 
+    /// Picture `index`.
+    pub fn picture(self: &Arc<Self>, index: usize) -> ImageSource {
+        ImageSource::new(PackPicture { pack: self.clone(), index })
+    }
+
     /// Questions and answers of a picture.
     pub fn questions(&self, index: usize) -> &[(String, String)] {
         self.questions.get(index).map_or(&[], Vec::as_slice)
@@ -118,6 +125,22 @@ impl Pack {
             Some(caption) => caption.clone(),
             None => described(self.questions(index)),
         }
+    }
+}
+
+/// A picture of a pack.
+struct PackPicture {
+    pack: Arc<Pack>,
+    index: usize,
+}
+
+impl Picture for PackPicture {
+    fn key(&self) -> String {
+        format!("{}/{}", self.pack.name(), self.index)
+    }
+
+    fn bytes(&self) -> Result<Cow<'static, [u8]>> {
+        self.pack.image(self.index).map(Cow::Borrowed)
     }
 }
 
@@ -153,7 +176,7 @@ impl Items for PackSamples {
             turns.push(Turn::human(value));
             turns.push(Turn::gpt(answer));
         }
-        let image = ImageSource::Packed { pack: self.pack.clone(), index };
+        let image = self.pack.picture(index);
         let id = match order {
             0 => format!("{}/{index}", self.pack.name),
             _ => format!("{}/{index}#{order}", self.pack.name),

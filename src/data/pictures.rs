@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::archive::Archive;
-use super::sample::ImageSource;
+use super::archive::{Archive, MemberPicture};
+use super::image_source::ImageSource;
 use crate::error::Result;
 
 /// Places by prefix, the longest first.
@@ -48,11 +48,9 @@ impl Pictures {
             _ => name.strip_prefix(prefix)?.strip_prefix('/'),
         };
         match self.0.iter().find_map(|(prefix, place)| Some((rest(prefix)?, place))) {
-            None => ImageSource::File(name.into()),
-            Some((rest, Place::Folder(folder))) => ImageSource::File(folder.join(rest)),
-            Some((rest, Place::Archive(archive))) => {
-                ImageSource::Member { archive: archive.clone(), name: rest.to_string() }
-            }
+            None => ImageSource::file(name.into()),
+            Some((rest, Place::Folder(folder))) => ImageSource::file(folder.join(rest)),
+            Some((rest, Place::Archive(archive))) => MemberPicture::source(archive, rest),
         }
     }
 }

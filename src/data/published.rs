@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::dataset::{Dataset, Format};
+use super::dataset::Dataset;
+use super::open::Format;
 use super::pictures::Pictures;
 use super::table::{Wanted, find};
 use crate::error;

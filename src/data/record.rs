@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::brief::{Brief, is_blank};
 use super::flags;
+use super::image_source::ImageSource;
 use super::message::{Message, Nullable, Text, Turns};
-use super::sample::{ImageSource, Sample};
+use super::sample::Sample;
 use crate::error;
 use crate::error::Result;
 use crate::text::{Role, Turn};

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::brief::Brief;
-use super::dataset::Items;
+use super::image_source::ImageSource;
+use super::items::Items;
 use super::lfs;
 use super::pictures::Pictures;
 use super::record::{CONVERSATIONS, FLAGS, IMAGES, Record, SYSTEM, is_known};
-use super::sample::{ImageSource, Sample};
+use super::sample::Sample;
 use super::table::Rows;
 use crate::error;
 use crate::error::{Context, Result};
@@ -104,24 +105,15 @@ impl RowItems {
     fn named(&self, row: usize, name: &str) -> ImageSource {
         match &self.pictures {
             Some(pictures) => pictures.find(name),
-            None => ImageSource::File(self.rows.folder(row).join(name)),
+            None => ImageSource::file(self.rows.folder(row).join(name)),
         }
     }
 
     /// A picture where it is looked for: one whose bytes are not in the row, below the folder that was given.
     fn placed(&self, row: usize, image: ImageSource) -> Result<ImageSource> {
         let Some(pictures) = &self.pictures else { return Ok(image) };
-        Ok(match &image {
-            ImageSource::File(path) => {
-                let name = path.strip_prefix(self.rows.folder(row)).unwrap_or(path);
-                pictures.find(&name.to_string_lossy())
-            }
-            ImageSource::Row { field, number, .. } => match self.rows.picture_path(row, field, *number) {
-                Some(path) if !self.rows.has_bytes(row, field, *number)? => pictures.find(path),
-                _ => image,
-            },
-            _ => image,
-        })
+        let name = image.name_below(self.rows.folder(row))?;
+        Ok(name.map_or(image, |name| pictures.find(&name)))
     }
 }
 

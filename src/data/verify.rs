@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use super::brief::{id_hash, is_blank};
 use super::dataset::Dataset;
-use super::sample::{ImageSource, Sample};
+use super::image_source::ImageSource;
+use super::sample::Sample;
 use crate::assets::refuse_pointer;
 use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Interrupt, Listeners};
@@ -250,7 +251,7 @@ impl Seen {
 
 /// Whether a picture is there, whole, and what its name says. The content wins over the name.
 fn picture_fault(image: &ImageSource) -> Option<Fault> {
-    if let ImageSource::Decoded { .. } = image {
+    if image.pixels().is_some() {
         return None;
     }
     let name = image.key();

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::gold::{Gold, lettered};
 use super::item::Item;
-use crate::data::{ImageSource, Pack};
+use crate::data::Pack;
 use crate::error;
 use crate::error::Result;
 use crate::rng::Rng;
@@ -53,7 +53,7 @@ pub(super) fn pack_items(source: &str, questions: PackQuestions) -> Result<Vec<I
 }
 
 fn item(pack: &Arc<Pack>, image: usize, id: String, prompt: String, gold: Gold, category: &str) -> Item {
-    let source = ImageSource::Packed { pack: pack.clone(), index: image };
+    let source = pack.picture(image);
     let (group, category) = (source.key(), category.to_string());
     let (other_id, section) = (String::new(), String::new());
     Item { id, other_id, group, images: vec![source], prompt, gold, category, section }

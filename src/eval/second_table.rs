@@ -47,7 +47,7 @@ impl SecondTable {
     pub(super) fn of(&self, id: &str, field: &str) -> Result<Option<Vec<ImageSource>>> {
         match self {
             SecondTable::Table { rows, places } => places.get(id).map(|place| rows.images(*place, field)).transpose(),
-            SecondTable::Folder(files) => Ok(files.get(id).map(|path| vec![ImageSource::File(path.clone())])),
+            SecondTable::Folder(files) => Ok(files.get(id).map(|path| vec![ImageSource::file(path.clone())])),
         }
     }
 }

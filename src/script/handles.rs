@@ -73,7 +73,7 @@ pub(super) struct TensorHandle(pub Tensor);
 impl ImageHandle {
     /// A picture in memory.
     pub(super) fn new(image: Image) -> Self {
-        let source = ImageSource::Decoded { image, key: "image".to_string() };
+        let source = ImageSource::decoded(image, "image".to_string());
         ImageHandle(Arc::new(Picture { sample: None, source, decoded: OnceLock::new() }))
     }
 

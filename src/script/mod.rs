@@ -12,6 +12,7 @@ mod handles;
 mod imports;
 mod options;
 mod places;
+mod printed_error;
 mod session;
 mod smoke;
 mod state;
@@ -20,5 +21,6 @@ mod suggest;
 
 pub use handles::describe;
 pub use places::Repeat;
+pub use printed_error::Report;
 pub use session::{Outcome, Session};
 pub use state::{Output, Overrides, SessionOptions, folder_name};

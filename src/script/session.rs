@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Module, OptimizationLevel, Scope};
 
-use super::error::{Exit, Report, Sources, report};
+use super::error::Exit;
 use super::imports::{Imports, plain_text};
+use super::printed_error::{Report, Sources, report};
 use super::state::{SessionOptions, State};
 use super::{api, docs, handles, stdlib};
 

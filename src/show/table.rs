@@ -3,8 +3,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::text::{self, Html, Text};
-
 /// The alignment of a column's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
@@ -126,22 +124,6 @@ impl Table {
         format!("{} x {}", plural(self.rows.len(), "row"), plural(self.columns.len(), "column"))
     }
 
-    /// Aligned text, starting with the size. With a `width` in terminal columns, long cells are cut, columns that still do not
-    /// fit are left out and the middle of a long table is left out; a line says so in each case. Without a `width` everything is
-    /// written. `color` allows ANSI bold and dim.
-    pub fn text(&self, width: Option<usize>, color: bool) -> String {
-        let mut sink = Text::new(self, width, color);
-        self.walk(&mut sink, width.map(|_| 40));
-        sink.finish()
-    }
-
-    /// An HTML `<table>` that needs no style sheet.
-    pub fn html(&self) -> String {
-        let mut sink = Html::new();
-        self.walk(&mut sink, Some(200));
-        sink.finish()
-    }
-
     /// `{title, columns, rows: [{column: value}], note}`; values are numbers where the cells hold numbers.
     pub fn json(&self) -> Value {
         let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
@@ -154,7 +136,7 @@ impl Table {
     }
 
     /// The traversal that all formats share: size and title, heading, rows without the middle of more than `limit`, note.
-    pub(super) fn walk(&self, sink: &mut dyn text::Sink, limit: Option<usize>) {
+    pub(super) fn walk(&self, sink: &mut dyn Sink, limit: Option<usize>) {
         sink.start(&self.shape(), self.title.as_deref());
         sink.heading(&self.columns);
         let (head, tail) = match limit {
@@ -169,6 +151,15 @@ impl Table {
         self.rows[rest..].iter().for_each(|row| sink.row(&self.columns, row));
         sink.end(self.note.as_deref());
     }
+}
+
+/// What a walk over a table writes to.
+pub(super) trait Sink {
+    fn start(&mut self, shape: &str, title: Option<&str>);
+    fn heading(&mut self, columns: &[Column]);
+    fn row(&mut self, columns: &[Column], cells: &[Cell]);
+    fn gap(&mut self, columns: usize, rows: usize);
+    fn end(&mut self, note: Option<&str>);
 }
 
 impl std::fmt::Display for Table {
@@ -227,7 +218,7 @@ mod tests {
         }
         for width in [24, 40, 80] {
             let text = table.text(Some(width), false);
-            let widest = text.lines().map(text::display_width).max();
+            let widest = text.lines().map(crate::show::text::display_width).max();
             assert!(widest <= Some(width), "{width}: {text}");
             assert!(text.contains("60 more rows"), "{text}");
         }

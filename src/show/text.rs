@@ -1,7 +1,7 @@
 //! Two output formats of a table: aligned text and HTML, both fed by `Table::walk`.
 //! Widths are terminal columns, in which a CJK character takes two.
 
-use super::table::{Align, Cell, Column, Table};
+use super::table::{Align, Cell, Column, Sink, Table};
 
 const BOLD: &str = "\u{1b}[1m";
 const DIM: &str = "\u{1b}[2m";
@@ -11,13 +11,22 @@ const GAP: usize = 2;
 /// The smallest width to which a column of text is cut.
 const NARROWEST: usize = 8;
 
-/// Receives the parts of a table in order; one implementation per output format.
-pub(super) trait Sink {
-    fn start(&mut self, shape: &str, title: Option<&str>);
-    fn heading(&mut self, columns: &[Column]);
-    fn row(&mut self, columns: &[Column], cells: &[Cell]);
-    fn gap(&mut self, columns: usize, rows: usize);
-    fn end(&mut self, note: Option<&str>);
+impl Table {
+    /// Aligned text, starting with the size. With a `width` in terminal columns, long cells are cut, columns that still do not
+    /// fit are left out and the middle of a long table is left out; a line says so in each case. Without a `width` everything
+    /// is written. `color` allows ANSI bold and dim.
+    pub fn text(&self, width: Option<usize>, color: bool) -> String {
+        let mut sink = Text::new(self, width, color);
+        self.walk(&mut sink, width.map(|_| 40));
+        sink.finish()
+    }
+
+    /// An HTML `<table>` that needs no style sheet.
+    pub fn html(&self) -> String {
+        let mut sink = Html::new();
+        self.walk(&mut sink, Some(200));
+        sink.finish()
+    }
 }
 
 /// Aligned text for a terminal or a pipe.

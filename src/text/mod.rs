@@ -13,7 +13,8 @@ mod vocabulary;
 
 use serde::{Deserialize, Serialize};
 
-pub use template::{AnswerEnd, Rendered, Template};
+pub use pieces::Rendered;
+pub use template::{AnswerEnd, Template};
 pub use tokenizer::Tokenizer;
 
 /// The id at the position where an image's visual tokens are spliced in (LLaVA's `IMAGE_TOKEN_INDEX`).

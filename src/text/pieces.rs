@@ -2,9 +2,22 @@
 //! so that merges across the borders of segments are the reference's; a token is supervised when the first byte it
 //! covers is.
 
-use super::{IGNORE, IMAGE_ID, IMAGE_MARKER, Rendered, Tokenizer};
+use super::{IGNORE, IMAGE_ID, IMAGE_MARKER, Tokenizer};
 use crate::error;
 use crate::error::Result;
+
+/// A rendered conversation; `ids` and `labels` have the same length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text with special tokens and `<image>` written out.
+    pub text: String,
+    /// Token ids with one BOS; [`super::IMAGE_ID`] where an image goes.
+    pub ids: Vec<i64>,
+    /// The id where it is supervised, [`super::IGNORE`] elsewhere; not shifted.
+    pub labels: Vec<i64>,
+    /// Where branches begin: each attends to the tokens before the first branch and to itself. Empty: one sequence.
+    pub branches: Vec<usize>,
+}
 
 /// Collects pieces in order; plain text is collected in `run` until something else ends it.
 pub(super) struct Builder<'a> {

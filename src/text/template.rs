@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::pieces::Builder;
+use super::pieces::{Builder, Rendered};
 use super::{IMAGE_MARKER, Role, Tokenizer, Turn, opened};
 use crate::error::{Context, Error, Result};
 use crate::preset::{PresetKind, Presets};
@@ -15,19 +15,6 @@ use crate::{bail, error};
 /// A chat template; clones share everything.
 #[derive(Clone, Debug)]
 pub struct Template(Arc<TemplateParts>);
-
-/// A rendered conversation; `ids` and `labels` have the same length.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
-    /// The text with special tokens and `<image>` written out.
-    pub text: String,
-    /// Token ids with one BOS; [`super::IMAGE_ID`] where an image goes.
-    pub ids: Vec<i64>,
-    /// The id where it is supervised, [`super::IGNORE`] elsewhere; not shifted.
-    pub labels: Vec<i64>,
-    /// Where branches begin: each attends to the tokens before the first branch and to itself. Empty: one sequence.
-    pub branches: Vec<usize>,
-}
 
 /// The end of a supervised answer: special tokens in order, and plain text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,15 +4,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::save::write_json;
 use super::sites::{ALL, Layer, PREFIX, Plan, Site, check_numbers, linears};
-use super::{Llm, Origin, Weights, base, olora, peft};
+use super::written::write_json;
+use super::{olora, peft};
 use crate::assets::Folder;
 use crate::error;
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ use crate::models::config::Config;
 use crate::options::{Kind, option_values, options};
 use crate::rng::Rng;
 use crate::weights::{
-    ADAPTER, Adapter, Builder, Dropout, Dropping, Finished, Init, Param, ParamSet, Source, TensorFiles, quantized_name,
+    ADAPTER, Adapter, Builder, Dropout, Dropping, Finished, Init, Param, ParamSet, Source, TensorFiles,
 };
 
 /// The file by which a folder is recognized as an adapter.
@@ -76,7 +76,7 @@ pub struct Lora {
     /// `target_modules` for the file: names where every layer with a name carries an adapter, else paths; sorted.
     targets: Vec<String>,
     /// The adapted weights, in the order of the plan.
-    sites: Vec<Arc<Param>>,
+    pub(super) sites: Vec<Arc<Param>>,
     /// `lora_A` and `lora_B` of every site, named without [`PREFIX`].
     pub params: ParamSet,
     dropout: Arc<Dropout>,
@@ -248,92 +248,4 @@ impl Lora {
 /// PEFT declares alpha as an integer.
 fn alpha_of(site: &Site) -> Value {
     if site.alpha.fract() == 0.0 { json!(site.alpha as i64) } else { json!(site.alpha) }
-}
-
-impl Llm {
-    /// The adapters on this LLM.
-    pub fn lora(&self) -> Option<Arc<Lora>> {
-        self.lora.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Attaches adapters, or continues with those that are there; different ones are an error.
-    pub fn adapt(&self, options: &LoraOptions, source: Source) -> Result<Arc<Lora>> {
-        if let Some(lora) = self.lora() {
-            if lora.fits(&self.params, options)? {
-                return Ok(lora);
-            }
-            return Err(error!(Option, "the LLM carries another adapter: {}", lora.describe())
-                .help("give the same `lora`, or add the adapter to the weights first: `m.merge()`"));
-        }
-        self.carry(Lora::attach(&self.params, options, source, &self.target().device)?)
-    }
-
-    fn carry(&self, lora: Lora) -> Result<Arc<Lora>> {
-        let lora = Arc::new(lora);
-        *self.lora.write().unwrap_or_else(PoisonError::into_inner) = Some(lora.clone());
-        Ok(lora)
-    }
-
-    /// Attaches the adapter in a folder.
-    pub(super) fn adapt_from(&self, folder: &Folder, files: Arc<TensorFiles>) -> Result<()> {
-        let config = Config::new(folder.json(CONFIG)?, format!("`{}`", folder.locate(CONFIG)));
-        let lora = Lora::open(&self.params, &config, files, &self.target().device)?;
-        self.origin.config.notes().extend(config.notes());
-        self.carry(lora).map(|_| ())
-    }
-
-    /// The base of a folder that holds only an adapter, with the adapter attached; `open` opens the base.
-    pub(super) fn with_adapter(path: &Path, weights: Weights, open: impl FnOnce(&str) -> Result<Self>) -> Result<Self> {
-        let folder = Folder::Disk(path.to_path_buf());
-        let config = Config::new(folder.json(CONFIG)?, format!("`{}`", folder.locate(CONFIG)));
-        let name = config.string(BASE_KEY, "")?;
-        if name.is_empty() {
-            return Err(error!(Missing, "`{}` holds an adapter alone, and {CONFIG} names no base", path.display())
-                .help(format!("write the path or the hub id of its base into `{BASE_KEY}`")));
-        }
-        let mut place = base::find(&folder, None, &name);
-        if let (true, Some(revision)) = (crate::hub::is_id(&place), config.value().get("revision"))
-            && let Some(revision) = revision.as_str()
-            && !Path::new(&place).exists()
-        {
-            place = format!("{place}@{revision}");
-        }
-        let mut llm = open(&place).map_err(|error| {
-            let error = error.context(format!("`{}` holds an adapter alone; its base `{place}`", path.display()));
-            error.help(format!(
-                "write the path of its base into `{BASE_KEY}` of {CONFIG}, absolute or as seen from the folder"
-            ))
-        })?;
-        if let Some(name) = Path::new(&place).file_name().filter(|_| Path::new(&place).is_absolute()) {
-            llm.id = name.to_string_lossy().into_owned();
-        }
-        if weights == Weights::Stored {
-            let older = path.join("adapter_model.bin");
-            let file = if older.is_file() && !folder.has(ADAPTER) { older } else { path.join(ADAPTER) };
-            let files = Arc::new(TensorFiles::open(&file)?);
-            base::check(&Origin::new(folder.clone(), config.clone()), &llm, None)?;
-            llm.origin.config.notes().extend(config.notes());
-            llm.adapt_from(&folder, files)?;
-        }
-        Ok(llm)
-    }
-
-    /// Adds the adapters to the weights and removes them.
-    pub fn merge(&self) -> Result<()> {
-        let Some(lora) = self.lora() else {
-            return Err(error!(Option, "LLM `{}` carries no adapter", self.id)
-                .help("a trainer with the option `lora` gives it one"));
-        };
-        if let Some(blocks) = lora.sites.iter().find_map(|site| site.blocks()) {
-            let kind = quantized_name(blocks.dtype());
-            return Err(error!(Option, "the weights are quantized ({kind}), nothing can be added to them")
-                .help("`m.save(dir)` writes them widened with the adapter added, `#{ merge: false }` the adapter"));
-        }
-        for site in &lora.sites {
-            site.assign(&site.merged()?)?;
-            site.set_adapter(None);
-        }
-        *self.lora.write().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(())
-    }
 }

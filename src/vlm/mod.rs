@@ -1,6 +1,7 @@
 //! The model as a whole: an encoder, a projector and an LLM with what joins them: preprocessing, splicing,
 //! generation, checkpoints. Tensor names are those of layout llava-more.
 
+mod adapted;
 mod attention;
 mod base;
 mod check;
@@ -10,6 +11,7 @@ mod encoder;
 mod feature_file;
 mod features;
 mod fingerprint;
+mod forward;
 pub mod generate;
 mod llm;
 mod look;
@@ -24,6 +26,7 @@ mod save;
 mod sites;
 mod splice;
 mod stamp;
+mod written;
 
 use std::sync::Arc;
 
@@ -46,7 +49,7 @@ use crate::image::{Aspect, Image};
 pub use crate::models::projectors::ProjectorChoice;
 use crate::models::registry::Target;
 use crate::notes::Notes;
-use crate::text::{Template, Tokenizer, Turn};
+use crate::text::{Template, Tokenizer};
 use crate::weights::{Param, ParamSet, Source};
 use crate::{bail, error};
 
@@ -235,44 +238,6 @@ impl Vlm {
     /// What the LLM sees of a picture, (tokens, LLM width): the encoder and the projector on this picture alone.
     pub fn visual_tokens(&self, image: &Image) -> Result<Tensor> {
         Ok(self.projector.project(&self.features(&[image], self.aspect())?)?.squeeze(0)?)
-    }
-
-    /// A rendered conversation through the whole model: logits of every position, (positions, vocab).
-    ///
-    /// # Errors
-    /// `Data` when there are not as many images as marks, naming both numbers.
-    pub fn logits(&self, images: &[Image], turns: &[Turn]) -> Result<Tensor> {
-        let batch = self.single(images, turns)?;
-        let packing = crate::nn::packing::Packing::trees(&batch.trees);
-        Ok(self.llm.model.logits(&self.llm.model.hidden(&batch.embeds, &packing, None)?)?)
-    }
-
-    /// Mean cross-entropy over the supervised positions of one conversation.
-    ///
-    /// # Errors
-    /// As [`logits`](Self::logits), and `Data` when nothing is supervised.
-    pub fn loss(&self, images: &[Image], turns: &[Turn]) -> Result<f64> {
-        let batch = self.single(images, turns)?;
-        if batch.targets.is_empty() {
-            return Err(error!(Data, "no position of this conversation is supervised")
-                .help("the last turn must be an answer (`from: \"gpt\"`)"));
-        }
-        let sum = batch.loss_sum(self)?.to_scalar::<f32>()?;
-        Ok(f64::from(sum) / batch.targets.len() as f64)
-    }
-
-    /// Renders one conversation for training and splices its pictures.
-    fn single(&self, images: &[Image], turns: &[Turn]) -> Result<Batch> {
-        self.llm.ready()?;
-        self.freeze()?;
-        let rendered = self.template().render_about(self.tokenizer()?, turns, images.len())?;
-        generate::check_marks(&rendered.ids, images.len())?;
-        let features = match images {
-            [] => None,
-            images => Some(self.features(&images.iter().collect::<Vec<_>>(), self.aspect())?),
-        };
-        let sequence = Sequence { rendered: &rendered, images: (0..images.len()).collect() };
-        batch(self, &[sequence], features.as_ref(), self.llm.context())
     }
 
     /// Where and in which dtype the LLM computes.

@@ -1,7 +1,6 @@
 //! Weights: where a model's tensors come from (safetensors folders, embedded bytes, random numbers, none) and the
 //! parameters made of them. The tree of [`Builder::pp`] is the tree of names in the checkpoint.
 
-mod adapter;
 mod files;
 mod finite;
 mod folder;
@@ -20,11 +19,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 
-pub use adapter::{Adapter, Dropout, Dropping};
 pub use files::{TensorFiles, save_shards, save_tensors};
 pub use folder::{ADAPTER, INDEX, WHOLE, indexed_files, is_part};
 pub use gguf::Gguf;
 pub use gguf_view::{Change, Renamed};
+pub use param::{Adapter, Dropout, Dropping};
 pub use param::{Param, ParamSet, Weight};
 pub use quantized::{Quantize, Quantized, quantized_name};
 

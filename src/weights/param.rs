@@ -2,13 +2,16 @@
 //! storage, so every holder sees an update, and a frozen parameter starts no autograd graph. A quantized
 //! parameter is frozen for good.
 
+mod adapter;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::Adapter;
+pub use adapter::{Adapter, Dropout, Dropping};
+
 use super::hashing::Known;
 use super::quantized::{Quantized, not_trainable, quantized_name};
 

@@ -1,5 +1,6 @@
 //! Circles of files: which file of `src/` uses what of which other, by its paths, and where that leads back to its
-//! begin. Re-exports are followed to the file that declares the name. Not seen are calls of methods.
+//! begin. Re-exports are followed to the file that declares the name, and are no use themselves. Not seen are calls of
+//! methods, so an `impl` may stand in a file above its type.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,7 +113,7 @@ pub(super) fn uses(files: &[Source]) -> Uses {
     let modules = Modules::new(files);
     let mut uses = Uses::new();
     for (from, file) in files.iter().enumerate().filter(|(_, file)| !file.is_test() && file.path != "lib.rs") {
-        for path in file.paths().into_iter().filter(|path| !path.in_test) {
+        for path in file.paths().into_iter().filter(|path| !path.in_test && !path.is_handed_on) {
             let (to, name) = match modules.resolve(from, &path.names, 0) {
                 Some(Target::Item(to, name)) => (to, name),
                 // A module that is imported says nothing yet; what is used of it has a path of its own.

@@ -27,6 +27,8 @@ pub(super) struct Named {
     pub(super) in_test: bool,
     /// Of a path in a `use` tree: the name it has in this file.
     pub(super) import: Option<String>,
+    /// Whether the import does nothing here but give the name to others.
+    pub(super) is_handed_on: bool,
 }
 
 /// The repository.
@@ -169,7 +171,12 @@ impl Source {
             let text = self.tokens[at].text.as_str();
             let starts = is_name(text) && text != "use" && (at == 0 || self.tokens[at - 1].text != "::");
             if text == "use" {
+                let (first, is_public) =
+                    (found.len(), at > 0 && ["pub", ")"].contains(&self.tokens[at - 1].text.as_str()));
                 at = self.tree(at + 1, &[], true, &mut found);
+                for path in found[first..].iter_mut().filter(|_| is_public) {
+                    path.is_handed_on = path.import.as_ref().is_some_and(|name| self.mentions(name) < 2);
+                }
             } else if starts && self.follows(at, "::") {
                 at = self.tree(at, &[], false, &mut found);
             } else {
@@ -177,6 +184,11 @@ impl Source {
             }
         }
         found
+    }
+
+    /// How often a name stands in the code outside tests.
+    fn mentions(&self, name: &str) -> usize {
+        (0..self.tokens.len()).filter(|at| self.tokens[*at].text == name && !self.in_test(*at)).count()
     }
 
     fn follows(&self, at: usize, text: &str) -> bool {
@@ -215,7 +227,7 @@ impl Source {
         }
         let line = self.tokens[start].line;
         let import = name.filter(|_| import);
-        found.push(Named { line, names, in_test: self.in_test(start), import });
+        found.push(Named { line, names, in_test: self.in_test(start), import, is_handed_on: false });
         at.max(start + 1)
     }
 }

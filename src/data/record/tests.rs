@@ -8,7 +8,7 @@ fn record(text: &str) -> Record<'_> {
 }
 
 fn sample(text: &str) -> Sample {
-    record(text).sample(7, |name| ImageSource::File(name.into())).unwrap()
+    record(text).sample(7, |name| ImageSource::file(name.into())).unwrap()
 }
 
 fn keys(sample: &Sample) -> Vec<String> {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::{Format, Name, PARTIAL, same_words, words};
+use super::names::{Name, PARTIAL, same_words, words};
 use crate::error;
 use crate::error::{Error, Result};
 
@@ -69,18 +69,13 @@ impl Wanted {
 
     /// Files of one format: parquet where there is some.
     fn of_format(&self, root: &str, mut files: Vec<Name>) -> Result<Vec<Name>> {
-        let format = match files.iter().map(|file| file.format).min() {
-            Some(Format::Arrow) => {
-                return Err(error!(Missing, "`{root}` holds .arrow files, as the library `datasets` keeps them").help(
-                    "write it as parquet: `datasets.load_from_disk(folder)` or `load_dataset(..)`, then `.to_parquet(\"test.parquet\")`",
-                ));
-            }
-            Some(format) => format,
-            None => {
-                return Err(error!(Missing, "`{root}` holds no .parquet, .jsonl, .tsv or .json file")
-                    .help("three levels of folders are searched; give the folder that holds the files"));
-            }
+        let Some(format) = files.iter().map(|file| file.format).min() else {
+            return Err(error!(Missing, "`{root}` holds no .parquet, .jsonl, .tsv or .json file")
+                .help("three levels of folders are searched; give the folder that holds the files"));
         };
+        if let Some(error) = format.refused(root) {
+            return Err(error);
+        }
         files.retain(|file| file.format == format);
         Ok(files)
     }

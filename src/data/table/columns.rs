@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 /// One step from a row to a value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Step {
+pub(in crate::data) enum Step {
     /// A field of a struct.
     Key(String),
     /// What follows may be null.
@@ -22,7 +22,7 @@ pub(super) enum Step {
 
 /// A column that holds values.
 #[derive(Clone, Debug)]
-pub(super) struct Leaf {
+pub(in crate::data) struct Leaf {
     /// Its number in the file.
     pub column: usize,
     /// The field of the row it belongs to.
@@ -42,7 +42,7 @@ impl Step {
 
 impl Leaf {
     /// The last name on its path.
-    pub(super) fn key(&self) -> Option<&str> {
+    pub(in crate::data) fn key(&self) -> Option<&str> {
         self.steps.iter().rev().find_map(|step| match step {
             Step::Key(key) => Some(key.as_str()),
             _ => None,
@@ -50,26 +50,26 @@ impl Leaf {
     }
 
     /// The value itself in place of the struct that holds it.
-    pub(super) fn instead_of_struct(&mut self) {
+    pub(in crate::data) fn instead_of_struct(&mut self) {
         if let Some(step) = self.steps.iter_mut().rev().find(|step| matches!(step, Step::Key(_))) {
             *step = Step::There;
         }
     }
 
     /// The level at which a value is there.
-    pub(super) fn depth(&self) -> i16 {
+    pub(in crate::data) fn depth(&self) -> i16 {
         self.steps.iter().filter(|step| step.is_level()).count() as i16
     }
 
     /// Whether it can be read: no list in a list, and a type that JSON has.
-    pub(super) fn is_readable(&self, physical: Physical) -> bool {
+    pub(in crate::data) fn is_readable(&self, physical: Physical) -> bool {
         let lists = self.steps.iter().filter(|step| **step == Step::Item).count();
         lists <= 1 && !matches!(physical, Physical::INT96 | Physical::FIXED_LEN_BYTE_ARRAY)
     }
 }
 
 /// The leaf columns of a schema, in file order.
-pub(super) fn leaves(schema: &Type) -> Vec<Leaf> {
+pub(in crate::data) fn leaves(schema: &Type) -> Vec<Leaf> {
     let mut leaves = Vec::new();
     if schema.is_group() {
         for field in schema.get_fields() {
@@ -125,7 +125,7 @@ fn list_item(node: &Type) -> Option<&Type> {
 
 /// Levels and values of some rows of a column.
 #[derive(Default)]
-pub(super) struct Levels {
+pub(in crate::data) struct Levels {
     pub definitions: Vec<i16>,
     pub repetitions: Vec<i16>,
     pub rows: usize,
@@ -137,7 +137,7 @@ const CHUNK: usize = 1024;
 
 /// Adds a leaf's next values, of `limit` rows at most, to `column` from row `start` on; rows other leaves of the field made
 /// are filled in. Rows are made as data for them is found, whatever number is declared.
-pub(super) fn read(
+pub(in crate::data) fn read(
     reader: &mut ColumnReader,
     leaf: &Leaf,
     column: &mut Vec<Value>,
@@ -165,7 +165,7 @@ pub(super) fn read(
 }
 
 /// Calls `entry(row, item, definition level, whether a value is there)` for each entry of a column.
-pub(super) fn each_entry(levels: &Levels, depth: i16, mut entry: impl FnMut(usize, usize, i16, bool)) {
+pub(in crate::data) fn each_entry(levels: &Levels, depth: i16, mut entry: impl FnMut(usize, usize, i16, bool)) {
     let (mut row, mut item) = (0, 0);
     for i in 0..levels.count {
         let definition = levels.definitions.get(i).copied().unwrap_or(depth);
@@ -214,7 +214,7 @@ fn put(mut at: &mut Value, steps: &[Step], definition: i16, item: usize, value: 
 }
 
 /// The next rows of a column.
-pub(super) fn read_some(reader: &mut ColumnReader, rows: usize) -> Result<(Levels, Vec<Value>)> {
+pub(in crate::data) fn read_some(reader: &mut ColumnReader, rows: usize) -> Result<(Levels, Vec<Value>)> {
     let mut levels = Levels::default();
     macro_rules! values {
         ($reader:expr, $json:expr) => {{

@@ -29,7 +29,7 @@ const DECODER: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Whether a text is a picture.
-pub(super) fn is_picture(text: &str) -> bool {
+pub(in crate::data) fn is_picture(text: &str) -> bool {
     let data = after_address(text);
     let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/' | b'=' | b'\n' | b'\r');
     if data.len() < SHORTEST || !data.bytes().take(1024).all(plain) {
@@ -57,7 +57,7 @@ fn is_image(data: &str) -> bool {
 }
 
 /// The bytes of a picture that is written as text.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub(in crate::data) fn decode(text: &str) -> Option<Vec<u8>> {
     let data = after_address(text);
     match data.bytes().any(|byte| byte.is_ascii_whitespace()) {
         false => DECODER.decode(data).ok(),
@@ -66,7 +66,7 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Puts short texts in place of pictures; gives the pictures.
-pub(super) fn take(value: &mut Value) -> Vec<(usize, String)> {
+pub(in crate::data) fn take(value: &mut Value) -> Vec<(usize, String)> {
     let short = |text: &str| format!("a picture as base64, sha256 {:.16}", format!("{:x}", Sha256::digest(text)));
     let mut taken = Vec::new();
     let mut one = |number: usize, value: &mut Value| {
@@ -85,11 +85,11 @@ pub(super) fn take(value: &mut Value) -> Vec<(usize, String)> {
 }
 
 /// Gives the values of the fields of a row, read anew from the bytes of its place.
-pub(super) type Parse = Box<dyn Fn(&[u8], &str) -> Option<Value> + Send + Sync>;
+pub(in crate::data) type Parse = Box<dyn Fn(&[u8], &str) -> Option<Value> + Send + Sync>;
 
 /// The pictures in the texts of one file.
 #[derive(Default)]
-pub(super) struct Inline {
+pub(in crate::data) struct Inline {
     path: PathBuf,
     /// For each field the rows that have pictures, and the rows in which those are written.
     rows: BTreeMap<String, HashMap<usize, usize>>,
@@ -101,12 +101,12 @@ pub(super) struct Inline {
 }
 
 impl Inline {
-    pub(super) fn new(path: &Path, parse: Option<Parse>) -> Self {
+    pub(in crate::data) fn new(path: &Path, parse: Option<Parse>) -> Self {
         Inline { path: path.to_path_buf(), parse, ..Inline::default() }
     }
 
     /// Takes the pictures out of a row's field.
-    pub(super) fn take(&mut self, row: usize, field: &str, value: &mut Value) {
+    pub(in crate::data) fn take(&mut self, row: usize, field: &str, value: &mut Value) {
         for (number, text) in take(value) {
             self.rows.entry(field.to_string()).or_default().insert(row, row);
             if self.parse.is_none() {
@@ -116,33 +116,33 @@ impl Inline {
     }
 
     /// Where the next row lies in the file.
-    pub(super) fn push_place(&mut self, start: u64, length: usize) {
+    pub(in crate::data) fn push_place(&mut self, start: u64, length: usize) {
         self.places.push((start, length));
     }
 
     /// A row whose picture is written in another row.
-    pub(super) fn refer(&mut self, field: &str, row: usize, to: usize) {
+    pub(in crate::data) fn refer(&mut self, field: &str, row: usize, to: usize) {
         if let Some(rows) = self.rows.get_mut(field) {
             rows.insert(row, to);
         }
     }
 
     /// `None` when there are no pictures.
-    pub(super) fn some(self) -> Option<Self> {
+    pub(in crate::data) fn some(self) -> Option<Self> {
         (!self.rows.is_empty()).then_some(self)
     }
 
-    pub(super) fn fields(&self) -> impl Iterator<Item = &String> {
+    pub(in crate::data) fn fields(&self) -> impl Iterator<Item = &String> {
         self.rows.keys()
     }
 
     /// Whether a picture is written in the row's field.
-    pub(super) fn has(&self, field: &str, row: usize) -> bool {
+    pub(in crate::data) fn has(&self, field: &str, row: usize) -> bool {
         self.rows.get(field).is_some_and(|rows| rows.contains_key(&row))
     }
 
     /// The encoded bytes of a picture; `None` for one that is not written here.
-    pub(super) fn bytes(&self, field: &str, row: usize, number: usize) -> Result<Option<Vec<u8>>> {
+    pub(in crate::data) fn bytes(&self, field: &str, row: usize, number: usize) -> Result<Option<Vec<u8>>> {
         let Some(&row) = self.rows.get(field).and_then(|rows| rows.get(&row)) else { return Ok(None) };
         let text = match &self.parse {
             None => self.texts.get(&(field.to_string(), row, number)).cloned(),

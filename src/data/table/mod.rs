@@ -3,16 +3,15 @@
 //! read is kept out and counted; an error names file, row and field.
 
 mod choose;
-mod columns;
+pub(super) mod columns;
+pub(super) mod file;
 mod files;
-mod inline;
-mod json;
+pub(super) mod inline;
 mod names;
-mod parquet;
 mod parts;
-mod pictures;
+pub(super) mod pictures;
 mod places;
-mod tsv;
+mod row_picture;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,11 +21,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use self::choose::Wanted;
+use self::file::TableFile;
 pub use self::files::find;
-use self::inline::Inline;
 pub use self::parts::{Reading, parts};
-use self::pictures::Pictures;
-use super::sample::ImageSource;
+use self::row_picture::RowPicture;
+use super::containers;
+use super::image_source::ImageSource;
 use crate::error;
 use crate::error::{Error, Result};
 
@@ -46,25 +46,6 @@ pub struct Rows {
     kept: Option<Arc<Rows>>,
 }
 
-/// What was read of one file.
-#[derive(Default)]
-struct TableFile {
-    path: PathBuf,
-    /// Of the first row, in the whole.
-    start: usize,
-    /// For each kept row its number in the file, from 0; broken rows are counted.
-    numbers: Vec<usize>,
-    /// Names of the fields, those that were not read among them.
-    fields: Vec<String>,
-    columns: Vec<(String, Vec<Value>)>,
-    /// Rows that could not be read.
-    broken: Vec<Error>,
-    /// Pictures that lie in the file itself.
-    pictures: Option<Arc<Pictures>>,
-    /// Pictures that are written in its texts.
-    inline: Option<Arc<Inline>>,
-}
-
 impl Rows {
     /// Opens a file, or a folder of files of one format (three levels deep), whole.
     ///
@@ -80,7 +61,7 @@ impl Rows {
     /// # Errors
     /// `Decode` naming the file that is not what its name says.
     pub fn open_files(files: &[PathBuf]) -> Result<Arc<Self>> {
-        let parts = files.iter().map(|path| parts::whole(path)).collect::<Result<Vec<_>>>()?;
+        let parts = files.iter().map(|path| whole(path)).collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(Rows::of(parts, 0)))
     }
 
@@ -223,10 +204,10 @@ impl Rows {
         let path = value.and_then(|value| value.as_str().or_else(|| value.get("path")?.as_str()));
         if file.holds(field, at) {
             let rows = self.kept.as_ref().unwrap_or(self).clone();
-            return Ok(ImageSource::Row { rows, row, field: field.into(), number });
+            return Ok(RowPicture::source(rows, row, field, number));
         }
         match path.filter(|path| path.len() <= LONGEST_PATH) {
-            Some(path) => Ok(ImageSource::File(file.folder().join(path))),
+            Some(path) => Ok(ImageSource::file(file.folder().join(path))),
             None => Err(self.unexpected(row, field, "a picture's path or bytes")),
         }
     }
@@ -268,79 +249,9 @@ impl Rows {
     }
 }
 
-impl TableFile {
-    fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new("."))
-    }
-
-    /// Whether the row's pictures of a field lie in the file.
-    fn holds(&self, field: &str, at: usize) -> bool {
-        self.pictures.as_ref().is_some_and(|pictures| pictures.holds(field))
-            || self.inline.as_ref().is_some_and(|inline| inline.has(field, self.numbers[at]))
-    }
-
-    /// Takes the columns of pictures out, with what is needed to read them: the same file without its texts.
-    fn split_off_pictures(&mut self) -> Self {
-        let inside: Vec<String> = self
-            .pictures
-            .iter()
-            .flat_map(|pictures| pictures.fields())
-            .chain(self.inline.iter().flat_map(|inline| inline.fields()))
-            .cloned()
-            .collect();
-        let is_inside = |column: &mut (String, Vec<Value>)| inside.contains(&column.0);
-        TableFile {
-            path: self.path.clone(),
-            start: self.start,
-            numbers: self.numbers.clone(),
-            fields: Vec::new(),
-            columns: self.columns.extract_if(.., is_inside).collect(),
-            broken: Vec::new(),
-            pictures: self.pictures.clone(),
-            inline: self.inline.clone(),
-        }
-    }
-}
-
-/// Columns that grow by values, where a row may lack some.
-#[derive(Default)]
-struct Columns {
-    columns: Vec<(String, Vec<Value>)>,
-    places: HashMap<String, usize>,
-}
-
-impl Columns {
-    /// With columns that are there whether or not they have values.
-    fn new<'a>(names: impl IntoIterator<Item = &'a String>) -> Self {
-        let mut columns = Columns::default();
-        for name in names {
-            columns.column(name);
-        }
-        columns
-    }
-
-    fn column(&mut self, name: &str) -> &mut Vec<Value> {
-        let place = match self.places.get(name) {
-            Some(place) => *place,
-            None => {
-                self.columns.push((name.to_string(), Vec::new()));
-                self.places.insert(name.to_string(), self.columns.len() - 1);
-                self.columns.len() - 1
-            }
-        };
-        &mut self.columns[place].1
-    }
-
-    fn put(&mut self, row: usize, name: &str, value: Value) {
-        let column = self.column(name);
-        column.resize(row, Value::Null);
-        column.push(value);
-    }
-
-    fn finish(mut self, rows: usize) -> Vec<(String, Vec<Value>)> {
-        self.columns.iter_mut().for_each(|(_, column)| column.resize(rows, Value::Null));
-        self.columns
-    }
+/// A file whole.
+fn whole(path: &Path) -> Result<TableFile> {
+    Ok(containers::rows(path, None)?.next(usize::MAX)?.unwrap_or_default())
 }
 
 /// A value in a message: short ones themselves, long ones by their kind.

@@ -1,6 +1,8 @@
 //! What a file's place and name say of a published set: `en/dev-00000-of-00002-1f3a.parquet`, `ScienceQA-IMG/test/0000.parquet`
 //! (the hub's conversion), `test.parquet`, `MMBench_DEV_EN.tsv`.
 
+use crate::data::containers::TableKind;
+
 /// Words that name a split, alone or as a part of a name.
 const SPLITS: [&str; 19] = [
     "train",
@@ -33,7 +35,7 @@ pub(super) const PARTIAL: &str = "partial-";
 pub(super) struct Name {
     /// Below the opened folder, with slashes.
     pub path: String,
-    pub format: Format,
+    pub format: TableKind,
     /// The folder.
     pub folder: String,
     /// Lower case; `None` when neither the name nor a folder says it.
@@ -52,38 +54,10 @@ pub(super) struct Shard {
     pub of: Option<usize>,
 }
 
-/// In the order in which they are preferred where a folder has several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Format {
-    Parquet,
-    /// Of a library's own folder, not a published set.
-    Arrow,
-    Jsonl,
-    Tsv,
-    Json,
-}
-
-impl Format {
-    /// By the ending.
-    pub(super) fn of(path: &str) -> Option<Self> {
-        let (stem, ending) = path.rsplit('/').next()?.rsplit_once('.')?;
-        // What libraries keep beside data.
-        let beside = ["dataset_info", "dataset_infos", "dataset_dict", "state", "config", "metadata", "package"];
-        match ending.to_lowercase().as_str() {
-            "parquet" => Some(Format::Parquet),
-            "arrow" => Some(Format::Arrow),
-            "jsonl" | "ndjson" => Some(Format::Jsonl),
-            "tsv" => Some(Format::Tsv),
-            "json" if !beside.contains(&stem) => Some(Format::Json),
-            _ => None,
-        }
-    }
-}
-
 impl Name {
     /// What a path says; `None` when it is no table. `root` is the name of the folder that was opened.
     pub(super) fn parse(path: &str, root: &str) -> Option<Self> {
-        let format = Format::of(path)?;
+        let format = TableKind::of(path)?;
         let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
         let folders: Vec<String> = folder.split('/').filter(|part| !part.is_empty()).map(str::to_lowercase).collect();
         if path.split('/').any(|part| part.starts_with('.')) {

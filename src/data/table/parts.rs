@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::names::Format;
-use super::{Rows, TableFile, json, parquet, tsv};
-use crate::error::Result;
+use super::Rows;
+use super::file::{TableFile, TableParts};
+use crate::data::containers;
+use crate::error::{Error, Result};
 
 /// Rows of a part.
 const PART: usize = 8192;
@@ -42,24 +43,6 @@ fn plain(name: &str) -> String {
     name.replace(['-', '_', ' '], "").to_lowercase()
 }
 
-/// A file whole.
-pub(super) fn whole(path: &Path) -> Result<TableFile> {
-    let all = |_: &str| true;
-    match format(path) {
-        Format::Parquet => match parquet::Parts::open(path, None)?.next(usize::MAX)? {
-            Some(file) => Ok(file),
-            None => Ok(TableFile::default()),
-        },
-        Format::Tsv => tsv::open(path, &all),
-        _ => json::open(path, &all),
-    }
-}
-
-/// By the name; files of unknown names are taken for JSON lines.
-fn format(path: &Path) -> Format {
-    Format::of(&path.to_string_lossy()).unwrap_or(Format::Jsonl)
-}
-
 /// The rows of some files part by part, numbered over all of them. `label` gives a field and its value for a file whose
 /// name says what its rows do not.
 pub fn parts<'a>(
@@ -68,8 +51,8 @@ pub fn parts<'a>(
     label: &'a dyn Fn(&Path) -> Option<(String, String)>,
 ) -> impl Iterator<Item = Result<Arc<Rows>>> + 'a {
     let mut start = 0;
-    let parts = files.iter().flat_map(move |path| match open(path, reading) {
-        Ok(opened) => opened,
+    let parts = files.iter().flat_map(move |path| match containers::rows(path, Some(&|field| reading.keeps(field))) {
+        Ok(parts) => Opened::Parts(parts),
         Err(error) => Opened::Failed(Some(error)),
     });
     parts.map(move |part| {
@@ -87,20 +70,10 @@ pub fn parts<'a>(
     })
 }
 
-/// A file that is read part by part, or has but one.
+/// The parts of a file; after an error there is none.
 enum Opened {
-    Parquet(parquet::Parts),
-    Whole(Option<TableFile>),
-    Failed(Option<crate::error::Error>),
-}
-
-fn open(path: &Path, reading: &Reading) -> Result<Opened> {
-    let keep = |field: &str| reading.keeps(field);
-    Ok(match format(path) {
-        Format::Parquet => Opened::Parquet(parquet::Parts::open(path, Some(&keep))?),
-        Format::Tsv => Opened::Whole(Some(tsv::open(path, &keep)?)),
-        _ => Opened::Whole(Some(json::open(path, &keep)?)),
-    })
+    Parts(Box<dyn TableParts>),
+    Failed(Option<Error>),
 }
 
 impl Iterator for Opened {
@@ -108,14 +81,13 @@ impl Iterator for Opened {
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Opened::Parquet(parts) => match parts.next(PART) {
+            Opened::Parts(parts) => match parts.next(PART) {
                 Err(error) => {
-                    *self = Opened::Whole(None);
+                    *self = Opened::Failed(None);
                     Some(Err(error))
                 }
                 next => next.transpose(),
             },
-            Opened::Whole(file) => file.take().map(Ok),
             Opened::Failed(error) => error.take().map(Err),
         }
     }
@@ -123,7 +95,7 @@ impl Iterator for Opened {
 
 impl TableFile {
     /// Gives fields of other names the names that are asked for, where those are not there.
-    fn rename(&mut self, aliases: &[(String, String)]) {
+    pub(super) fn rename(&mut self, aliases: &[(String, String)]) {
         for (other, name) in aliases {
             if self.fields.contains(name) || !self.fields.contains(other) {
                 continue;

@@ -1,4 +1,4 @@
-//! Pictures inside a parquet file. They are read in windows of a few rows, and the last windows are kept: questions come
+//! ColumnPictures inside a parquet file. They are read in windows of a few rows, and the last windows are kept: questions come
 //! in order and in batches. A reader stays where it is and goes on from there; only a step back begins a row group
 //! anew, where pages that hold no wanted row are passed over without being unpacked.
 
@@ -23,13 +23,13 @@ const WINDOWS: usize = 8;
 const BYTES: usize = 256 << 20;
 
 /// The columns of bytes of one file.
-pub(super) struct Pictures {
+pub(in crate::data) struct ColumnPictures {
     path: PathBuf,
     reader: Arc<SerializedFileReader<File>>,
     /// First row of each row group, and the number of all rows.
     starts: Vec<usize>,
     columns: BTreeMap<String, Column>,
-    state: Mutex<State>,
+    state: Mutex<Windows>,
 }
 
 struct Column {
@@ -39,7 +39,7 @@ struct Column {
 }
 
 #[derive(Default)]
-struct State {
+struct Windows {
     cursor: Option<Cursor>,
     windows: VecDeque<(WindowKey, Arc<Window>)>,
 }
@@ -62,9 +62,9 @@ struct Window {
     bytes: usize,
 }
 
-impl Pictures {
+impl ColumnPictures {
     /// The columns of bytes among the leaves, if there are any.
-    pub(super) fn new(path: &Path, reader: Arc<SerializedFileReader<File>>, leaves: &[Leaf]) -> Option<Self> {
+    pub(in crate::data) fn new(path: &Path, reader: Arc<SerializedFileReader<File>>, leaves: &[Leaf]) -> Option<Self> {
         let single = |leaf: &Leaf| leaf.steps.iter().filter(|step| **step == Step::Item).count() <= 1;
         let columns: BTreeMap<String, Column> = leaves
             .iter()
@@ -81,32 +81,32 @@ impl Pictures {
         for group in reader.metadata().row_groups() {
             starts.push(starts[starts.len() - 1] + group.num_rows().max(0) as usize);
         }
-        Some(Pictures { path: path.to_path_buf(), reader, starts, columns, state: Mutex::default() })
+        Some(ColumnPictures { path: path.to_path_buf(), reader, starts, columns, state: Mutex::default() })
     }
 
     /// Names of the fields.
-    pub(super) fn fields(&self) -> impl Iterator<Item = &String> {
+    pub(in crate::data) fn fields(&self) -> impl Iterator<Item = &String> {
         self.columns.keys()
     }
 
     /// Whether a field's pictures lie in this file.
-    pub(super) fn holds(&self, field: &str) -> bool {
+    pub(in crate::data) fn holds(&self, field: &str) -> bool {
         self.columns.contains_key(field)
     }
 
     /// Whether the texts that were read already tell if there is a picture.
-    pub(super) fn has_paths(&self, field: &str) -> bool {
+    pub(in crate::data) fn has_paths(&self, field: &str) -> bool {
         self.columns.get(field).is_some_and(|column| column.paths)
     }
 
     /// How many pictures a row's field has.
-    pub(super) fn count(&self, field: &str, row: usize) -> Result<usize> {
+    pub(in crate::data) fn count(&self, field: &str, row: usize) -> Result<usize> {
         let (window, at) = self.window(field, row)?;
         Ok(window.rows.get(at).map_or(0, |row| row.iter().flatten().count()))
     }
 
     /// The encoded bytes of a picture.
-    pub(super) fn bytes(&self, field: &str, row: usize, number: usize) -> Result<Option<Vec<u8>>> {
+    pub(in crate::data) fn bytes(&self, field: &str, row: usize, number: usize) -> Result<Option<Vec<u8>>> {
         let (window, at) = self.window(field, row)?;
         let picture = window.rows.get(at).and_then(|row| row.get(number)?.as_ref());
         let Some(bytes) = picture.map(ByteArray::data) else { return Ok(None) };
@@ -155,7 +155,7 @@ impl Pictures {
     }
 }
 
-impl State {
+impl Windows {
     fn keep(&mut self, key: WindowKey, window: Arc<Window>) {
         self.windows.push_back((key, window));
         let total = |windows: &VecDeque<(WindowKey, Arc<Window>)>| windows.iter().map(|(_, w)| w.bytes).sum::<usize>();

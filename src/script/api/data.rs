@@ -119,9 +119,9 @@ fn change_of(value: &Dynamic, old: &Sample, old_images: &[ImageHandle]) -> Resul
         return Ok(if same { Change::Nothing } else { Change::Text(id, turns) });
     }
     let decoded = convert::images(&Dynamic::from_array(images))?;
-    let source = |(number, image)| ImageSource::Decoded {
-        image,
-        key: if number == 0 { format!("map/{id}") } else { format!("map/{id}/{number}") },
+    let source = |(number, image)| {
+        let key = if number == 0 { format!("map/{id}") } else { format!("map/{id}/{number}") };
+        ImageSource::decoded(image, key)
     };
     let images = decoded.into_iter().enumerate().map(source).collect();
     Ok(Change::All(Sample { id, images, turns }))

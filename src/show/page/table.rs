@@ -1,7 +1,8 @@
 //! Tables of a page: written by `Table::walk` so that a click on a heading sorts by the values of the cells.
 
+use super::super::table::Sink;
 use super::super::table::{Align, Cell, Column, Table};
-use super::super::text::{Sink, escape};
+use super::super::text::escape;
 
 /// The largest number of rows that are written.
 const ROWS: usize = 500;

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{SHARD, tokenizer_files, write_json};
+use super::{SHARD, tokenizer_files};
 use crate::error::{Error, Result};
 use crate::models::llms::gemma2::EMBEDDING_SCALE;
 use crate::models::llms::rope;
 use crate::vlm::Llm;
 use crate::vlm::checkpoint::llava_more::family;
+use crate::vlm::written::write_json;
 use crate::weights::save_shards;
 
 /// Writes the folder.

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{SHARD, tokenizer_files, write_json};
+use super::{SHARD, tokenizer_files};
 use crate::error::Result;
 use crate::models::llms::rope;
 use crate::vlm::base::TOWER_FOLDER;
 use crate::vlm::checkpoint::llava_more::{class, family};
+use crate::vlm::written::write_json;
 use crate::vlm::{Part, Vlm};
 use crate::weights::{save_shards, save_tensors};
 

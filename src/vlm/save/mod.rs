@@ -10,14 +10,13 @@ mod transformers;
 use std::path::Path;
 
 use candle_core::Tensor;
-use serde_json::Value;
 
 use super::base::BASE_FOLDER;
 use super::{Encoder, Llm, Part, Vlm, base};
 use crate::error;
 use crate::error::{Context, Result};
-use crate::files;
 use crate::image::{self, Aspect, Preprocessing};
+use crate::vlm::written::{write_json, write_text};
 use crate::weights::save_shards;
 
 use swap::write_folder;
@@ -146,13 +145,4 @@ impl Encoder {
 fn tokenizer_files(llm: &Llm, folder: &Path) -> Result<()> {
     write_text(&folder.join("tokenizer.json"), llm.tokenizer()?.json())?;
     llm.origin.beside().iter().try_for_each(|(name, bytes)| write_text(&folder.join(name), bytes))
-}
-
-pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| error!(File, "`{}`: {error}", path.display()))?;
-    write_text(path, format!("{text}\n").as_bytes())
-}
-
-fn write_text(path: &Path, bytes: &[u8]) -> Result<()> {
-    files::write(path, bytes)
 }

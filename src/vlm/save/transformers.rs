@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
-use super::{SHARD, write_json, write_text};
+use super::SHARD;
 use crate::error;
 use crate::error::{Context, Result};
 use crate::image::Preprocessing;
@@ -19,6 +19,7 @@ use crate::text::IMAGE_MARKER;
 use crate::vlm::checkpoint::llava_more::family;
 use crate::vlm::checkpoint::transformers::{has_inner, theirs};
 use crate::vlm::checkpoint::versions;
+use crate::vlm::written::{write_json, write_text};
 use crate::vlm::{Part, Select, Vlm};
 use crate::weights::save_shards;
 

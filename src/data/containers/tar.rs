@@ -3,7 +3,9 @@
 
 use std::fs::File;
 
-use super::archive::{Listing, Packing, read_up_to};
+use super::Container;
+use crate::data::archive::{Listing, Members};
+use crate::data::read_at::read_up_to;
 use crate::error::Result;
 use crate::{bail, error};
 
@@ -11,16 +13,38 @@ const BLOCK: u64 = 512;
 /// The longest extended header; names are far shorter.
 const LONGEST: u64 = 1 << 20;
 
+/// Tar files; their members lie in them as they are.
+pub(super) struct Tar;
+
+impl Container for Tar {
+    fn endings(&self) -> &'static [&'static str] {
+        &["tar"]
+    }
+
+    fn members(&self) -> Option<&'static dyn Members> {
+        Some(&Tar)
+    }
+}
+
+impl Members for Tar {
+    fn begins(&self, head: &[u8]) -> bool {
+        is_header(head)
+    }
+
+    fn list(&self, file: &File, length: u64) -> Result<Listing> {
+        list(file, length)
+    }
+}
+
 /// Whether 512 bytes are a header: its sum over all bytes, the sum's own taken as spaces.
-pub(super) fn is_header(bytes: &[u8]) -> bool {
+fn is_header(bytes: &[u8]) -> bool {
     let Some(sum) = bytes.get(148..156) else { return false };
     let spaces: u64 = 8 * u64::from(b' ');
     let bytes_sum = |bytes: &[u8]| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
     bytes.len() == BLOCK as usize && octal(sum) == Some(bytes_sum(&bytes[..148]) + spaces + bytes_sum(&bytes[156..]))
 }
 
-/// All members that are files.
-pub(super) fn list(file: &File, length: u64) -> Result<Listing> {
+fn list(file: &File, length: u64) -> Result<Listing> {
     let mut listing = Listing::default();
     // What an extended header said about the member that follows it.
     let (mut long_name, mut long_size): (Option<String>, Option<u64>) = (None, None);
@@ -53,7 +77,7 @@ pub(super) fn list(file: &File, length: u64) -> Result<Listing> {
             }
             b'0' | 0 | b'7' => {
                 let name = long_name.take().unwrap_or_else(|| name(&header));
-                listing.push(&name, data, size, size, Packing::Plain)?;
+                listing.push(&name, data, size, size, 0)?;
             }
             b'g' => {}
             _ => long_name = None,

@@ -8,10 +8,11 @@ use parquet::column::reader::ColumnReader;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::Value;
 
-use super::TableFile;
-use super::columns::{Leaf, leaves, read, read_some};
-use super::inline::is_picture;
-use super::pictures::Pictures;
+use super::Container;
+use crate::data::table::columns::{Leaf, leaves, read, read_some};
+use crate::data::table::file::{Keep, TableFile, TableParts};
+use crate::data::table::inline::is_picture;
+use crate::data::table::pictures::ColumnPictures;
 use crate::error;
 use crate::error::{Error, Result};
 
@@ -20,14 +21,27 @@ const ANSWER: &str = "answer";
 /// Rows that tell whether a column of texts holds pictures.
 const PEEK: usize = 64;
 
+/// Parquet files.
+pub(super) struct Parquet;
+
+impl Container for Parquet {
+    fn endings(&self) -> &'static [&'static str] {
+        &["parquet"]
+    }
+
+    fn rows(&self, path: &Path, keep: Option<Keep>) -> Option<Result<Box<dyn TableParts>>> {
+        Some(ParquetRows::open(path, keep).map(|rows| Box::new(rows) as Box<dyn TableParts>))
+    }
+}
+
 /// A file that is read from its first row to its last.
-pub(super) struct Parts {
+struct ParquetRows {
     path: PathBuf,
     reader: Arc<SerializedFileReader<File>>,
     fields: Vec<String>,
     /// Those that are read.
     leaves: Vec<Leaf>,
-    pictures: Option<Arc<Pictures>>,
+    pictures: Option<Arc<ColumnPictures>>,
     group: usize,
     /// Of the row group under way, one for each leaf, and how many rows are left of it.
     columns: Vec<ColumnReader>,
@@ -37,9 +51,9 @@ pub(super) struct Parts {
     begun: bool,
 }
 
-impl Parts {
+impl ParquetRows {
     /// Opens a file; `keep` says which fields are read, `None` stands for all of all.
-    pub(super) fn open(path: &Path, keep: Option<&dyn Fn(&str) -> bool>) -> Result<Self> {
+    fn open(path: &Path, keep: Option<Keep>) -> Result<Self> {
         let file = File::open(path).map_err(|error| Error::file(path, error))?;
         let broken = |error: &dyn std::fmt::Display| damaged(path, error);
         let reader = Arc::new(SerializedFileReader::new(file).map_err(|error| broken(&error))?);
@@ -56,18 +70,35 @@ impl Parts {
             leaf.encoded = may_be && holds_pictures(&reader, leaf.column).map_err(|error| broken(&error))?;
             leaf.binary |= leaf.encoded;
         }
-        let pictures = Pictures::new(path, reader.clone(), &all).map(Arc::new);
+        let pictures = ColumnPictures::new(path, reader.clone(), &all).map(Arc::new);
         all.retain(|leaf| leaf.is_readable(schema.column(leaf.column).physical_type()));
         if let Some(keep) = keep {
             all = wanted(all, keep);
         }
         all.retain(|leaf| !leaf.binary);
         let (path, leaves, columns) = (path.to_path_buf(), all, Vec::new());
-        Ok(Parts { path, reader, fields, leaves, pictures, group: 0, columns, left: 0, row: 0, begun: false })
+        Ok(ParquetRows { path, reader, fields, leaves, pictures, group: 0, columns, left: 0, row: 0, begun: false })
     }
 
-    /// The next rows, `limit` at most; `None` after the last.
-    pub(super) fn next(&mut self, limit: usize) -> Result<Option<TableFile>> {
+    /// Goes on to the next row group that has rows.
+    fn next_group(&mut self) -> Result<bool> {
+        let broken = |error: &dyn std::fmt::Display| damaged(&self.path, error);
+        while self.group < self.reader.num_row_groups() {
+            let group = self.reader.get_row_group(self.group).map_err(|error| broken(&error))?;
+            self.group += 1;
+            self.left = usize::try_from(group.metadata().num_rows()).map_err(|error| broken(&error))?;
+            let columns = self.leaves.iter().map(|leaf| group.get_column_reader(leaf.column));
+            self.columns = columns.collect::<parquet::errors::Result<_>>().map_err(|error| broken(&error))?;
+            if self.left > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl TableParts for ParquetRows {
+    fn next(&mut self, limit: usize) -> Result<Option<TableFile>> {
         let mut columns: Vec<(String, Vec<Value>)> = Vec::new();
         let mut rows = 0;
         while rows < limit && (self.left > 0 || self.next_group()?) {
@@ -109,26 +140,10 @@ impl Parts {
             inline: None,
         }))
     }
-
-    /// Goes on to the next row group that has rows.
-    fn next_group(&mut self) -> Result<bool> {
-        let broken = |error: &dyn std::fmt::Display| damaged(&self.path, error);
-        while self.group < self.reader.num_row_groups() {
-            let group = self.reader.get_row_group(self.group).map_err(|error| broken(&error))?;
-            self.group += 1;
-            self.left = usize::try_from(group.metadata().num_rows()).map_err(|error| broken(&error))?;
-            let columns = self.leaves.iter().map(|leaf| group.get_column_reader(leaf.column));
-            self.columns = columns.collect::<parquet::errors::Result<_>>().map_err(|error| broken(&error))?;
-            if self.left > 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
 }
 
 /// Of the wanted fields what is used: of pictures where they are, of structs with an answer the answer.
-fn wanted(leaves: Vec<Leaf>, keep: &dyn Fn(&str) -> bool) -> Vec<Leaf> {
+fn wanted(leaves: Vec<Leaf>, keep: Keep) -> Vec<Leaf> {
     let beside: Vec<(String, bool)> = leaves.iter().map(|leaf| (leaf.field.clone(), leaf.binary)).collect();
     let has_bytes = |leaf: &Leaf| beside.contains(&(leaf.field.clone(), true));
     let has_answer: Vec<String> =

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::inline::Inline;
-use super::{Columns, TableFile};
+use super::Container;
+use crate::data::table::file::{Columns, Keep, TableFile, TableParts, Whole};
+use crate::data::table::inline::Inline;
 use crate::error;
 use crate::error::{Error, Result};
 
@@ -19,10 +20,23 @@ const LINES: usize = 1000;
 /// VLMEvalKit writes a picture once; other rows have the `index` of that row in place of it (vlmeval/dataset/image_base.py).
 const REFERENCE: usize = 64;
 
+/// Values between tabs.
+pub(super) struct Tsv;
+
+impl Container for Tsv {
+    fn endings(&self) -> &'static [&'static str] {
+        &["tsv"]
+    }
+
+    fn rows(&self, path: &Path, keep: Option<Keep>) -> Option<Result<Box<dyn TableParts>>> {
+        Some(open(path, keep.unwrap_or(&|_| true)).map(Whole::of))
+    }
+}
+
 /// Reads a file; a row of another number of values is kept out.
-pub(super) fn open(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<TableFile> {
+fn open(path: &Path, keep: Keep) -> Result<TableFile> {
     let file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
-    let mut rows = Rows { lines: BufReader::new(file), path, at: 0 };
+    let mut rows = TsvRows { lines: BufReader::new(file), path, at: 0 };
     let Some((header, ..)) = rows.next_row()? else {
         return Err(error!(Decode, "`{}` is empty", path.display()));
     };
@@ -70,7 +84,7 @@ pub(super) fn open(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<TableFile
     })
 }
 
-/// Rows whose picture is the `index` of another row show the picture of that row.
+/// TsvRows whose picture is the `index` of another row show the picture of that row.
 fn refer(inline: &mut Inline, numbers: &[usize], columns: &mut [(String, Vec<Value>)]) {
     let Some((_, index)) = columns.iter().find(|(name, _)| name == "index") else { return };
     let text = |value: &Value| value.as_str().map(str::to_string);
@@ -88,13 +102,13 @@ fn refer(inline: &mut Inline, numbers: &[usize], columns: &mut [(String, Vec<Val
     }
 }
 
-struct Rows<'a, R> {
+struct TsvRows<'a, R> {
     lines: R,
     path: &'a Path,
     at: u64,
 }
 
-impl<R: BufRead> Rows<'_, R> {
+impl<R: BufRead> TsvRows<'_, R> {
     /// The values of the next row, its first byte and its length. Lines without text are no rows.
     fn next_row(&mut self) -> Result<Option<(Vec<String>, u64, usize)>> {
         let (mut start, mut bytes, mut lines) = (self.at, Vec::new(), 0);

@@ -7,15 +7,48 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::inline::Inline;
-use super::{Columns, TableFile};
+use super::Container;
+use crate::data::table::file::{Columns, Keep, TableFile, TableParts, Whole};
+use crate::data::table::inline::Inline;
 use crate::error;
 use crate::error::{Error, Result};
+
+/// One object a line. A file that begins with `[` is a list all the same.
+pub(super) struct JsonLines;
+/// A list of objects; a file that does not begin with `[` has one a line all the same.
+pub(super) struct Json;
+
+/// What libraries keep beside data.
+const BESIDE: [&str; 7] = ["dataset_info", "dataset_infos", "dataset_dict", "state", "config", "metadata", "package"];
+
+impl Container for JsonLines {
+    fn endings(&self) -> &'static [&'static str] {
+        &["jsonl", "ndjson"]
+    }
+
+    fn rows(&self, path: &Path, keep: Option<Keep>) -> Option<Result<Box<dyn TableParts>>> {
+        Some(open(path, keep.unwrap_or(&|_| true)).map(Whole::of))
+    }
+}
+
+impl Container for Json {
+    fn endings(&self) -> &'static [&'static str] {
+        &["json"]
+    }
+
+    fn is_named(&self, stem: &str) -> bool {
+        !BESIDE.contains(&stem)
+    }
+
+    fn rows(&self, path: &Path, keep: Option<Keep>) -> Option<Result<Box<dyn TableParts>>> {
+        JsonLines.rows(path, keep)
+    }
+}
 
 type Row = Map<String, Value>;
 
 /// Reads a file; a line that is no object is kept out. Fields that are not to be kept are named but not held.
-pub(super) fn open(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<TableFile> {
+fn open(path: &Path, keep: Keep) -> Result<TableFile> {
     let mut file = BufReader::new(std::fs::File::open(path).map_err(|error| Error::file(path, error))?);
     let head = file.fill_buf().map_err(|error| Error::file(path, error))?;
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
@@ -25,7 +58,7 @@ pub(super) fn open(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<TableFile
     }
 }
 
-fn lines(path: &Path, file: impl BufRead, keep: &dyn Fn(&str) -> bool) -> Result<TableFile> {
+fn lines(path: &Path, file: impl BufRead, keep: Keep) -> Result<TableFile> {
     let parse = |bytes: &[u8], field: &str| serde_json::from_slice::<Row>(bytes).ok()?.swap_remove(field);
     let mut table = Reader::new(path, Inline::new(path, Some(Box::new(parse))), keep);
     let mut at = 0;
@@ -74,7 +107,7 @@ fn whole(path: &Path) -> Result<Option<Row>> {
     Ok(serde_json::from_slice(&bytes).ok())
 }
 
-fn list(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<TableFile> {
+fn list(path: &Path, keep: Keep) -> Result<TableFile> {
     let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let rows: Vec<Value> = serde_json::from_slice(bytes).map_err(|error| {
@@ -126,7 +159,7 @@ fn what_it_is(row: &Row) -> Option<String> {
 
 struct Reader<'a> {
     path: &'a Path,
-    keep: &'a dyn Fn(&str) -> bool,
+    keep: Keep<'a>,
     inline: Inline,
     /// Of the row under way, in the file.
     number: usize,
@@ -139,7 +172,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(path: &'a Path, inline: Inline, keep: &'a dyn Fn(&str) -> bool) -> Self {
+    fn new(path: &'a Path, inline: Inline, keep: Keep<'a>) -> Self {
         let (numbers, broken, fields) = (Vec::new(), Vec::new(), Vec::new());
         Reader { path, keep, inline, number: 0, numbers, fields, columns: Columns::default(), broken, first: None }
     }

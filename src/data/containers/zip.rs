@@ -1,11 +1,16 @@
-//! The table of contents of a zip file, with the 64-bit fields that files over 4 GB have.
+//! Zip files, with the 64-bit fields that files over 4 GB have.
 //! Source: PKWARE, APPNOTE.TXT 6.3.9, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16 and 4.5.3.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
-use super::archive::{Listing, Packing, little, read_up_to};
+use flate2::Crc;
+use flate2::read::DeflateDecoder;
+
+use super::Container;
+use crate::data::archive::{Listing, Member, Members, stored};
+use crate::data::read_at::{little, read_up_to};
 use crate::error::Result;
 use crate::{bail, error};
 
@@ -24,8 +29,78 @@ struct Table {
     entries: u64,
 }
 
-/// All members that are files.
-pub(super) fn list(file: &File, length: u64) -> Result<Listing> {
+/// Zip files; a member's note is its sum, the method of packing and whether it is encrypted.
+pub(super) struct Zip;
+
+const ENCRYPTED: u64 = 1 << 63;
+
+impl Container for Zip {
+    fn endings(&self) -> &'static [&'static str] {
+        &["zip"]
+    }
+
+    fn members(&self) -> Option<&'static dyn Members> {
+        Some(&Zip)
+    }
+}
+
+impl Members for Zip {
+    fn begins(&self, head: &[u8]) -> bool {
+        matches!(head, [b'P', b'K', 3 | 5, 4 | 6, ..])
+    }
+
+    fn list(&self, file: &File, length: u64) -> Result<Listing> {
+        list(file, length)
+    }
+
+    fn unpack(&self, file: &File, member: &Member) -> Result<Vec<u8>> {
+        if member.note & ENCRYPTED != 0 {
+            bail!(Decode, "it is encrypted");
+        }
+        let packed = stored(file, data_start(file, member.offset)?, member.stored)?;
+        let bytes = match member.note as u16 {
+            0 => packed,
+            8 => {
+                let mut bytes = Vec::with_capacity(member.size.min(1 << 20) as usize);
+                // One byte more than there should be, to see whether there is more.
+                DeflateDecoder::new(&*packed)
+                    .take(member.size + 1)
+                    .read_to_end(&mut bytes)
+                    .map_err(|error| error!(Decode, "it is damaged: {error}"))?;
+                bytes
+            }
+            other => bail!(Decode, "it is packed by method {other}; only stored (0) and deflate (8) are read"),
+        };
+        let mut sum = Crc::new();
+        sum.update(&bytes);
+        let crc = crc(member);
+        if bytes.len() as u64 != member.size || sum.sum() != crc {
+            bail!(
+                Decode,
+                "it is damaged: {} bytes with sum {:08x}, not {} with {crc:08x}",
+                bytes.len(),
+                sum.sum(),
+                member.size
+            );
+        }
+        Ok(bytes)
+    }
+
+    /// Its sum and length.
+    fn print(&self, member: &Member) -> Option<[u8; 8]> {
+        let mut print = [0; 8];
+        print[..4].copy_from_slice(&crc(member).to_le_bytes());
+        print[4..].copy_from_slice(&(member.size as u32).to_le_bytes());
+        Some(print)
+    }
+}
+
+/// What a note holds between the method in its low 16 bits and the mark of encryption: the sum over the unpacked bytes.
+fn crc(member: &Member) -> u32 {
+    (member.note >> 16) as u32
+}
+
+fn list(file: &File, length: u64) -> Result<Listing> {
     let table = find_table(file, length)?;
     if table.offset.checked_add(table.size).is_none_or(|end| end > length) {
         bail!(Decode, "its table of contents lies outside: {} bytes at {} of {length}", table.size, table.offset);
@@ -51,8 +126,8 @@ pub(super) fn list(file: &File, length: u64) -> Result<Listing> {
         }
         let [stored, size, offset] = sizes(&fixed, &rest[name..name + extra]);
         let (flags, method, crc) = (little::<2>(&fixed, 8), little::<2>(&fixed, 10), little::<4>(&fixed, 16));
-        let packing = Packing::Zip { method: method as u16, crc: crc as u32, encrypted: flags & 1 == 1 };
-        listing.push(text, offset, stored, size, packing)?;
+        let note = method | crc << 16 | (flags & 1) << 63;
+        listing.push(text, offset, stored, size, note)?;
     }
     Ok(listing)
 }
@@ -110,7 +185,7 @@ fn find_table(file: &File, length: u64) -> Result<Table> {
 }
 
 /// The first byte of a member's data, behind the header in front of it.
-pub(super) fn data_start(file: &File, offset: u64) -> Result<u64> {
+fn data_start(file: &File, offset: u64) -> Result<u64> {
     let mut header = [0; 30];
     file.read_exact_at(&mut header, offset).map_err(|error| error!(Decode, "it cannot be read: {error}"))?;
     if !header.starts_with(LOCAL) {
