@@ -41,5 +41,5 @@ pub use pack::Pack;
 pub use pictures::Pictures;
 pub use print::{Print, hex};
 pub use prints::print_now;
-pub use published::{Choice, is_on_hub};
+pub use published::{SetChoice, is_on_hub};
 pub use sample::Sample;

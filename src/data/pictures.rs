@@ -10,10 +10,10 @@ use crate::error::Result;
 
 /// Places by prefix, the longest first.
 #[derive(Clone, Default)]
-pub struct Pictures(Vec<(String, Place)>);
+pub struct Pictures(Vec<(String, PicturePlace)>);
 
 #[derive(Clone)]
-enum Place {
+enum PicturePlace {
     Folder(PathBuf),
     Archive(Arc<Archive>),
 }
@@ -33,8 +33,8 @@ impl Pictures {
     /// `Missing`, `File` or `Decode` when an archive cannot be read.
     pub fn with(mut self, prefix: &str, path: &Path) -> Result<Self> {
         let place = match Archive::is_one(path) {
-            true => Place::Archive(Arc::new(Archive::open(path)?)),
-            false => Place::Folder(path.to_path_buf()),
+            true => PicturePlace::Archive(Arc::new(Archive::open(path)?)),
+            false => PicturePlace::Folder(path.to_path_buf()),
         };
         self.0.push((prefix.trim_matches('/').to_string(), place));
         self.0.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
@@ -49,8 +49,8 @@ impl Pictures {
         };
         match self.0.iter().find_map(|(prefix, place)| Some((rest(prefix)?, place))) {
             None => ImageSource::file(name.into()),
-            Some((rest, Place::Folder(folder))) => ImageSource::file(folder.join(rest)),
-            Some((rest, Place::Archive(archive))) => MemberPicture::source(archive, rest),
+            Some((rest, PicturePlace::Folder(folder))) => ImageSource::file(folder.join(rest)),
+            Some((rest, PicturePlace::Archive(archive))) => MemberPicture::source(archive, rest),
         }
     }
 }

@@ -20,12 +20,12 @@ const SHOWN: usize = 8;
 
 /// Which part of a published set is wanted.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
+pub struct SetChoice {
     pub split: Option<String>,
     pub configuration: Option<String>,
 }
 
-impl Choice {
+impl SetChoice {
     /// Whether nothing in particular is.
     pub fn is_any(&self) -> bool {
         self.split.is_none() && self.configuration.is_none()
@@ -78,7 +78,7 @@ impl Dataset {
     ///
     /// # Errors
     /// What the hub fails with; `Missing` or `Data` naming what there is where nothing fits; what opening the files gives.
-    pub fn of_hub(hub: &Hub, id: &str, choice: &Choice, pictures: Option<Pictures>) -> Result<Self> {
+    pub fn of_hub(hub: &Hub, id: &str, choice: &SetChoice, pictures: Option<Pictures>) -> Result<Self> {
         let repo = id.split_once('@').map_or(id, |(repo, _)| repo);
         let chosen = std::cell::RefCell::new(Vec::new());
         let choose = |names: &BTreeSet<String>| {
@@ -95,7 +95,7 @@ impl Dataset {
     ///
     /// # Errors
     /// As for [`Dataset::of_hub`].
-    pub fn of_folder(folder: &Path, choice: &Choice, pictures: Option<Pictures>) -> Result<Self> {
+    pub fn of_folder(folder: &Path, choice: &SetChoice, pictures: Option<Pictures>) -> Result<Self> {
         let name = folder.display().to_string();
         let help = format!("choose with `dataset(\"{name}\", #{{ config: \"...\", split: \"...\" }})`");
         let files = find(folder, &choice.wanted(), &[]).map_err(|error| error.help(help))?;

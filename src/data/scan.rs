@@ -67,7 +67,7 @@ impl Fault {
 /// Finds records without looking into them: quotes, escapes and brackets are all that counts.
 pub(super) struct Scanner {
     layout: Layout,
-    state: State,
+    state: ScanState,
     /// Where the record under way begins.
     start: usize,
     depth: usize,
@@ -77,7 +77,7 @@ pub(super) struct Scanner {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ScanState {
     /// Before the list.
     Start,
     /// Before a record that may also be the end (after `[`).
@@ -92,7 +92,7 @@ enum State {
 
 impl Scanner {
     pub(super) fn new(layout: Layout) -> Self {
-        Scanner { layout, state: State::Start, start: 0, depth: 0, quoted: false, escaped: false }
+        Scanner { layout, state: ScanState::Start, start: 0, depth: 0, quoted: false, escaped: false }
     }
 
     /// Scans `bytes` from `from` on; `ended` says that nothing follows.
@@ -103,10 +103,10 @@ impl Scanner {
             Layout::List => self.scan_list(bytes, from, &mut found)?,
             Layout::Lines => self.scan_lines(bytes, from, ended, &mut found),
         }
-        let inside = self.state == State::Record;
-        if ended && self.layout == Layout::List && self.state != State::End {
+        let inside = self.state == ScanState::Record;
+        if ended && self.layout == Layout::List && self.state != ScanState::End {
             let at = if inside { self.start } else { bytes.len() };
-            let what = if self.state == State::Start { What::NotAList } else { What::CutOff };
+            let what = if self.state == ScanState::Start { What::NotAList } else { What::CutOff };
             return Err(Fault { at, what, records: found.records.len() });
         }
         found.consumed = if inside { self.start } else { bytes.len() };
@@ -121,24 +121,24 @@ impl Scanner {
     fn scan_list(&mut self, bytes: &[u8], from: usize, found: &mut Found) -> std::result::Result<(), Fault> {
         let mut at = from;
         while let Some(&byte) = bytes.get(at) {
-            if self.state == State::Record {
+            if self.state == ScanState::Record {
                 at = self.skip_record(bytes, at, found);
                 continue;
             }
             let fault = |what| Err(Fault { at, what, records: found.records.len() });
             self.state = match (self.state, byte) {
                 (state, b' ' | b'\n' | b'\r' | b'\t') => state,
-                (State::Start, b'[') => State::First,
-                (State::Start, _) => return fault(What::NotAList),
-                (State::First | State::Comma, b']') => State::End,
-                (State::First | State::Next, b'{') => {
+                (ScanState::Start, b'[') => ScanState::First,
+                (ScanState::Start, _) => return fault(What::NotAList),
+                (ScanState::First | ScanState::Comma, b']') => ScanState::End,
+                (ScanState::First | ScanState::Next, b'{') => {
                     (self.start, self.depth) = (at, 1);
-                    State::Record
+                    ScanState::Record
                 }
-                (State::First | State::Next, _) => return fault(What::NotAnObject),
-                (State::Comma, b',') => State::Next,
-                (State::Comma, _) => return fault(What::NoComma),
-                (State::Record | State::End, _) => return fault(What::After),
+                (ScanState::First | ScanState::Next, _) => return fault(What::NotAnObject),
+                (ScanState::Comma, b',') => ScanState::Next,
+                (ScanState::Comma, _) => return fault(What::NoComma),
+                (ScanState::Record | ScanState::End, _) => return fault(What::After),
             };
             at += 1;
         }
@@ -169,7 +169,7 @@ impl Scanner {
                 }
                 if self.depth == 0 {
                     found.records.push((self.start, at + 1));
-                    self.state = State::Comma;
+                    self.state = ScanState::Comma;
                     return at + 1;
                 }
             }
@@ -184,7 +184,7 @@ impl Scanner {
                 found.records.push((start, end));
             }
         };
-        let mut start = if self.state == State::Record { self.start } else { from };
+        let mut start = if self.state == ScanState::Record { self.start } else { from };
         let mut at = from;
         while let Some(length) = bytes[at..].iter().position(|byte| *byte == b'\n') {
             push(start, at + length);
@@ -194,7 +194,7 @@ impl Scanner {
         if ended {
             push(start, bytes.len());
         }
-        self.state = if ended { State::End } else { State::Record };
+        self.state = if ended { ScanState::End } else { ScanState::Record };
         self.start = start;
     }
 }

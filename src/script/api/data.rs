@@ -4,7 +4,7 @@ use rhai::plugin::*;
 use rhai::{Array, FnPtr, Map, NativeCallContext};
 
 use super::Fallible;
-use crate::data::{Change, Choice, Dataset, Format, ImageSource, Pictures, Sample, is_on_hub};
+use crate::data::{Change, Dataset, Format, ImageSource, Pictures, Sample, SetChoice, is_on_hub};
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
 use crate::preset::PresetKind;
@@ -24,7 +24,7 @@ fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
         let data = Dataset::preset(state.presets(), &id)?;
         return Ok(DatasetHandle(if id == named { data } else { state.fitting().samples(data) }));
     }
-    let choice = Choice { split: options.get("split")?, configuration: options.get("config")? };
+    let choice = SetChoice { split: options.get("split")?, configuration: options.get("config")? };
     let place = state.places().read(&id);
     if place.is(&id) && is_on_hub(&id) {
         let data = Dataset::of_hub(state.presets().hub(), &id, &choice, pictures(state, &options)?)?;
