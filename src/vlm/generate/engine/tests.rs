@@ -23,7 +23,7 @@ fn adapt(llm: &Llm) {
     let options = LoraOptions { r: 4, alpha: 8.0, dropout: 0.0, targets: Targets::default() };
     let lora = llm.adapt(&options, Source::Random { seed: 1 }).unwrap();
     for param in lora.params.iter() {
-        let shape = param.tensor().shape().clone();
+        let shape = param.dims();
         param.assign(&Tensor::randn(0f32, 0.1, shape, &Device::Cpu).unwrap()).unwrap();
     }
 }
