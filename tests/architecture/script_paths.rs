@@ -13,6 +13,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("encode", "text to tokenize"),
     ("gradient", "a tensor's name"),
     ("json", "JSON"),
+    ("plot_kind", "the name of a kind of chart"),
     ("published", "an embedded table"),
     ("published_model", "an embedded table"),
     ("to", "a dtype's name"),
