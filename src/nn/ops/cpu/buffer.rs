@@ -35,17 +35,18 @@ impl Pending {
     /// `row` again and again.
     pub(super) fn repeat(row: &[f32], rows: usize) -> Self {
         let mut pending = Self::new(rows * row.len());
-        let room = &mut pending.memory.spare_capacity_mut()[GUARD..];
-        for (place, value) in room.iter_mut().zip((0..rows).flat_map(|_| row)) {
-            place.write(*value);
+        for index in 0..rows {
+            // SAFETY: the buffer holds this many rows, and nothing else borrows it.
+            unsafe { pending.shared().at(index * row.len()).copy_from_nonoverlapping(row.as_ptr(), row.len()) };
         }
         pending
     }
 
     /// The values, for writing.
     pub(super) fn shared(&mut self) -> Shared<'_> {
-        let values = &mut self.memory.spare_capacity_mut()[GUARD..GUARD + self.len];
-        Shared { start: values.as_mut_ptr().cast(), len: self.len, buffer: PhantomData }
+        // SAFETY: `within` reserved the guard before the values and the values.
+        let start = unsafe { self.memory.as_mut_ptr().add(GUARD) };
+        Shared { start, len: self.len, buffer: PhantomData }
     }
 
     /// The values.

@@ -99,7 +99,7 @@ impl Product {
         assert!(a.holds(rows, inner) && b.holds(inner, columns), "matmul: a factor does not fit its slice");
         let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
         // SAFETY: every element of the factors is in its slice, as was checked above; the result is the caller's promise. `gemm`
-        // does not read it unless told to (its `read_dst`), also where there is nothing to add up.
+        // reads it only if `read_dst` is set, also where there is nothing to add up.
         unsafe {
             gemm::gemm(
                 rows,
