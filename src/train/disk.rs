@@ -16,7 +16,7 @@ pub struct DiskPlan {
     pub checkpoint: u64,
     /// The most that checkpoints come to: those that stay, and one that is being written.
     pub peak: u64,
-    /// What is free where they go, with those that are there, where the system tells.
+    /// What is free where they go, with those that are there, where the system reports it.
     pub free: Option<u64>,
 }
 

@@ -26,7 +26,7 @@ pub struct Saving {
 }
 
 impl Plan {
-    /// Whether memory and disk suffice, as far as the system tells what there is.
+    /// Whether memory and disk suffice, as far as the system reports what there is.
     pub fn fits(&self) -> bool {
         self.check().is_ok()
     }
@@ -119,5 +119,5 @@ pub(super) fn refuse_what_does_not_fit(stepper: &Stepper, planned: Option<&Plan>
 
 fn too_large(needed: u64, free: u64) -> Error {
     error!(DoesNotFit, "gradients and moments need {} of memory, {} are free", bytes(needed), bytes(free))
-        .help("`t.plan()` tells which options would make it fit")
+        .help("`t.plan()` shows which options would make it fit")
 }

@@ -24,7 +24,7 @@ const MANY: usize = 20_000;
 /// Pictures that an error names.
 const NAMED: usize = 3;
 
-/// The fingerprints of the pictures of a data set; of a large one it is told how far the look at them is.
+/// The fingerprints of the pictures of a data set; progress is reported for a large one.
 pub(super) fn prints(data: &Dataset, listeners: &Listeners) -> Result<Arc<Vec<Print>>> {
     let (task, unit, total) = ("looking at pictures".to_string(), "samples".to_string(), data.len() as u64);
     let (start, is_long) = (std::time::Instant::now(), data.len() >= MANY && data.known_prints().is_none());
@@ -54,7 +54,7 @@ pub(super) fn data_identity(samples: usize, prints: &[Print]) -> BTreeMap<String
     facts
 }
 
-/// A run goes on only under the options, data and code it was started with. The run, where it is at hand, tells which
+/// A run goes on only under the options, data and code it was started with. The run, where it is at hand, says which
 /// pictures changed.
 ///
 /// # Errors

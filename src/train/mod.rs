@@ -1,5 +1,5 @@
 //! Training: options and recipes, schedules, the optimizer's state, the loop, checkpoints and run folders.
-//! Takes a [`Vlm`](crate::vlm::Vlm) and a data set, tells events, prints nothing.
+//! Takes a [`Vlm`](crate::vlm::Vlm) and a data set, reports events, prints nothing.
 
 mod alternatives;
 mod audit;

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::memory;
 use crate::vlm::Part;
 
-/// Samples of a run whose pictures are told apart; of a longer run all are taken to be different.
+/// Samples of a run whose pictures are compared; in a longer run all count as different.
 const TOLD_APART: usize = 100_000;
 /// Speed that checkpoints are taken to be written with, in bytes per second.
 const WRITING: f64 = 400e6;
@@ -69,7 +69,7 @@ pub struct MemoryPlan {
     pub is_counted: bool,
     /// The most the process will come to.
     pub peak: u64,
-    /// What it may come to, where the system tells.
+    /// What it may come to, where the system reports it.
     pub limit: Option<u64>,
     /// The longest micro-batch would not have fitted: activations were scaled up from this many positions.
     pub scaled_from: Option<usize>,

@@ -220,7 +220,6 @@ impl Stepper {
     /// # Errors
     /// `Data` when nothing of them is supervised, and what reading and computing them gives.
     pub fn loss(&self) -> Result<f64> {
-        self.activate()?;
         let (totals, failed) = self.forward();
         self.vlm().freeze()?;
         let totals = self.totals_of_ranks(totals, failed)?;
@@ -251,7 +250,6 @@ impl Stepper {
             return Err(error!(Train, "all {} steps are done", self.steps).help("a new trainer starts again"));
         }
         let start = Instant::now();
-        self.activate()?;
         self.gradients = Gradients::default();
         let micros = self.sampler.micro_batches(self.step);
         let Some(passes) = self.passes(&micros, interrupted)? else { return Ok(Stepped::Interrupted) };
@@ -288,7 +286,7 @@ impl Stepper {
     /// that all ranks ask each other equally often.
     fn passes(&mut self, micros: &[Vec<usize>], interrupted: &dyn Fn() -> bool) -> Result<Option<Passes>> {
         let (mut gradients, mut totals) = (Tree::default(), Tree::default());
-        let (mut unsupervised, mut broken, mut failed) = (Vec::new(), None, None);
+        let (mut unsupervised, mut broken, mut failed) = (Vec::new(), None, self.activate().err());
         for leaf in self.share.numbers() {
             let mut sums = Gradients::none(self.trained().len());
             let mut counts = Totals::default();
@@ -347,7 +345,7 @@ impl Stepper {
             }
             Ok(counts.numbers(false))
         };
-        let leaves: Result<Vec<_>> = self.share.numbers().map(leaf).collect();
+        let leaves = self.activate().and_then(|()| self.share.numbers().map(leaf).collect::<Result<Vec<_>>>());
         match leaves.and_then(pairwise) {
             Ok(totals) => (Totals::of(&totals.unwrap_or_default()).0, None),
             Err(error) => (Totals::default(), Some(error)),

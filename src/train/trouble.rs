@@ -1,4 +1,4 @@
-//! What goes wrong in a step is told with the samples it happened to: errors, memory that runs out, losses that jump.
+//! What goes wrong in a step is reported with the samples it happened to: errors, memory that runs out, losses that jump.
 
 use crate::data::Dataset;
 use crate::error::{Error, Kind};
@@ -67,7 +67,7 @@ fn out_of_memory(error: Error, samples: usize) -> Error {
     if !["out of memory", "out_of_memory", "alloc_failed"].iter().any(|sign| text.contains(sign)) {
         return error;
     }
-    let help = format!("a `micro_batch` below {samples} takes less memory; `t.plan()` tells what would fit");
+    let help = format!("a `micro_batch` below {samples} takes less memory; `t.plan()` shows what would fit");
     error.with_kind(Kind::DoesNotFit).help(help)
 }
 
