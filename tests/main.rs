@@ -38,6 +38,7 @@ mod peft;
 mod pictures;
 mod presets;
 mod processors;
+mod projectors;
 mod prompts;
 mod questions;
 mod report;

@@ -101,6 +101,14 @@ const FEATURES: &[Feature] = &[
         study: Ok(r#"dtype: "bf16", stage: #{ steps: 2, batch: 4 }"#),
     },
     Feature {
+        name: "resampler",
+        act: r#"m = vlm(m.encoder, projector("resampler", #{ tokens: 4, layers: 1, heads: 1 }), m.llm, #{ template: m.template.name });"#,
+        keeps: false,
+        study: Ok(
+            r#"projector: projector("resampler", #{ tokens: 4, layers: 1, heads: 1 }), stage: #{ steps: 2, batch: 4 }"#,
+        ),
+    },
+    Feature {
         name: "limit",
         act: r#"for n in [6, 3, 6] {
                 let b = benchmark("tiny-vqa", #{ limit: n });
@@ -115,8 +123,12 @@ const FEATURES: &[Feature] = &[
 ];
 
 /// Pairs that cannot be: what is said when the second comes after the first.
-const REFUSED: &[(&str, &str, &str)] =
-    &[("lora", "train", "carries an adapter, and option `lora` is not given"), ("quantize", "train", "quantized")];
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("lora", "train", "carries an adapter, and option `lora` is not given"),
+    ("quantize", "train", "quantized"),
+    ("resampler", "save", "no counterpart for projector `resampler`"),
+    ("resampler", "transformers", "no counterpart for projector `resampler`"),
+];
 
 const BEGIN: &str = r#"
     fn same(what, a, b, pic, turns, eps) {
@@ -254,7 +266,7 @@ macro_rules! rows {
 rows! {
     after_training "train", after_lora "lora", after_another_template "template", after_a_resume "resume", after_a_move "move",
     after_a_save "save", after_transformers "transformers", after_quantizing "quantize", after_another_dtype "dtype",
-    after_a_limit "limit"
+    after_a_resampler "resampler", after_a_limit "limit"
 }
 
 /// The table of a study is what its last checkpoints answer when they are asked.

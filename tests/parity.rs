@@ -5,6 +5,7 @@ mod encoders;
 mod llms;
 mod lora;
 mod models;
+mod projectors;
 
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,7 @@ use llmore::script::{Outcome, Overrides, Session, SessionOptions};
 use super::scripting::{Captured, run, scratch};
 
 /// What a script prints in a smoke run; `FOLDER` in it is a folder of its own.
-fn smoke(folder: &Path, script: &str) -> Result<String, String> {
+pub fn smoke(folder: &Path, script: &str) -> Result<String, String> {
     let output = Arc::new(Captured::default());
     let mut session = Session::new(SessionOptions {
         presets: Presets::default(),

@@ -17,7 +17,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / "parity"
-GROUPS = ["encoders", "families", "llms", "lora", "models", "ropes"]
+GROUPS = ["encoders", "families", "llms", "lora", "models", "projectors", "ropes"]
 
 
 def main(wanted: list[str]) -> int:

@@ -4,9 +4,9 @@
 use serde_json::{Map, Value, json};
 
 use super::pool::PoolKind;
-use super::{Kind, TOKENS};
+use super::{Kind, POOLING, TOKENS};
 use crate::error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::config::Config;
 
 /// Keys of config.json. The first is the reference's; the others are llmore's own.
@@ -34,7 +34,7 @@ impl ProjectorChoice {
     /// # Errors
     /// `Missing`, with the names there are.
     pub fn new(name: &str) -> Result<Self> {
-        let numbers = Kind::of(name)?.numbers.iter().map(|number| (number.key, number.default)).collect();
+        let numbers = Kind::of(name)?.numbers.iter().map(|number| (number.spec.key, number.default)).collect();
         Ok(ProjectorChoice { name: name.to_string(), pool: None, numbers })
     }
 
@@ -44,8 +44,7 @@ impl ProjectorChoice {
     /// `Option` for a kind that chooses the number of its tokens itself.
     pub fn pooled(mut self, kind: PoolKind, tokens: usize) -> Result<Self> {
         if !Kind::of(&self.name)?.pools() {
-            return Err(error!(Option, "projector `{}` chooses the number of its visual tokens itself", self.name)
-                .help(format!("leave out `pool`: `{TOKENS}` alone is the number it gives")));
+            return Err(self.lacks(POOLING));
         }
         self.pool = Some((kind, tokens));
         Ok(self)
@@ -57,12 +56,9 @@ impl ProjectorChoice {
     /// `Option` for one that the kind does not have, and for a value out of its range.
     pub fn with(mut self, key: &str, value: usize) -> Result<Self> {
         let kind = Kind::of(&self.name)?;
-        let known = kind.numbers.iter().position(|number| number.key == key);
+        let known = kind.numbers.iter().position(|number| number.spec.key == key);
         let Some(place) = known else {
-            return Err(error!(Option, "projector `{}` has no option `{key}`", self.name).help(match kind.numbers {
-                [] => "it has none".to_string(),
-                numbers => format!("it has {}", keys(numbers.iter().map(|number| number.key))),
-            }));
+            return Err(self.lacks(key));
         };
         let most = kind.numbers[place].most;
         if !(1..=most).contains(&value) {
@@ -71,6 +67,18 @@ impl ProjectorChoice {
         }
         self.numbers[place].1 = value;
         Ok(self)
+    }
+
+    /// The error for an option that its kind does not have.
+    pub fn lacks(&self, key: &str) -> Error {
+        if key == POOLING {
+            return error!(Option, "projector `{}` chooses the number of its visual tokens itself", self.name)
+                .help(format!("leave out `{POOLING}`: `{TOKENS}` alone is the number it gives"));
+        }
+        error!(Option, "projector `{}` has no option `{key}`", self.name).help(match self.numbers.as_slice() {
+            [] => "it has none of its own".to_string(),
+            numbers => format!("it has {}", keys(numbers.iter().map(|(key, _)| *key))),
+        })
     }
 
     /// The value of an option of its kind; 0 for one that the kind does not have.
@@ -172,6 +180,26 @@ mod tests {
             let config = Config::new(written(&choice), "config.json");
             assert_eq!(ProjectorChoice::from_config(&config).unwrap(), choice);
         }
+        let mut options =
+            json!({ "mm_projector_type": "resampler", CONFIG: { "tokens": 32, "layers": 3, "heads": 8 } });
+        let config = |value: &Value| ProjectorChoice::from_config(&Config::new(value.clone(), "config.json"));
+        let resampler =
+            ProjectorChoice::new("resampler").unwrap().with("tokens", 32).unwrap().with("layers", 3).unwrap();
+        assert_eq!((written(&resampler), config(&options).unwrap()), (options.clone(), resampler.clone()));
+        assert_eq!(resampler.label(), "resampler (32 tokens, 3 layers, 8 heads)");
+        assert!(resampler.pooled(PoolKind::Average, 4).unwrap_err().help_text().unwrap().contains("leave out `pool`"));
+        for (key, value, said) in [
+            ("layers", json!(0), "from 1 to 64"),
+            ("layers", json!("two"), "`\"two\"`"),
+            ("depth", json!(2), "no option `depth`"),
+        ] {
+            let mut wrong = options.clone();
+            wrong[CONFIG][key] = value;
+            let error = config(&wrong).unwrap_err();
+            assert!(format!("{error} {:?}", error.help_text()).contains(said), "{error}");
+        }
+        options[CONFIG] = json!({ "tokens": 32 });
+        assert!(config(&options).unwrap_err().message().contains("no `layers`"));
         // The reference's default.
         let config = Config::new(json!({}), "config.json");
         assert_eq!(ProjectorChoice::from_config(&config).unwrap(), ProjectorChoice::new("linear").unwrap());
@@ -179,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_kind_is_named_by_itself_alone() {
-        for name in ["linear", "mlp1x_gelu", "mlp16x_gelu", "identity"] {
+        for name in ["linear", "mlp1x_gelu", "mlp16x_gelu", "identity", "resampler"] {
             assert_eq!(super::super::KINDS.iter().filter(|kind| (kind.is)(name)).count(), 1, "{name}");
         }
         for name in ["mlp0x_gelu", "mlp17x_gelu", "mlpx_gelu", "Linear", ""] {

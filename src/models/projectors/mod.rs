@@ -6,6 +6,7 @@ mod choice;
 mod identity;
 mod mlp;
 pub mod pool;
+mod resampler;
 
 use candle_core::{Result, Tensor};
 
@@ -15,10 +16,11 @@ use self::pool::Pool;
 use super::registry::{Built, Target};
 use super::unused;
 use crate::error;
+use crate::options::{self, OptionSpec, Unset};
 use crate::weights::{Builder, Finished, Source};
 
 /// The kinds of projectors, in the order in which help names them.
-pub const KINDS: &[Kind] = &[mlp::LINEAR, mlp::MLP, identity::IDENTITY];
+pub const KINDS: &[Kind] = &[mlp::LINEAR, mlp::MLP, identity::IDENTITY, resampler::RESAMPLER];
 
 /// A projector: the visual features of pictures to visual tokens of the LLM's width.
 pub trait Projector: Send + Sync {
@@ -69,14 +71,63 @@ pub struct Kind {
 
 /// An option of a kind: a whole number from 1.
 pub struct Number {
-    pub key: &'static str,
+    pub spec: OptionSpec,
     pub default: usize,
     /// The largest that is allowed, so that a damaged config.json cannot ask for all memory.
     pub most: usize,
 }
 
-/// The option of kinds that choose the number of visual tokens themselves; others have it beside `pool`.
+impl Number {
+    const fn new(key: &'static str, default: usize, most: usize, help: &'static str) -> Self {
+        let spec = OptionSpec::new(key, options::Kind::Count, Unset::Count(default as u64), help);
+        Number { spec, default, most }
+    }
+}
+
+/// The option that puts a reduction in front of kinds that do not choose the number of visual tokens themselves.
+pub const POOLING: &str = "pool";
+/// The number of visual tokens: of kinds that choose it themselves, and beside `pool`.
 pub const TOKENS: &str = "tokens";
+
+const POOLED: [OptionSpec; 2] = [
+    OptionSpec::new(
+        POOLING,
+        options::Kind::Text,
+        Unset::Words("no pooling"),
+        "reduces the visual tokens first: \"average\" or \"pixel_shuffle\"; goes together with `tokens`",
+    ),
+    OptionSpec::new(
+        TOKENS,
+        options::Kind::Count,
+        Unset::Words("the encoder's"),
+        "visual tokens after `pool`, a square number",
+    ),
+];
+
+/// The options of all kinds, those of pooling first.
+pub const OPTIONS: [OptionSpec; count()] = {
+    let mut all = [POOLED[0]; count()];
+    all[1] = POOLED[1];
+    let (mut kind, mut place) = (0, POOLED.len());
+    while kind < KINDS.len() {
+        let mut number = 0;
+        while number < KINDS[kind].numbers.len() {
+            all[place] = KINDS[kind].numbers[number].spec;
+            (number, place) = (number + 1, place + 1);
+        }
+        kind += 1;
+    }
+    all
+};
+
+const fn count() -> usize {
+    let (mut kind, mut count) = (0, POOLED.len());
+    while kind < KINDS.len() {
+        count += KINDS[kind].numbers.len();
+        kind += 1;
+    }
+    count
+}
 
 impl Kind {
     /// The kind that a name stands for.
@@ -92,12 +143,12 @@ impl Kind {
 
     /// Whether it has an option of this name.
     pub fn takes(&self, key: &str) -> bool {
-        self.numbers.iter().any(|number| number.key == key) || self.pools() && ["pool", TOKENS].contains(&key)
+        self.numbers.iter().any(|number| number.spec.key == key) || self.pools() && [POOLING, TOKENS].contains(&key)
     }
 
     /// Whether the option `pool` can stand in front of it.
     pub fn pools(&self) -> bool {
-        self.numbers.iter().all(|number| number.key != TOKENS)
+        self.numbers.iter().all(|number| number.spec.key != TOKENS)
     }
 }
 

@@ -9,7 +9,7 @@ use super::Fallible;
 use crate::error::Result;
 use crate::image::Aspect;
 use crate::models::projectors::pool::PoolKind;
-use crate::models::projectors::{Kind, TOKENS};
+use crate::models::projectors::{Kind, POOLING, TOKENS};
 use crate::models::registry::Target;
 use crate::preset::PresetKind;
 use crate::script::convert::Options;
@@ -163,22 +163,22 @@ pub(super) fn choose_projector(state: &State, name: &str, map: Map) -> Result<Pr
     let mut choice = ProjectorChoice::new(state.fitting().projector(name))?;
     let options = Options::new(map, &PROJECTOR)?;
     if let Some(spec) = PROJECTOR.specs().find(|spec| !kind.takes(spec.key) && options.value(spec.key).is_some()) {
-        return Err(error!(Option, "projector `{name}` has no option `{}`", spec.key));
+        return Err(choice.lacks(spec.key));
     }
     let count = |key: &str| -> Result<Option<usize>> {
         let count = options.get::<Option<usize>>(key)?;
         Ok(if key == TOKENS { count.map(|tokens| state.fitting().pooled(tokens)) } else { count })
     };
     if kind.pools() {
-        match (options.get::<Option<String>>("pool")?, count(TOKENS)?) {
+        match (options.get::<Option<String>>(POOLING)?, count(TOKENS)?) {
             (None, None) => {}
             (Some(pool), Some(tokens)) => choice = choice.pooled(PoolKind::parse(&pool)?, tokens)?,
             _ => bail!(Option, "projector: `pool` and `tokens` go together"),
         }
     }
     for number in kind.numbers {
-        if let Some(value) = count(number.key)? {
-            choice = choice.with(number.key, value)?;
+        if let Some(value) = count(number.spec.key)? {
+            choice = choice.with(number.spec.key, value)?;
         }
     }
     Ok(ProjectorHandle { choice, part: None })
@@ -235,7 +235,7 @@ pub mod build {
         Ok(open_llm(&State::of(&context)?, id, options)?)
     }
 
-    /// Names a projector: `mlp2x_gelu` (any depth), `linear` or `identity`. Its widths are those of what it joins.
+    /// Names a projector: `mlp2x_gelu` (any depth), `linear`, `identity` or `resampler`. Its widths are those of what it joins.
     ///
     /// ```rhai
     /// let p = projector("mlp2x_gelu");
@@ -245,11 +245,14 @@ pub mod build {
         Ok(choose_projector(&State::of(&context)?, name, Map::new())?)
     }
 
-    /// Names a projector with options: `pool` and `tokens` reduce the visual tokens first.
+    /// Names a projector with options. `pool` reduces the visual tokens of a picture to a smaller grid in front of `mlp2x_gelu`,
+    /// `linear` and `identity`. `resampler` is Flamingo's perceiver: learned queries attend to all features of a picture,
+    /// whatever their number. Its tokens have no place in the picture, so `m.attention` has no map of them.
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu", #{ pool: "average", tokens: 4 }), llm("tiny-llama"));
     /// print(m);
+    /// print(vlm(m.encoder, projector("resampler", #{ tokens: 16, layers: 2 }), m.llm));  // tiny-clip -> resampler (16 tokens, ...
     /// ```
     #[rhai_fn(name = "projector", return_raw)]
     pub fn projector_with(context: NativeCallContext, name: &str, options: Map) -> Fallible<ProjectorHandle> {

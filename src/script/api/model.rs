@@ -125,7 +125,7 @@ pub mod model {
     }
 
     /// The same with options. Layout "transformers" adds an `<image>` token where the tokenizer has none, and cannot express
-    /// `s2` and pooled projectors. The adapter of a LoRA training is added to the weights that are written; `merge: false`
+    /// `s2` and projectors other than an `mlp2x_gelu` without `pool`. The adapter of a LoRA training is added to the weights that are written; `merge: false`
     /// writes the adapter alone instead, with the projector beside it, and its base, too, where that is not what its name opens
     /// (trained before, random).
     ///

@@ -1,6 +1,7 @@
 //! Options of what opens, joins, saves, asks and looks at models.
 
 use super::{ASPECTS, BATCH, DEVICE, DTYPE, OptionTable, QUANTIZE, QUIRKS, SEED, WEIGHTS, option, table};
+use crate::models::projectors;
 use crate::options::{Kind, OptionSpec, Unset, value_of};
 use crate::vlm::generate::Sampling;
 
@@ -68,19 +69,7 @@ pub(in crate::script) const ENCODER: OptionTable = table(
     ]],
 );
 pub(in crate::script) const LLM: OptionTable = table("llm", "string", &[&[WEIGHTS, SEED, DTYPE, DEVICE, QUANTIZE]]);
-pub(in crate::script) const PROJECTOR: OptionTable = table(
-    "projector",
-    "string",
-    &[&[
-        option(
-            "pool",
-            Kind::Text,
-            Unset::Words("no pooling"),
-            "reduces the visual tokens first: \"average\" or \"pixel_shuffle\"; goes together with `tokens`",
-        ),
-        option("tokens", Kind::Count, Unset::Words("the encoder's"), "visual tokens after pooling, a square number"),
-    ]],
-);
+pub(in crate::script) const PROJECTOR: OptionTable = table("projector", "string", &[&projectors::OPTIONS]);
 pub(in crate::script) const COMPOSE: OptionTable = table(
     "vlm",
     "Encoder",
