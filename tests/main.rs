@@ -26,6 +26,7 @@ mod grids;
 mod hostile;
 mod hub;
 mod images;
+mod layout_keys;
 mod layouts;
 mod lora;
 mod meetings;

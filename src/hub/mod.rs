@@ -101,6 +101,11 @@ pub fn id_of(path: &Path) -> Option<String> {
     (snapshots.ends_with("snapshots") && is_id(&id)).then_some(id)
 }
 
+/// An id without its revision.
+pub fn without_revision(id: &str) -> &str {
+    split(id).0
+}
+
 fn split(id: &str) -> (&str, &str) {
     id.split_once('@').unwrap_or((id, "main"))
 }

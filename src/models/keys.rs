@@ -201,7 +201,7 @@ const LLAVA: &[Row] = &[
         Read,
         "mm_vision_tower mm_projector_type mm_vision_select_layer mm_vision_select_feature \
          image_aspect_ratio model_architecture _name_or_path s2 s2_scales mm_projector_pool \
-         mm_projector_tokens mm_projector_config unfreeze_mm_vision_tower",
+         mm_projector_tokens mm_projector_config llmore unfreeze_mm_vision_tower",
     ),
     // Sizes that follow from the parts, and settings of the training that made the model.
     (

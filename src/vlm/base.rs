@@ -239,6 +239,11 @@ impl Encoder {
         fingerprint(&self.params)
     }
 
+    /// Whether its weights are others than those of what it was opened from.
+    pub(super) fn is_changed(&self) -> Result<bool> {
+        Ok(self.weights() == Weights::Random || self.params.is_changed()?)
+    }
+
     /// Whether its name leads from `folder` to the weights that it has.
     pub(super) fn is_by_name(&self, folder: &Path) -> Result<bool> {
         let Some(place) = self.origin.place().filter(|_| self.weights() == Weights::Stored) else { return Ok(false) };

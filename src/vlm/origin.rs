@@ -37,6 +37,18 @@ pub struct Origin {
     stamp: Option<Arc<Stamp>>,
     /// The content of further files of an LLM, as read when it was opened; they are written again with it.
     beside: Arc<BTreeMap<&'static str, Vec<u8>>>,
+    pub(super) known: Known,
+}
+
+/// What a part is known by beside its place; saving says it again.
+#[derive(Clone, Default)]
+pub(super) struct Known {
+    /// What it was called before it was written into the folder of a model.
+    pub called: Option<String>,
+    /// The id on the hub of what it is, without a commit.
+    pub hub: Option<String>,
+    /// Whether its weights are others than those of the hub's id.
+    pub is_changed: bool,
 }
 
 impl Origin {
@@ -45,7 +57,9 @@ impl Origin {
         let (place, stamp) = (folder.path().map(lasting), folder.path().map(|path| Arc::new(Stamp::of(path))));
         let read = |name: &'static str| Some((name, folder.read(name).ok()?.into_owned()));
         let beside = Arc::new(BESIDE.into_iter().filter_map(read).collect());
-        Origin { folder, config, files: None, place, stamp, beside }
+        let hub = folder.path().and_then(hub::id_of).map(|id| hub::without_revision(&id).to_string());
+        let known = Known { hub, ..Known::default() };
+        Origin { folder, config, files: None, place, stamp, beside, known }
     }
 
     /// Reads a folder's config.json, or the metadata of a GGUF file: the path of one, or a folder that holds one and no
@@ -88,6 +102,7 @@ impl Origin {
             place: Some(lasting(path)),
             stamp: Some(Arc::new(Stamp::of(path))),
             beside: Arc::default(),
+            known: Known::default(),
         })
     }
 
@@ -172,6 +187,11 @@ pub(super) struct Files<'a> {
 }
 
 impl Files<'_> {
+    /// The hub's id that the source is, if it is one.
+    fn hub(&self) -> Option<&str> {
+        Some(self.source).filter(|source| self.config.is_some() && !source.starts_with(FETCHED) && hub::is_id(source))
+    }
+
     fn open(&self, presets: &Presets, id: &str, beside: &str, weights: Weights) -> Result<Origin> {
         // A tower is described by the preset alone; an LLM with random weights still needs its tokenizer.
         let fetch = match weights {
@@ -236,6 +256,9 @@ pub(super) fn find<P: PartPreset>(
     let preset: P = presets.get(kind, &preset_id)?;
     let mut origin = preset.files().open(presets, &preset_id, P::BESIDE, weights)?;
     origin.place = Some(preset_id);
+    if let Some(id) = preset.files().hub() {
+        origin.known.hub = Some(hub::without_revision(id).to_string());
+    }
     Ok((Some(preset), origin))
 }
 

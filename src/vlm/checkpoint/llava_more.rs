@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{Parts, Place, folder_name};
 use crate::bail;
 use crate::error::Result;
+use crate::hub;
 use crate::models::config::Config;
 use crate::models::encoders::s2;
 use crate::models::keys;
@@ -43,13 +44,26 @@ fn ours(name: &str) -> String {
     }
 }
 
+/// An object of llmore's own: where the tower is as llmore opens it (a folder inside or what [`base::find`] finds), and what
+/// the parts were called.
+pub(in crate::vlm) const LLMORE: &str = "llmore";
+
+/// Says that the tower among the tensors was trained: the reference takes its weights from them then, else from the hub.
+pub(in crate::vlm) const TRAINED_TOWER: &str = "unfreeze_mm_vision_tower";
+
+/// A value of that object.
+pub(in crate::vlm) fn own<'a>(config: &'a Config, key: &str) -> Option<&'a str> {
+    config.value().get(LLMORE)?.get(key)?.as_str()
+}
+
 /// The parts of a folder.
 pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
     let config = &origin.config;
     keys::check(config, keys::Part::Llava, "")?;
     let files = Arc::new(TensorFiles::open_folder(&origin.folder)?.renamed(ours)?);
     let base = base::read(&origin.folder)?;
-    if config.bool("unfreeze_mm_vision_tower", false)? && !stores_tower(&files) {
+    let tower_is_trained = config.bool(TRAINED_TOWER, false)?;
+    if tower_is_trained && !stores_tower(&files) {
         config.note(
             "`unfreeze_mm_vision_tower` is true, but the folder holds no tensor of the tower: those that \
              `mm_vision_tower` names are used, which are not those it was trained with",
@@ -59,6 +73,7 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
     let projector = ProjectorChoice::from_config(config)?;
     let architecture = config.string("model_architecture", "")?;
     Ok(Parts {
+        tower_is_trained,
         tower: tower(origin, &files, base::path_of_tower(base.as_ref()))?,
         encoder: encoder_options(config, target)?,
         llm: llm(origin, path, &files, base::path_of_llm(base.as_ref()))?,
@@ -100,12 +115,17 @@ fn tower(origin: &Origin, files: &TensorFiles, way: Option<&str>) -> Result<Plac
     if name.is_empty() {
         bail!(Missing, "`{}` has no `mm_vision_tower`", origin.folder.locate("config.json"));
     }
-    let inside = origin.folder.join(&name);
-    let stored = stores_tower(files);
-    Ok(match (inside.has("config.json"), stored) {
-        (true, true) => Place::Inside { id: name, origin: Origin::open(inside)?.without_place() },
-        _ => Place::Elsewhere(base::find(&origin.folder, way, &name)),
-    })
+    let (ours, here) = (own(&origin.config, "tower"), |place: &str| origin.folder.join(place).has("config.json"));
+    // A folder that is not here any more leads nowhere; the name may.
+    let ours = ours.filter(|place| here(place) || *place != base::TOWER_FOLDER);
+    let place = ours.unwrap_or(&name);
+    if !here(place) || !stores_tower(files) {
+        return Ok(Place::Elsewhere(base::find(&origin.folder, way, place)));
+    }
+    let mut tower = Origin::open(origin.folder.join(place))?.without_place();
+    tower.known.called = own(&origin.config, "encoder").map(str::to_string);
+    tower.known.hub = (name != place && hub::is_id(&name)).then(|| hub::without_revision(&name).to_string());
+    Ok(Place::Inside { id: place.to_string(), origin: tower })
 }
 
 fn stores_tower(files: &TensorFiles) -> bool {

@@ -30,6 +30,8 @@ struct Parts {
     /// Tensors under the names of layout llava-more.
     files: Arc<TensorFiles>,
     tower: Place,
+    /// Whether the tower among the tensors was trained, so that no name leads to its weights.
+    tower_is_trained: bool,
     encoder: EncoderOptions,
     llm: Place,
     projector: ProjectorChoice,
@@ -234,6 +236,7 @@ impl Parts {
             true => Some(Source::Files { files: self.files.clone(), prefix: Part::Encoder.prefix().to_string() }),
             false => None,
         };
+        let is_trained = self.tower_is_trained && stored.is_some();
         match (&self.tower, stored) {
             (Place::Inside { id, origin }, Some(stored)) => Encoder::build(id, origin.clone(), stored, options),
             (Place::Inside { id, .. }, None) => bail!(Weights, "{} holds no tensors of `{id}`", self.files.name()),
@@ -244,6 +247,10 @@ impl Parts {
                 encoder
             }),
         }
+        .map(|mut encoder| {
+            encoder.origin.known.is_changed |= is_trained;
+            encoder
+        })
         .map_err(|error| {
             let help = error.help_text().map(str::to_string);
             let error = error.context("vision tower");

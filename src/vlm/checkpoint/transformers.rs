@@ -83,6 +83,7 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
     let aspect = super::aspect(config)?;
     Ok(Parts {
         encoder: encoder_options(config, &vision, target)?,
+        tower_is_trained: false,
         tower: Place::Inside { id: tower_id(&vision), origin: tower(origin, vision)? },
         llm: Place::Inside { id: folder_name(path), origin: llm(origin, &files)? },
         projector: ProjectorChoice::new("mlp2x_gelu")?,

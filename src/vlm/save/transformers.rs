@@ -16,7 +16,7 @@ use crate::models::llms::gemma2::EMBEDDING_SCALE;
 use crate::models::llms::rope;
 use crate::nn::decoder::EmbeddingScale;
 use crate::text::IMAGE_MARKER;
-use crate::vlm::checkpoint::llava_more::family;
+use crate::vlm::checkpoint::llava_more::{LLMORE, TRAINED_TOWER, family};
 use crate::vlm::checkpoint::transformers::{has_inner, theirs};
 use crate::vlm::checkpoint::versions;
 use crate::vlm::written::{write_json, write_text};
@@ -24,13 +24,14 @@ use crate::vlm::{Part, Select, Vlm};
 use crate::weights::save_shards;
 
 /// Keys of LLaVA-MORE's config.json that are not the LLM's.
-pub(super) const NOT_THE_LLMS: [&str; 15] = [
+pub(super) const NOT_THE_LLMS: [&str; 17] = [
     EMBEDDING_SCALE,
     "_name_or_path",
     "architectures",
     "auto_map",
     "freeze_mm_mlp_adapter",
     "image_aspect_ratio",
+    LLMORE,
     "model_architecture",
     "s2",
     "s2_scales",
@@ -39,6 +40,7 @@ pub(super) const NOT_THE_LLMS: [&str; 15] = [
     "tokenizer_padding_side",
     "transformers_version",
     "tune_mm_mlp_adapter",
+    TRAINED_TOWER,
     "use_mm_proj",
 ];
 
