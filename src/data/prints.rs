@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::archive::Archive;
+use super::containers;
 use super::dataset::Dataset;
 use super::image_source::ImageSource;
 use super::print::{OF_PICTURE, OF_TABLE, Print, Printable, of_file};
@@ -50,7 +51,5 @@ pub fn print_now(place: &str) -> [u8; 8] {
         return Archive::open(Path::new(archive)).ok().and_then(|archive| archive.print(name)).unwrap_or_default();
     }
     let path = Path::new(place);
-    let is_table =
-        path.extension().is_some_and(|end| ["parquet", "tsv", "csv", "json", "jsonl"].iter().any(|name| end == *name));
-    of_file(path, if is_table { OF_TABLE } else { OF_PICTURE }).unwrap_or_default()
+    of_file(path, if containers::is_table(path) { OF_TABLE } else { OF_PICTURE }).unwrap_or_default()
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::archive::Archive;
+use super::containers;
 use super::dataset::Dataset;
 use super::open::Format;
 use super::pictures::Pictures;
@@ -13,8 +15,8 @@ use crate::hub::{self, Hub};
 
 /// The split that is taken where none is named.
 const SPLIT: &str = "train";
-/// What a name of a file ends with that is none of a repository.
-const ENDINGS: [&str; 9] = ["json", "jsonl", "ndjson", "parquet", "tsv", "csv", "zip", "tar", "gz"];
+/// What names of files end with that are not read, and that no repository is called.
+const ENDINGS: [&str; 2] = ["csv", "gz"];
 /// How many names a message lists.
 const SHOWN: usize = 8;
 
@@ -54,7 +56,8 @@ impl SetChoice {
 
     /// The files of the part out of the names of all.
     fn choose(&self, root: &str, names: &BTreeSet<String>) -> Result<Vec<String>> {
-        let tables: BTreeSet<String> = names.iter().filter(|name| is_table(name)).cloned().collect();
+        let tables: BTreeSet<String> =
+            names.iter().filter(|name| containers::is_table(Path::new(name))).cloned().collect();
         let chosen = self.wanted().choose(root, names).map_err(|error| {
             error.help(format!(
                 "choose with `dataset(\"{root}\", #{{ config: \"...\", split: \"...\" }})`; it holds {}",
@@ -68,8 +71,12 @@ impl SetChoice {
 
 /// Whether a text is a data set of the hub rather than a path: nothing of that name is here, nor is it called like a file.
 pub fn is_on_hub(text: &str) -> bool {
-    let ending = Path::new(text).extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    hub::is_id(text) && !Path::new(text).exists() && !ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+    let path = Path::new(text);
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let is_file = containers::is_table(path)
+        || Archive::is_one(path)
+        || ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()));
+    hub::is_id(text) && !path.exists() && !is_file
 }
 
 impl Dataset {
@@ -125,12 +132,6 @@ fn says(name: &str, word: &str) -> bool {
         edge(name[..at].chars().next_back()) && edge(name[at + word.len()..].chars().next())
     };
     name.match_indices(&word).any(whole)
-}
-
-fn is_table(name: &str) -> bool {
-    ["parquet", "jsonl", "ndjson", "json", "tsv"]
-        .iter()
-        .any(|ending| name.to_lowercase().ends_with(&format!(".{ending}")))
 }
 
 /// The first of the names, in back quotes.

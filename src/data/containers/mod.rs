@@ -72,6 +72,16 @@ impl TableKind {
     }
 }
 
+fn ends_as(path: &Path, kind: &dyn Container) -> bool {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    ending.is_some_and(|ending| kind.endings().contains(&ending.as_str()))
+}
+
+/// Whether a name ends as those of tables do, whatever stands before.
+pub(super) fn is_table(path: &Path) -> bool {
+    ALL.iter().any(|kind| kind.members().is_none() && ends_as(path, *kind))
+}
+
 /// The rows of a file, by its name; files of unknown names are taken for JSON lines.
 ///
 /// # Errors
@@ -85,8 +95,7 @@ pub(super) fn rows(path: &Path, keep: Option<Keep>) -> Result<Box<dyn TableParts
 impl Archive {
     /// Whether a path's name says that it is an archive.
     pub fn is_one(path: &Path) -> bool {
-        let Some(ending) = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()) else { return false };
-        ALL.iter().any(|kind| kind.members().is_some() && kind.endings().contains(&ending.as_str()))
+        ALL.iter().any(|kind| kind.members().is_some() && ends_as(path, *kind))
     }
 
     /// Lists the members, by content whatever the name ends in.

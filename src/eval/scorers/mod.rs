@@ -226,3 +226,23 @@ fn strict(output: &str, gold: &Gold) -> Verdict {
     };
     verdict
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_says_what_result_files_hold() {
+        let mut names = NAMES.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len(), "two scorers of one name");
+        for entry in ALL {
+            let scorer = Scorer::of_version(&format!("{}/0", entry.name)).unwrap();
+            assert_eq!(scorer.version(), format!("{}/{}", entry.name, entry.version));
+            assert_eq!(scorer.rules().first(), Some(&Rules::Reference), "{scorer:?}: the default is the reference");
+        }
+        let error = Scorer::of_version("exact/1").unwrap_err();
+        assert!(error.help_text().is_some_and(|help| help.contains("exact_match")), "{error}");
+    }
+}
