@@ -156,8 +156,8 @@ pub fn reference(functions: &[Function]) -> String {
     let mut page = String::from(
         "# Script reference\n\nGenerated from what is registered; `llmore docs` prints it. Every example is run by a test.\n",
     );
-    // A table that several functions share is printed once.
-    let mut printed: Vec<(&str, &[OptionRow])> = Vec::new();
+    // A table that several functions share is printed once, under the first of them.
+    let mut printed: Vec<&[OptionRow]> = Vec::new();
     for (name, members) in groups {
         let _ = write!(page, "\n## {name}\n");
         let mut shown: Option<&str> = None;
@@ -172,14 +172,13 @@ pub fn reference(functions: &[Function]) -> String {
             if function.options.is_empty() {
                 continue;
             }
-            match printed.iter().find(|(_, options)| *options == function.options.as_slice()) {
-                Some((other, _)) => {
-                    let _ = write!(page, "\nIts options are those of `{other}`.\n");
-                }
-                None => {
-                    page.push_str(&option_table(&function.options));
-                    printed.push((&function.name, &function.options));
-                }
+            let of = TABLES.iter().find(|table| table.rows() == function.options);
+            let owner = of.map_or(function.name.as_str(), |table| table.function);
+            if owner == function.name && !printed.contains(&function.options.as_slice()) {
+                page.push_str(&option_table(&function.options));
+                printed.push(&function.options);
+            } else {
+                let _ = write!(page, "\nIts options are those of `{owner}`.\n");
             }
         }
     }

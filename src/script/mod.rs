@@ -11,6 +11,7 @@ mod fitting;
 mod handles;
 mod imports;
 mod options;
+mod overrides;
 mod places;
 mod printed_error;
 mod session;
@@ -20,7 +21,8 @@ pub mod stdlib;
 mod suggest;
 
 pub use handles::describe;
+pub use overrides::Overrides;
 pub use places::Repeat;
 pub use printed_error::Report;
 pub use session::{Outcome, Session};
-pub use state::{Output, Overrides, SessionOptions, folder_name};
+pub use state::{Output, SessionOptions, folder_name};

@@ -43,7 +43,7 @@ pub use fits::Saving;
 pub use folder::{Place, is_part_of_run};
 pub use leaves::{Summand, pairwise};
 pub use moments::MomentKind;
-pub use options::{Features, LossKind, TRAINER, TrainOptions, Turns, overrule};
+pub use options::{Features, LossKind, TRAINER, TrainOptions, Turns, overrule, usual_length};
 pub use plan::{FeaturePlan, Limits, MemoryPlan, Plan, TimePlan};
 pub use recipe::{Recipe, Stage};
 pub use run::{Lock, Run, SUMMARY, checkpoints};

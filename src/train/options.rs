@@ -140,6 +140,11 @@ pub(super) fn changes_results(key: &str) -> bool {
     TRAINER.iter().find(|spec| spec.key == key).is_none_or(|spec| spec.changes_results)
 }
 
+/// The longest sequence where `max_length` is not set, of an LLM with this context; the option's entry says it in words.
+pub fn usual_length(context: usize) -> usize {
+    context.min(4096)
+}
+
 /// Puts options over those of a trainer, by their names: `lora.r` is the `r` in the map `lora`. Gives the names of those that
 /// are for adapters, where there are none and no LLM that could have some.
 pub fn overrule(options: &mut Table, over: &Table) -> Vec<String> {

@@ -101,7 +101,7 @@ impl Stepper {
                 .help(format!("open the LLM with `#{{ dtype: \"{name}\" }}`")));
         }
         let context = vlm.llm.context();
-        let limit = options.max_length.unwrap_or(context.min(4096));
+        let limit = options.max_length.unwrap_or(usual_length(context));
         if limit > context {
             bail!(Option, "option `max_length` is {limit}, the context of LLM `{}` is {context}", vlm.llm.id);
         }

@@ -12,6 +12,7 @@ use crate::script::handles::{DatasetHandle, VlmHandle};
 use crate::script::state::State;
 use crate::show::{Cell, Table, percent};
 use crate::text::{Role, Template};
+use crate::train::usual_length;
 use crate::vlm::Vlm;
 
 /// Ids a table shows of each kind; its rows hold more.
@@ -32,7 +33,7 @@ impl Rendering {
             None => m.0.template(),
         };
         template.check(m.0.tokenizer()?)?;
-        let limit = options.get::<Option<usize>>("max_length")?.unwrap_or(m.0.llm.context().min(4096));
+        let limit = options.get::<Option<usize>>("max_length")?.unwrap_or(usual_length(m.0.llm.context()));
         Ok(Rendering { vlm: m, template, limit })
     }
 

@@ -164,6 +164,14 @@ mod tests {
     }
 
     #[test]
+    fn what_a_trainer_has_too_holds_the_same_where_it_is_left_out() {
+        use crate::train::{TRAINER, usual_length};
+        let length = TRAINER.iter().find(|spec| spec.key == LENGTH.key).unwrap();
+        assert_eq!(LENGTH.unset.words(), length.unset.words());
+        assert!(LENGTH.unset.words().ends_with(&format!("at most {}", usual_length(usize::MAX))));
+    }
+
+    #[test]
     fn a_key_stands_once_in_a_table_and_says_what_it_is() {
         for table in TABLES {
             let mut keys: Vec<&str> = table.specs().map(|spec| spec.key).collect();
