@@ -104,7 +104,7 @@ pub fn encoder(config: &Config, source: Source, target: &Target) -> Result<Built
     let Finished { params, unused, notes } = builder.finish()?;
     let spec = model.spec();
     let named = unused.iter().map(|(name, _)| name.as_str()).filter(|name| !unused::harmless_to_tower(spec, name));
-    unused::note(&files, named, spec.layers, |name| spec.block_of(name)).into_iter().for_each(|note| notes.add(note));
+    unused::told(&files, named, spec.layers, |name| spec.block_of(name)).into_iter().for_each(|note| notes.add(note));
     config.notes().extend(&notes);
     Ok(Built { model, params, unused })
 }
@@ -126,7 +126,7 @@ pub fn llm(config: &Config, source: Source, target: &Target) -> Result<Built<dyn
     }
     let named = unused.iter().map(|(name, _)| name.as_str()).filter(|name| !unused::harmless_to_llm(name));
     let layer = |name: &str| name.strip_prefix("model.layers.")?.split('.').next()?.parse().ok();
-    unused::note(&files, named, model.spec().layers, layer).into_iter().for_each(|note| notes.add(note));
+    unused::told(&files, named, model.spec().layers, layer).into_iter().for_each(|note| notes.add(note));
     config.notes().extend(&notes);
     Ok(Built { model, params, unused })
 }

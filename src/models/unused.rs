@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::nn::vit::VitSpec;
 
 /// The largest number of groups of names that are listed.
-const LISTED: usize = 8;
+const TOLD: usize = 8;
 
 /// Prefixes of tensors that may be in an LLM's files without being a part of it: the other parts of a whole model.
 const OTHER_PARTS: [&str; 6] = [
@@ -52,7 +52,7 @@ pub(super) fn harmless_to_tower(spec: &VitSpec, name: &str) -> bool {
 
 /// A sentence about the tensors of `files` that no layer uses; `layers` is the number in the config, and `layer` returns
 /// the layer that a name belongs to.
-pub(super) fn note<'a>(
+pub(super) fn told<'a>(
     files: &str,
     names: impl Iterator<Item = &'a str>,
     layers: usize,
@@ -68,9 +68,9 @@ pub(super) fn note<'a>(
         }
     }
     let many = |count: usize| if count > 1 { format!(" ({count})") } else { String::new() };
-    let more = groups.len().saturating_sub(LISTED);
+    let more = groups.len().saturating_sub(TOLD);
     let mut parts: Vec<String> =
-        groups.into_iter().take(LISTED).map(|(pattern, count)| format!("`{pattern}`{}", many(count))).collect();
+        groups.into_iter().take(TOLD).map(|(pattern, count)| format!("`{pattern}`{}", many(count))).collect();
     if more > 0 {
         parts.push(format!("{more} more"));
     }
@@ -106,12 +106,12 @@ mod tests {
             "model.layers.3.mlp.up_proj.weight",
             "lm_head.bias",
         ];
-        let text = note("`x`", names.into_iter(), 2, layer).unwrap();
+        let text = told("`x`", names.into_iter(), 2, layer).unwrap();
         assert_eq!(
             text,
             "`x`: 5 tensors are ignored, as no layer uses them: `lm_head.bias`, \
              `model.layers.*.self_attn.q_norm.weight` (2), layers 2 to 3 (2 tensors), where `num_hidden_layers` is 2"
         );
-        assert_eq!(note("`x`", [].into_iter(), 2, layer), None);
+        assert_eq!(told("`x`", [].into_iter(), 2, layer), None);
     }
 }

@@ -11,7 +11,7 @@ use crate::show::{count, p_value};
 const ALL_PAIRS: usize = 3;
 
 impl Folder {
-    /// The conclusion: which is better than which by how much, which cannot be reported apart, and what remains unknown.
+    /// The conclusion: which is better than which by how much, which cannot be told apart, and what remains unknown.
     ///
     /// # Errors
     /// `Data` when results cannot be pooled.
@@ -99,7 +99,7 @@ fn sentence(effect: &Effect, points: bool) -> String {
             }
         };
         return format!(
-            "{ahead} and {behind} cannot be reported apart with {questions} questions: {by} between them ({ends}{p}{holm}), {power}"
+            "{ahead} and {behind} cannot be told apart with {questions} questions: {by} between them ({ends}{p}{holm}), {power}"
         );
     }
     match contrast.seeds.filter(|_| effect.is_within_seeds()) {
