@@ -14,7 +14,7 @@ use super::feed::{Feed, Loader, Ready};
 use super::gradients::Gradients;
 use super::leaves::{Share, Tree, pairwise};
 use super::optimizer::{Optimizer, Trained};
-use super::options::TrainOptions;
+use super::options::{TrainOptions, usual_length};
 use super::pass::{Counted, Pass, Totals};
 use super::trouble::about_samples;
 use crate::data::Dataset;
