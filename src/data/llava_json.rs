@@ -23,8 +23,8 @@ pub(super) struct LlavaJson {
 }
 
 impl LlavaJson {
-    /// Reads the file once to index and check it. Whether it is a list or one record a line is told by how it begins,
-    /// not by its name: `datasets` and DuckDB write lines into `.json` files.
+    /// Reads the file once to index and check it. How it begins says whether it is a list or one record a line,
+    /// not its name: `datasets` and DuckDB write lines into `.json` files.
     pub(super) fn open(path: &Path, pictures: Pictures) -> Result<Self> {
         let layout = Layout::of(&lfs::refuse_file(path)?);
         let file = File::open(path).map_err(|error| Error::file(path, error))?;

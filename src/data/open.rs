@@ -20,7 +20,7 @@ const LOOKED_FOR: usize = 1000;
 pub enum Format {
     /// A JSON list, as LLaVA publishes it.
     Llava,
-    /// One JSON object a line, with the same fields. Which of the two a file is, is told by how it begins.
+    /// One JSON object a line, with the same fields. How a file begins says which of the two it is.
     Jsonl,
     /// A parquet file or a folder of them with these fields as columns; pictures may lie in the rows.
     Parquet,
@@ -49,7 +49,7 @@ impl Dataset {
         Dataset::open(path, Format::Llava, pictures)
     }
 
-    /// A file of samples; pictures are below its folder unless told otherwise.
+    /// A file of samples; pictures are below its folder unless `pictures` says otherwise.
     ///
     /// # Errors
     /// `Missing` or `File` when it cannot be read, or when none of the pictures looked for is there; `Decode` when it is not
@@ -69,7 +69,7 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Several files of one format as one set, called `name`; pictures are below each one's folder unless told otherwise.
+    /// Several files of one format as one set, called `name`; pictures are below each one's folder unless `pictures` says otherwise.
     ///
     /// # Errors
     /// As for [`Dataset::open`].
@@ -100,7 +100,7 @@ impl Dataset {
         let mut first: Option<(String, ImageSource)> = None;
         let mut looked = 0;
         for &index in pictured.iter().step_by(pictured.len().div_ceil(LOOKED_FOR).max(1)) {
-            // What cannot be read is told when it is.
+            // What cannot be read is reported when it is needed.
             let Ok(sample) = self.get(index) else { continue };
             for image in sample.images {
                 if image.is_there()? {

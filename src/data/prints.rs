@@ -18,7 +18,7 @@ use crate::error::Result;
 const CHUNK: usize = 8192;
 
 impl Dataset {
-    /// The fingerprints of all pictures, each file once, in the order of the samples; `told` hears how many samples were
+    /// The fingerprints of all pictures, each file once, in the order of the samples; `told` receives how many samples were
     /// looked at.
     ///
     /// # Errors

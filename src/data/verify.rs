@@ -91,7 +91,7 @@ impl Findings {
     }
 }
 
-/// Who hears how far a walk is, and how it is stopped.
+/// Who is informed how far a walk is, and how it is stopped.
 pub struct Walk<'a> {
     pub task: &'a str,
     pub listeners: &'a Listeners,

@@ -1,5 +1,5 @@
 //! JSON: one object a line, or a list of objects. Pictures are paths relative to the file, or base64 texts. Other JSON that
-//! people download beside questions (one object for all of them, lists of ids) is told apart and named.
+//! people download beside questions (one object for all of them, lists of ids) is recognized and named.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

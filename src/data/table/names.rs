@@ -67,7 +67,7 @@ impl Name {
         let (label, shard) = shard_of(stem);
         let is_split = |name: &String| SPLITS.contains(&name.trim_start_matches(PARTIAL));
         let by_folder = || folders.iter().rev().find(|name| is_split(name)).cloned();
-        // Only a file that is named by a number is told by the folder that was opened: any folder may be called `test`.
+        // Only of a file that is named by a number the opened folder says the split: any folder may be called `test`.
         let by_root = || Some(root.to_lowercase()).filter(|root| label.is_empty() && is_split(root));
         let split = split_of(label).or_else(by_folder).or_else(by_root);
         let configuration = folders
