@@ -289,7 +289,7 @@ fn scripts_see_why_an_answer_ended() {
         question(words)
     );
     let (value, warned) = warned(&scratch("finish-context"), &text, &[]);
-    assert_eq!(value.unwrap(), "length\n");
+    assert_eq!(value.unwrap(), "length");
     let expected = |which: &str| {
         format!("{which} ended before `max_new_tokens` (4), as the context of 1024 is full (finish reason `length`)")
     };
