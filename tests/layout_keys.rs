@@ -43,11 +43,14 @@ const RELEASED: [(&str, Value); 15] = [
 fn presets(folder: &Path) -> Presets {
     std::fs::create_dir_all(folder.join("encoders")).unwrap();
     for (id, hub, model_type, siglip) in TOWERS {
-        let class = if siglip { "SiglipImageProcessor" } else { "CLIPImageProcessor" };
+        let (class, size) = match siglip {
+            true => ("SiglipImageProcessor", "{ height = 24, width = 24 }"),
+            false => ("CLIPImageProcessor", "{ shortest_edge = 24 }"),
+        };
         let text = format!(
             "about = \"{hub} in small\"\nsource = \"{hub}\"\n[config]\nmodel_type = \"{model_type}\"\nhidden_size = 16\n\
              intermediate_size = 32\nnum_hidden_layers = 3\nnum_attention_heads = 2\nimage_size = 24\npatch_size = 8\n\
-             [processor]\nimage_processor_type = \"{class}\"\nsize = {{ height = 24, width = 24 }}\n"
+             [processor]\nimage_processor_type = \"{class}\"\nsize = {size}\ncrop_size = {{ height = 24, width = 24 }}\n"
         );
         std::fs::write(folder.join(format!("encoders/{id}.toml")), text).unwrap();
     }

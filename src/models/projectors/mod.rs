@@ -171,7 +171,7 @@ pub fn projector(
     let Finished { params, unused: spare, .. } = builder.finish()?;
     if let Source::Files { files, prefix } = &source {
         let names: Vec<String> = spare.iter().map(|(name, _)| format!("{prefix}{name}")).collect();
-        let note = unused::note(files.name(), names.iter().map(String::as_str), 0, |_| None);
+        let note = unused::told(files.name(), names.iter().map(String::as_str), 0, |_| None);
         note.into_iter().for_each(|note| files.notes().add(note));
     }
     let model = match pool {
