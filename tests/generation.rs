@@ -285,7 +285,7 @@ fn scripts_see_why_an_answer_ended() {
     let words = (1..).take_while(|&words| length(words) < vlm.llm.context() - 1).last().unwrap();
     let text = format!(
         r#"{load} m.ask((), "{0}", #{{ max_new_tokens: 4 }}); m.ask((), "Say yes.", #{{ max_new_tokens: 4 }});
-        m.ask_all((), ["Say yes.", "{0}"], #{{ max_new_tokens: 4 }}); c.say("{0}", #{{ max_new_tokens: 4 }}); c.finish"#,
+        m.ask_all((), ["Say yes.", "{0}"], #{{ max_new_tokens: 4 }}); c.say("{0}", #{{ max_new_tokens: 4 }}); print(c.finish);"#,
         question(words)
     );
     let (value, warned) = warned(&scratch("finish-context"), &text, &[]);

@@ -165,7 +165,7 @@ fn the_tower_beside_is_found_after_a_move_and_named_again() {
     vlm.save(&folder.join("stored")).unwrap();
     assert_eq!(config(&folder.join("stored")).get("unfreeze_mm_vision_tower"), None);
     let param = vlm.encoder.params.iter().next().unwrap();
-    param.assign(&(param.tensor() * 2.0).unwrap()).unwrap();
+    param.assign(&(param.tensor().unwrap() * 2.0).unwrap()).unwrap();
     vlm.save(&folder.join("trained")).unwrap();
     assert_eq!(config(&folder.join("trained"))["unfreeze_mm_vision_tower"], json!(true));
     // Without the sub-folder, what the hub's id stands for prepares the pictures.
