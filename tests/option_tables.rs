@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::scripting::{run, session};
 
 /// Parameters that take a map which holds data, by function.
-const DATA_MAPS: [(&str, &str); 2] = [("bar", "values"), ("save_tensors", "map")];
+const DATA_MAPS: [(&str, &str); 3] = [("bar", "values"), ("plot", "series"), ("save_tensors", "map")];
 
 fn functions() -> Vec<Function> {
     session("option-tables").0.functions()
