@@ -68,7 +68,7 @@ fn build(root: &Path) -> io::Result<u64> {
     Ok(hash)
 }
 
-/// The commit that is checked out, and whether tracked files differ from it; `None` outside git.
+/// The commit that is checked out, and `-dirty` where what is built differs from it; `None` outside git.
 fn commit(root: &Path) -> Option<String> {
     let root = root.canonicalize().ok()?;
     let git = |arguments: &[&str]| {
@@ -86,7 +86,9 @@ fn commit(root: &Path) -> Option<String> {
     if log.is_file() {
         println!("cargo::rerun-if-changed={}", log.display());
     }
-    let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    // What makes this script run again, and so what it can tell of.
+    let made_of = ["src", "stdlib", "build.rs", "Cargo.toml", "Cargo.lock"];
+    let changed = !git(&[&["status", "--porcelain", "--"], made_of.as_slice()].concat())?.is_empty();
     Some(git(&["rev-parse", "HEAD"])? + if changed { "-dirty" } else { "" })
 }
 

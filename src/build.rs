@@ -7,7 +7,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A hash of the sources and of the versions of what they use (`build.rs`).
 pub const SOURCES: &str = env!("LLMORE_BUILD");
 
-/// The commit that was checked out, with `-dirty` behind it where tracked files were changed; `unknown` outside git.
+/// The commit that was checked out, with `-dirty` behind it where what is built differed from it; `unknown` outside git.
 pub const COMMIT: &str = env!("LLMORE_COMMIT");
 
 /// All of it on one line, the commit shortened.

@@ -1,6 +1,8 @@
 //! A program that brings an allocator of its own, as a notebook or another crate may. That it compiles shows that the
 //! library installs none; then figures of memory are readings of the whole process, and say so. It has no harness, so
 //! that it begins as a program does: with one thread.
+// clippy.toml allows this in test functions; without a harness there are none.
+#![allow(clippy::expect_used)]
 
 use std::alloc::System;
 

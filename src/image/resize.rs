@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn the_pass_for_avx2_is_the_portable_one() {
         let (width, height) = (37, 53);
-        let pixels: Vec<u8> = (0..width * height * 3).map(|at| (at * 2_654_435_761 >> 7) as u8).collect();
+        let pixels: Vec<u8> = (0..width * height * 3).map(|at| ((at * 2_654_435_761) >> 7) as u8).collect();
         let image = Image { width, height, pixels: pixels.into() };
         for filter in Resample::BY_NUMBER {
             for (wide, high) in [(16, 16), (80, 11), (37, 90), (37, 53), (9, 53)] {
