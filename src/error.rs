@@ -65,10 +65,10 @@ impl Kind {
 
 /// An error with its kind, message, help line and context (outermost last).
 #[derive(Clone, Debug)]
-pub struct Error(Box<Parts>);
+pub struct Error(Box<ErrorParts>);
 
 #[derive(Clone, Debug)]
-struct Parts {
+struct ErrorParts {
     kind: Kind,
     message: String,
     help: Option<String>,
@@ -81,7 +81,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A new error; `message` is one lower-case sentence without a full stop.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error(Box::new(Parts { kind, message: message.into(), help: None, context: Vec::new() }))
+        Error(Box::new(ErrorParts { kind, message: message.into(), help: None, context: Vec::new() }))
     }
 
     /// The same error with a next step.

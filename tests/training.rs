@@ -12,7 +12,7 @@ use llmore::image::Aspect;
 use llmore::models::registry::Target;
 use llmore::preset::{Presets, from_table};
 use llmore::text::Template;
-use llmore::train::{Lock, Place, TrainOptions, Trainer, TrainerSetup};
+use llmore::train::{Lock, RunPlace, TrainOptions, Trainer, TrainerSetup};
 use llmore::vlm::{Vlm, checkpoint};
 use llmore::weights::TensorFiles;
 
@@ -31,7 +31,7 @@ pub fn setup(template: &str, aspect: Aspect, folder: &Path) -> TrainerSetup {
         listeners: Listeners::default(),
         interrupt: Interrupt::default(),
         lock: Lock::default(),
-        folder: Place::Given(folder.to_path_buf()),
+        folder: RunPlace::Given(folder.to_path_buf()),
         cache: folder.join("cache"),
         features: None,
         repeats: None,

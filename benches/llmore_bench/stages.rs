@@ -65,7 +65,7 @@ pub fn step(name: &str, options: &Options) -> Result<()> {
         listeners: Listeners::default(),
         interrupt: Interrupt::default(),
         lock: Lock::default(),
-        folder: llmore::train::Place::Given(options.inputs.join("runs")),
+        folder: llmore::train::RunPlace::Given(options.inputs.join("runs")),
         cache: options.inputs.join("cache"),
         features: None,
         repeats: None,

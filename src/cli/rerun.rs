@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::script::{Overrides, Repeat, folder_name};
 use crate::settings::Settings;
 use crate::study::Repeated;
-use crate::train::{Place, Run};
+use crate::train::{Run, RunPlace};
 
 /// The depth to which runs are looked for in a folder.
 const DEPTH: usize = 6;
@@ -77,7 +77,7 @@ pub(super) fn open(path: &Path) -> Result<Run> {
 fn new_folder(runs: &Path, asked: &Path) -> Result<PathBuf> {
     let real = std::fs::canonicalize(asked).unwrap_or_else(|_| asked.to_path_buf());
     let name = real.file_name().map_or("run".to_string(), |name| name.to_string_lossy().into_owned());
-    Place::Numbered(runs.join(folder_name(&format!("rerun-{name}")))).make()
+    RunPlace::Numbered(runs.join(folder_name(&format!("rerun-{name}")))).make()
 }
 
 /// The comparison of the rerun with the original; `None` when the rerun did not train what was asked for.

@@ -109,7 +109,12 @@ impl<'a> Examination<'a> {
         Ok(Prepared { question: Question { ids, images, wanted }, letters, key })
     }
 
-    fn key(&self, kept: &KeptAnswers, (ids, images): (&[i64], &[String]), letters: &[(char, Vec<u32>)]) -> Result<String> {
+    fn key(
+        &self,
+        kept: &KeptAnswers,
+        (ids, images): (&[i64], &[String]),
+        letters: &[(char, Vec<u32>)],
+    ) -> Result<String> {
         let how = match letters {
             [] => format!("generate {}", self.sampling.max_new_tokens),
             letters => format!("likelihood {letters:?}"),

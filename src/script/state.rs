@@ -21,7 +21,7 @@ use crate::notes::Notes;
 use crate::preset::Presets;
 use crate::show::{Figure, Painted, Table as ShownTable};
 use crate::study::Repeated;
-use crate::train::{Lock, Place, overrule};
+use crate::train::{Lock, RunPlace, overrule};
 
 /// Where a session's output goes: a terminal, a file, a notebook cell.
 pub trait Output: Send + Sync {
@@ -244,7 +244,7 @@ impl State {
 
     /// A new folder of that name that no other process has.
     pub(super) fn own_folder(&self, name: &str) -> Result<PathBuf> {
-        Place::Numbered(self.run_folder(name)).make()
+        RunPlace::Numbered(self.run_folder(name)).make()
     }
 }
 

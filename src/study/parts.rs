@@ -14,7 +14,7 @@ use crate::events::Listeners;
 use crate::image::Aspect;
 use crate::preset::{PresetKind, from_table};
 use crate::text::Template;
-use crate::train::{Place, TrainOptions, Trainer, TrainerSetup};
+use crate::train::{RunPlace, TrainOptions, Trainer, TrainerSetup};
 use crate::vlm::{Encoder, EncoderOptions, FeatureCache, Llm, LlmOptions, Part, Vlm, Weights};
 
 /// Parts that are kept for the cells that follow.
@@ -125,7 +125,7 @@ impl Study {
             listeners,
             interrupt: self.setup.interrupt.clone(),
             lock: self.setup.lock.clone(),
-            folder: Place::Given(folder),
+            folder: RunPlace::Given(folder),
             cache: self.setup.cache.clone(),
             features: kept.features.get(&stage).cloned(),
             repeats: self.repeated_run(cell, stage)?,

@@ -15,11 +15,11 @@ pub(super) struct MicroLoss {
     /// Summed cross-entropy with its graph; with checkpointing, the graph behind the last block.
     pub sum: Tensor,
     pub tokens: usize,
-    kept: Option<Kept>,
+    kept: Option<CheckpointedPass>,
 }
 
 /// What a checkpointed forward pass leaves behind.
-struct Kept {
+struct CheckpointedPass {
     packing: Packing,
     /// What enters the first block, with the graph of embeddings and projector: (positions, width).
     entered: Tensor,
@@ -45,7 +45,7 @@ impl MicroLoss {
         let top = Var::from_tensor(&output)?;
         let sum = model.loss_sum(&forward.leave(&top)?, &batch.targets)?;
         drop(forward);
-        Ok(MicroLoss { sum, tokens, kept: Some(Kept { packing, entered, lowest, inputs, top }) })
+        Ok(MicroLoss { sum, tokens, kept: Some(CheckpointedPass { packing, entered, lowest, inputs, top }) })
     }
 
     /// Gradients of the sum times `weight`: `each` sees every store of them, block by block with checkpointing.
@@ -58,7 +58,9 @@ impl MicroLoss {
         let weighted = if weight == 1.0 { self.sum } else { (self.sum * weight)? };
         let mut store = weighted.backward()?;
         drop(weighted);
-        let Some(Kept { packing, entered, lowest, mut inputs, top }) = self.kept else { return each(&mut store) };
+        let Some(CheckpointedPass { packing, entered, lowest, mut inputs, top }) = self.kept else {
+            return each(&mut store);
+        };
         let mut gradient = store.remove(&top);
         each(&mut store)?;
         let forward = vlm.llm.model.forward(&packing, None)?;

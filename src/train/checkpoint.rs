@@ -19,7 +19,7 @@ const MASTERS: &str = "masters.safetensors";
 
 /// `trainer.json` of a checkpoint.
 #[derive(Serialize, Deserialize)]
-struct State {
+struct TrainerState {
     step: u64,
     steps: u64,
     /// Every step so far: what the events said, should they be lost.
@@ -101,7 +101,7 @@ fn write_parts(stepper: &Stepper, history: &[Step], part: &Path, path: &Path) ->
     if !masters.is_empty() {
         save_tensors(&masters, &part.join(MASTERS))?;
     }
-    let state = State { step: stepper.done(), steps: stepper.steps(), losses: history.to_vec() };
+    let state = TrainerState { step: stepper.done(), steps: stepper.steps(), losses: history.to_vec() };
     let text = serde_json::to_vec(&state).map_err(|error| error!(File, "trainer.json: {error}"))?;
     crate::files::write(&part.join("trainer.json"), &text)?;
     std::fs::rename(part, path).map_err(|error| Error::file(path, error))?;
@@ -116,7 +116,7 @@ fn write_parts(stepper: &Stepper, history: &[Step], part: &Path, path: &Path) ->
 /// `Missing` for a checkpoint that holds weights only, `Decode` and `Shape` for files that are not what they should be.
 pub(super) fn load(stepper: &mut Stepper, step: u64, path: &Path) -> Result<Vec<Step>> {
     let text = std::fs::read(path.join("trainer.json")).map_err(|error| Error::file(path, error))?;
-    let state: State =
+    let state: TrainerState =
         serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}/trainer.json`: {error}", path.display()))?;
     let moments = path.join(MOMENTS);
     if !moments.is_file() {

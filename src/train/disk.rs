@@ -5,9 +5,9 @@ use std::path::Path;
 use super::checkpoint::{saves_all, saves_base};
 use super::run::checkpoints;
 use super::step::Stepper;
-use crate::process::free_disk;
 use crate::error;
 use crate::error::Result;
+use crate::process::free_disk;
 use crate::show::bytes;
 
 /// Disk in bytes.

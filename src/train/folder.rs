@@ -11,7 +11,7 @@ use crate::writer::Writer;
 
 /// Where a new run goes.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum RunPlace {
     /// Into this folder.
     Given(PathBuf),
     /// Into a folder of this name, or with a number behind it where that is taken.
@@ -26,11 +26,11 @@ pub(super) struct Opened {
     pub notes: Vec<String>,
 }
 
-impl Place {
+impl RunPlace {
     /// The folder, as far as it is known before the run begins.
     pub fn path(&self) -> &Path {
         match self {
-            Place::Given(path) | Place::Numbered(path) => path,
+            RunPlace::Given(path) | RunPlace::Numbered(path) => path,
         }
     }
 
@@ -43,10 +43,10 @@ impl Place {
             Error::file(folder, error).context("the run folder cannot be made").help("choose another `out`")
         };
         let stem = match self {
-            Place::Given(folder) => {
+            RunPlace::Given(folder) => {
                 return std::fs::create_dir_all(folder).map(|()| folder.clone()).map_err(|error| failed(folder, error));
             }
-            Place::Numbered(stem) => stem,
+            RunPlace::Numbered(stem) => stem,
         };
         let parent = stem.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|error| failed(parent, error))?;
@@ -71,7 +71,7 @@ impl Run {
     ///
     /// # Errors
     /// `Busy` while another process trains there; `File` for a folder that holds a run already or cannot be written.
-    pub(super) fn create(place: &Place, lock: &Lock) -> Result<Opened> {
+    pub(super) fn create(place: &RunPlace, lock: &Lock) -> Result<Opened> {
         let dir = place.make()?;
         let (writer, note) = Writer::take(&dir).context(|| "the run folder cannot be made")?;
         let mut notes: Vec<String> = note.into_iter().collect();

@@ -40,7 +40,7 @@ pub use disk::DiskPlan;
 pub use exchange::{Alone, Exchange};
 pub use fit::{Fit, Status};
 pub use fits::Saving;
-pub use folder::{Place, is_part_of_run};
+pub use folder::{RunPlace, is_part_of_run};
 pub use leaves::{Summand, pairwise};
 pub use moments::MomentKind;
 pub use options::{Features, LossKind, TRAINER, TrainOptions, Turns, overrule, usual_length};

@@ -10,7 +10,7 @@ use toml::Value;
 
 use super::audit::Audit;
 use super::exchange::{Alone, Exchange};
-use super::folder::Place;
+use super::folder::RunPlace;
 use super::identity::{changed, data_identity, prints, refuse_drift};
 use super::optimizer::Trained;
 use super::options::{Features, TrainOptions};
@@ -35,7 +35,7 @@ pub struct TrainerSetup {
     /// What run.lock says about the script.
     pub lock: Lock,
     /// Where the run goes unless `out` says.
-    pub folder: Place,
+    pub folder: RunPlace,
     /// Where features are kept between runs.
     pub cache: PathBuf,
     /// Features that another trainer kept, of the same encoder, data and picture shape (default: none).
@@ -65,7 +65,7 @@ pub struct Trainer {
 struct Origin {
     /// What is known of the script.
     lock: Lock,
-    folder: Place,
+    folder: RunPlace,
     repeats: Option<Lock>,
     /// Hash of all weights, and what the model was.
     weights_sha256: String,
@@ -285,8 +285,8 @@ impl Trainer {
     }
 
     /// Where a new run goes.
-    pub(super) fn new_folder(&self) -> Place {
-        self.options().out.clone().map_or_else(|| self.origin.folder.clone(), Place::Given)
+    pub(super) fn new_folder(&self) -> RunPlace {
+        self.options().out.clone().map_or_else(|| self.origin.folder.clone(), RunPlace::Given)
     }
 
     /// The fingerprints of the pictures it trains on.

@@ -15,10 +15,10 @@ use crate::image::Aspect;
 /// Features by image key, up to a number of bytes; what does not fit is computed again each time.
 pub struct FeatureCache {
     limit: u64,
-    kept: Kept,
+    kept: FeatureStore,
 }
 
-enum Kept {
+enum FeatureStore {
     Memory(Mutex<Memory>),
     Disk { file: Mutex<FeatureFile>, dtype: DType, shape: (usize, usize), device: Device },
 }
@@ -32,7 +32,7 @@ struct Memory {
 impl FeatureCache {
     /// An empty cache of at most `limit` bytes.
     pub fn in_memory(limit: u64) -> Self {
-        FeatureCache { limit, kept: Kept::Memory(Mutex::default()) }
+        FeatureCache { limit, kept: FeatureStore::Memory(Mutex::default()) }
     }
 
     /// A cache in the file of this encoder, picture shape and program below `folder`, of at most `limit` bytes. Keys
@@ -46,19 +46,19 @@ impl FeatureCache {
         let size = shape.0 * shape.1 * dtype.size_in_bytes();
         let file = FeatureFile::open(folder, &encoder.features_sha256(aspect)?, size)?;
         let device = encoder.target().device.clone();
-        Ok(FeatureCache { limit, kept: Kept::Disk { file: Mutex::new(file), dtype, shape, device } })
+        Ok(FeatureCache { limit, kept: FeatureStore::Disk { file: Mutex::new(file), dtype, shape, device } })
     }
 
     /// Whether keys have to be of the pictures' contents, not of their places.
     pub fn wants_contents(&self) -> bool {
-        matches!(self.kept, Kept::Disk { .. })
+        matches!(self.kept, FeatureStore::Disk { .. })
     }
 
     /// Whether an image's features are kept; what is kept stays.
     pub fn has(&self, key: &str) -> bool {
         match &self.kept {
-            Kept::Memory(memory) => locked(memory).features.contains_key(key),
-            Kept::Disk { file, .. } => locked(file).has(key),
+            FeatureStore::Memory(memory) => locked(memory).features.contains_key(key),
+            FeatureStore::Disk { file, .. } => locked(file).has(key),
         }
     }
 
@@ -92,8 +92,8 @@ impl FeatureCache {
 
     fn find(&self, key: &str) -> Result<Option<Tensor>> {
         match &self.kept {
-            Kept::Memory(memory) => Ok(locked(memory).features.get(key).cloned()),
-            Kept::Disk { file, dtype, shape, device } => {
+            FeatureStore::Memory(memory) => Ok(locked(memory).features.get(key).cloned()),
+            FeatureStore::Disk { file, dtype, shape, device } => {
                 let bytes = locked(file).read(key);
                 Ok(bytes
                     .map(|bytes| Tensor::from_raw_buffer(&bytes, *dtype, &[shape.0, shape.1], device))
@@ -104,7 +104,7 @@ impl FeatureCache {
 
     fn keep(&self, key: &str, features: &Tensor) -> Result<()> {
         match &self.kept {
-            Kept::Memory(memory) => {
+            FeatureStore::Memory(memory) => {
                 let mut memory = locked(memory);
                 let bytes = (features.elem_count() * features.dtype().size_in_bytes()) as u64;
                 if memory.bytes + bytes <= self.limit {
@@ -112,7 +112,7 @@ impl FeatureCache {
                     memory.features.insert(key.to_string(), features.clone());
                 }
             }
-            Kept::Disk { file, .. } => {
+            FeatureStore::Disk { file, .. } => {
                 let bytes = raw_bytes(features)?;
                 locked(file).append(key, &bytes, self.limit);
             }

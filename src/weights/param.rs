@@ -26,7 +26,7 @@ pub struct Param {
 }
 
 enum Values {
-    Plain(RwLock<Cell>),
+    Plain(RwLock<TensorCell>),
     /// Blocks, and the dtype they are widened to for those who want a tensor.
     Quantized(Arc<Quantized>, DType),
 }
@@ -38,7 +38,7 @@ pub enum Weight {
     Quantized(Arc<Quantized>),
 }
 
-struct Cell {
+struct TensorCell {
     /// What a forward pass sees: the variable itself, or its storage without tracking.
     tensor: Tensor,
     /// Made when the parameter is first trained, kept ever after.
@@ -48,7 +48,7 @@ struct Cell {
 impl Param {
     /// A frozen parameter.
     pub fn new(name: String, tensor: Tensor) -> Self {
-        Param::of(name, Values::Plain(RwLock::new(Cell { tensor, var: None })))
+        Param::of(name, Values::Plain(RwLock::new(TensorCell { tensor, var: None })))
     }
 
     /// A parameter in blocks; `dtype` is that of the model around it.
@@ -193,7 +193,7 @@ impl Param {
         self.changed.load(Ordering::SeqCst)
     }
 
-    fn cell(&self) -> Result<&RwLock<Cell>> {
+    fn cell(&self) -> Result<&RwLock<TensorCell>> {
         match &self.values {
             Values::Plain(cell) => Ok(cell),
             Values::Quantized(blocks, _) => {
@@ -203,7 +203,7 @@ impl Param {
     }
 }
 
-fn now(cell: &RwLock<Cell>) -> Tensor {
+fn now(cell: &RwLock<TensorCell>) -> Tensor {
     cell.read().unwrap_or_else(PoisonError::into_inner).tensor.clone()
 }
 

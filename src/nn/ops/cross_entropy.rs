@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Result, Shape, Tensor, bail};
 
-use super::dispatch::{Kept, Op, apply};
+use super::dispatch::{ForwardState, Op, apply};
 
 /// The sum over n rows of `-log softmax(hidden weight^T)[target]`, a scalar in f32 (f64 for f64 inputs).
 ///
@@ -31,7 +31,7 @@ pub fn cross_entropy(hidden: &Tensor, weight: &Tensor, targets: &Arc<[u32]>, sof
         targets: targets.clone(),
         softcap: softcap.map(|cap| cap as f32),
         wanted: [hidden.track_op(), weight.track_op()],
-        kept: Kept::default(),
+        kept: ForwardState::default(),
     };
     apply(op, [hidden, weight], || cross_entropy_reference(hidden, weight, targets, softcap))
 }
@@ -64,7 +64,7 @@ pub(super) struct CrossEntropy {
     /// Whether hidden and weight need a gradient.
     pub wanted: [bool; 2],
     /// The gradients that the forward computed, until the backward takes them.
-    pub kept: Kept,
+    pub kept: ForwardState,
 }
 
 impl Op<2> for CrossEntropy {

@@ -77,7 +77,9 @@ impl<'a> Listener<'a> {
                 None => {
                     let message =
                         error!(Option, "option `stream` is {}, expected true, false or a function", shown(&value));
-                    return Err(message.help("`stream: |piece| print(piece)` receives the answer while it is generated"));
+                    return Err(
+                        message.help("`stream: |piece| print(piece)` receives the answer while it is generated")
+                    );
                 }
             },
         };

@@ -20,7 +20,7 @@ use crate::script::handles::{
 use crate::script::state::State;
 use crate::show::{Cell, Table};
 use crate::text::Template;
-use crate::train::{Audit, Place, Recipe, TrainOptions, Trainer, TrainerSetup};
+use crate::train::{Audit, Recipe, RunPlace, TrainOptions, Trainer, TrainerSetup};
 
 fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<TrainerHandle> {
     let mut options = options;
@@ -45,7 +45,7 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
         listeners: state.listeners().clone(),
         interrupt: state.interrupt().clone(),
         lock: state.lock(number),
-        folder: Place::Numbered(state.run_folder(&options.name)),
+        folder: RunPlace::Numbered(state.run_folder(&options.name)),
         cache: state.cache().to_path_buf(),
         features: None,
         repeats,

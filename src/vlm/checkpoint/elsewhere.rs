@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Parts, Place, folder_name, layout, options, parts};
+use super::{ModelParts, PartPlace, folder_name, layout, options, parts};
 use crate::assets::Folder;
 use crate::error::Result;
 use crate::models::registry::Target;
@@ -15,17 +15,17 @@ use crate::{bail, error};
 /// A checkpoint whose LLM is that of a checkpoint whose LLM is elsewhere, and so on: nobody makes more than a few.
 const LONGEST_CHAIN: usize = 8;
 
-impl Parts {
+impl ModelParts {
     /// Takes another place for the LLM than the folder names.
     pub(super) fn take_base(&mut self, base: Option<&str>) -> Result<()> {
         let Some(base) = base else { return Ok(()) };
-        if !matches!(self.llm, Place::Elsewhere(_)) {
+        if !matches!(self.llm, PartPlace::Elsewhere(_)) {
             return Err(error!(Option, "`base` is for a folder without an LLM, and this one holds its own")
                 .help("leave `base` out"));
         }
         let place =
             if Path::new(base).exists() { settled(Path::new(base)).display().to_string() } else { base.to_string() };
-        (self.llm, self.llm_name) = (Place::Elsewhere(place), None);
+        (self.llm, self.llm_name) = (PartPlace::Elsewhere(place), None);
         self.looked = format!("it was looked for as `{base}`, which `base` names");
         Ok(())
     }
@@ -34,7 +34,7 @@ impl Parts {
     /// otherwise.
     pub(super) fn quantized_as_trained(&self, origin: &Origin, target: &Target) -> Result<Target> {
         let mut target = target.clone();
-        if matches!(self.llm, Place::Elsewhere(_)) && target.quantize.is_none() && target.device.is_cpu() {
+        if matches!(self.llm, PartPlace::Elsewhere(_)) && target.quantize.is_none() && target.device.is_cpu() {
             target.quantize = base::quantized(base::read(&origin.folder)?.as_ref())?;
             if let Some(quantize) = target.quantize {
                 origin.config.note(format!(
@@ -49,7 +49,7 @@ impl Parts {
     /// Takes a model that lies near where the LLM is expected and is not, when it has the same weights: its folder was
     /// renamed.
     pub(super) fn find_by_hash(&mut self, presets: &Presets, origin: &Origin, target: &Target) -> Result<()> {
-        let Place::Elsewhere(id) = &self.llm else { return Ok(()) };
+        let PartPlace::Elsewhere(id) = &self.llm else { return Ok(()) };
         let Some(known) =
             base::read(&origin.folder)?.filter(|_| Path::new(id).is_absolute() && !Path::new(id).exists())
         else {
@@ -63,7 +63,7 @@ impl Parts {
             {
                 let text = format!("its LLM is not at `{id}`; `{place}` has the same weights and is taken for it");
                 origin.config.note(text);
-                self.llm = Place::Elsewhere(place);
+                self.llm = PartPlace::Elsewhere(place);
                 break;
             }
         }
@@ -120,11 +120,13 @@ fn llm_of_model(presets: &Presets, origin: &Origin, path: &Path, options: &LlmOp
             .help("write the model with its adapter added first: `load(folder).save(dir)`"));
     }
     match &parts.llm {
-        Place::Inside { .. } => {
+        PartPlace::Inside { .. } => {
             let hollow = parts.hollow_llm(presets, &options.target)?;
             if options.weights == Weights::None { Ok(hollow) } else { parts.filled(Arc::new(hollow)) }
         }
-        Place::Elsewhere(id) if chain > 0 => base_llm(presets, id, options, chain - 1),
-        Place::Elsewhere(id) => bail!(Missing, "`{}` leads to `{id}` and further, and never to an LLM", path.display()),
+        PartPlace::Elsewhere(id) if chain > 0 => base_llm(presets, id, options, chain - 1),
+        PartPlace::Elsewhere(id) => {
+            bail!(Missing, "`{}` leads to `{id}` and further, and never to an LLM", path.display())
+        }
     }
 }

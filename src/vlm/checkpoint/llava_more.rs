@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Parts, Place, folder_name};
+use super::{ModelParts, PartPlace, folder_name};
 use crate::bail;
 use crate::error::Result;
 use crate::hub;
@@ -57,7 +57,7 @@ pub(in crate::vlm) fn own<'a>(config: &'a Config, key: &str) -> Option<&'a str> 
 }
 
 /// The parts of a folder.
-pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
+pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<ModelParts> {
     let config = &origin.config;
     keys::check(config, keys::Part::Llava, "")?;
     let files = Arc::new(TensorFiles::open_folder(&origin.folder)?.renamed(ours)?);
@@ -72,7 +72,7 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
     let aspect = super::aspect(config)?;
     let projector = ProjectorChoice::from_config(config)?;
     let architecture = config.string("model_architecture", "")?;
-    Ok(Parts {
+    Ok(ModelParts {
         tower_is_trained,
         tower: tower(origin, &files, base::path_of_tower(base.as_ref()))?,
         encoder: encoder_options(config, target)?,
@@ -110,7 +110,7 @@ fn encoder_options(config: &Config, target: &Target) -> Result<EncoderOptions> {
 
 /// The tower: a folder inside the checkpoint, or whatever the name stands for. Its tensors are those of the checkpoint
 /// where that has them: then config and processor are all that is needed of the other place.
-fn tower(origin: &Origin, files: &TensorFiles, way: Option<&str>) -> Result<Place> {
+fn tower(origin: &Origin, files: &TensorFiles, way: Option<&str>) -> Result<PartPlace> {
     let name = origin.config.string("mm_vision_tower", "")?;
     if name.is_empty() {
         bail!(Missing, "`{}` has no `mm_vision_tower`", origin.folder.locate("config.json"));
@@ -120,12 +120,12 @@ fn tower(origin: &Origin, files: &TensorFiles, way: Option<&str>) -> Result<Plac
     let ours = ours.filter(|place| here(place) || *place != base::TOWER_FOLDER);
     let place = ours.unwrap_or(&name);
     if !here(place) || !stores_tower(files) {
-        return Ok(Place::Elsewhere(base::find(&origin.folder, way, place)));
+        return Ok(PartPlace::Elsewhere(base::find(&origin.folder, way, place)));
     }
     let mut tower = Origin::open(origin.folder.join(place))?.without_place();
     tower.known.called = own(&origin.config, "encoder").map(str::to_string);
     tower.known.hub = (name != place && hub::is_id(&name)).then(|| hub::without_revision(&name).to_string());
-    Ok(Place::Inside { id: place.to_string(), origin: tower })
+    Ok(PartPlace::Inside { id: place.to_string(), origin: tower })
 }
 
 fn stores_tower(files: &TensorFiles) -> bool {
@@ -133,7 +133,7 @@ fn stores_tower(files: &TensorFiles) -> bool {
 }
 
 /// The LLM: in the checkpoint, or, where that holds a projector only, the one `_name_or_path` names.
-fn llm(origin: &Origin, path: &Path, files: &TensorFiles, way: Option<&str>) -> Result<Place> {
+fn llm(origin: &Origin, path: &Path, files: &TensorFiles, way: Option<&str>) -> Result<PartPlace> {
     let config = &origin.config;
     let tied = config.bool("tie_word_embeddings", false)?;
     if files.has("model.embed_tokens.weight") || (tied && files.has("lm_head.weight")) {
@@ -143,11 +143,11 @@ fn llm(origin: &Origin, path: &Path, files: &TensorFiles, way: Option<&str>) -> 
             config = config.with("tie_word_embeddings", json!(true));
         }
         let origin = Origin::new(origin.folder.clone(), config);
-        return Ok(Place::Inside { id: folder_name(path), origin });
+        return Ok(PartPlace::Inside { id: folder_name(path), origin });
     }
     let base = config.string("_name_or_path", "")?;
     if base.is_empty() {
         bail!(Missing, "this folder holds a projector only, and config.json has no `_name_or_path` for its LLM");
     }
-    Ok(Place::Elsewhere(base::find(&origin.folder, way, &base)))
+    Ok(PartPlace::Elsewhere(base::find(&origin.folder, way, &base)))
 }

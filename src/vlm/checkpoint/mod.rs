@@ -26,14 +26,14 @@ use crate::weights::{Source, TensorFiles};
 use crate::{bail, error};
 
 /// What a layout finds in a folder.
-struct Parts {
+struct ModelParts {
     /// Tensors under the names of layout llava-more.
     files: Arc<TensorFiles>,
-    tower: Place,
+    tower: PartPlace,
     /// Whether the tower among the tensors was trained, so that no name leads to its weights.
     tower_is_trained: bool,
     encoder: EncoderOptions,
-    llm: Place,
+    llm: PartPlace,
     projector: ProjectorChoice,
     template: Option<String>,
     /// What the model's config says of pictures that are no squares.
@@ -54,7 +54,7 @@ pub struct LoadOptions {
 }
 
 /// Where a part is.
-enum Place {
+enum PartPlace {
     /// Its tensors are among those of the checkpoint.
     Inside { id: String, origin: Origin },
     /// Somewhere else: a folder, a preset, a hub id.
@@ -98,7 +98,7 @@ pub fn load_with(presets: &Presets, path: &Path, options: &LoadOptions, target: 
             parts.find_by_hash(presets, &origin, target)?;
         }
         let files = parts.files.clone();
-        let elsewhere = [&parts.llm, &parts.tower].map(|place| matches!(place, Place::Elsewhere(_)));
+        let elsewhere = [&parts.llm, &parts.tower].map(|place| matches!(place, PartPlace::Elsewhere(_)));
         parts.tell_strays();
         let mut vlm = parts.build(presets, options.template.as_deref(), target)?;
         if let [true, tower] = elsewhere {
@@ -117,7 +117,7 @@ pub fn load_with(presets: &Presets, path: &Path, options: &LoadOptions, target: 
 }
 
 /// What a folder holds, by its layout.
-fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
+fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<ModelParts> {
     match layout(&origin.config)? {
         Layout::LlavaMore => llava_more::parts(origin, path, target),
         Layout::Transformers => transformers::parts(origin, path, target),
@@ -160,10 +160,10 @@ fn aspect(config: &Config) -> Result<Option<Aspect>> {
     }
 }
 
-impl Parts {
+impl ModelParts {
     /// Notes the tensors of a folder without an LLM that belong to none of its parts.
     fn tell_strays(&self) {
-        if !matches!(self.llm, Place::Elsewhere(_)) {
+        if !matches!(self.llm, PartPlace::Elsewhere(_)) {
             return;
         }
         let known = [Part::Encoder.prefix(), Part::Projector.prefix()];
@@ -196,8 +196,8 @@ impl Parts {
         Vlm::assemble(hollow_encoder, projector.clone(), hollow_llm.clone(), template.clone(), aspect)?;
 
         let llm = match &self.llm {
-            Place::Inside { .. } => self.filled(hollow_llm)?,
-            Place::Elsewhere(id) => {
+            PartPlace::Inside { .. } => self.filled(hollow_llm)?,
+            PartPlace::Elsewhere(id) => {
                 drop(hollow_llm);
                 self.base_llm(presets, id, &options(Weights::Stored, target))?
             }
@@ -214,7 +214,7 @@ impl Parts {
     /// config says. The processor of a tower that lies elsewhere knows nothing of this model.
     fn aspect(&self, encoder: &Encoder) -> Aspect {
         match (encoder.aspect, self.aspect) {
-            (_, Some(said)) if matches!(self.tower, Place::Elsewhere(_)) => said,
+            (_, Some(said)) if matches!(self.tower, PartPlace::Elsewhere(_)) => said,
             (Some(own), Some(said)) if own != said => {
                 let does = if own == Aspect::Pad { "pads" } else { "does not pad" };
                 encoder.origin.config.note(format!(
@@ -238,14 +238,16 @@ impl Parts {
         };
         let is_trained = self.tower_is_trained && stored.is_some();
         match (&self.tower, stored) {
-            (Place::Inside { id, origin }, Some(stored)) => Encoder::build(id, origin.clone(), stored, options),
-            (Place::Inside { id, .. }, None) => bail!(Weights, "{} holds no tensors of `{id}`", self.files.name()),
-            (Place::Elsewhere(id), stored) => Encoder::open_with(presets, id, options, stored).map(|mut encoder| {
-                if Path::new(id).is_absolute() {
-                    encoder.id = folder_name(Path::new(id));
-                }
-                encoder
-            }),
+            (PartPlace::Inside { id, origin }, Some(stored)) => Encoder::build(id, origin.clone(), stored, options),
+            (PartPlace::Inside { id, .. }, None) => bail!(Weights, "{} holds no tensors of `{id}`", self.files.name()),
+            (PartPlace::Elsewhere(id), stored) => {
+                Encoder::open_with(presets, id, options, stored).map(|mut encoder| {
+                    if Path::new(id).is_absolute() {
+                        encoder.id = folder_name(Path::new(id));
+                    }
+                    encoder
+                })
+            }
         }
         .map(|mut encoder| {
             encoder.origin.known.is_changed |= is_trained;
@@ -255,7 +257,7 @@ impl Parts {
             let help = error.help_text().map(str::to_string);
             let error = error.context("vision tower");
             match (help, &self.tower) {
-                (None, Place::Elsewhere(_)) => {
+                (None, PartPlace::Elsewhere(_)) => {
                     error.help("the tower is what `mm_vision_tower` of config.json names: a path, a preset or a hub id")
                 }
                 _ => error,
@@ -265,14 +267,14 @@ impl Parts {
 
     fn hollow_llm(&self, presets: &Presets, target: &Target) -> Result<Llm> {
         match &self.llm {
-            Place::Inside { id, origin } => {
+            PartPlace::Inside { id, origin } => {
                 if !origin.folder.has("tokenizer.json") && !origin.folder.has("tokenizer.model") {
                     return Err(error!(Missing, "no `{}`", origin.folder.locate("tokenizer.json"))
                         .help("llmore reads the tokenizer from that file; transformers writes it with `AutoTokenizer.from_pretrained(..).save_pretrained(..)`"));
                 }
                 Llm::build(id, origin.clone(), Source::Shapes, self.template.clone(), &options(Weights::None, target))
             }
-            Place::Elsewhere(id) => self.base_llm(presets, id, &options(Weights::None, target)),
+            PartPlace::Elsewhere(id) => self.base_llm(presets, id, &options(Weights::None, target)),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Parts, Place, folder_name, versions};
+use super::{ModelParts, PartPlace, folder_name, versions};
 use crate::assets::Folder;
 use crate::error::Result;
 use crate::image::folder::{ALONE, INSIDE, WHOLE};
@@ -66,7 +66,7 @@ pub(in crate::vlm) fn has_inner(model_type: &str) -> bool {
 }
 
 /// The parts of a folder.
-pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Parts> {
+pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<ModelParts> {
     let config = &origin.config;
     keys::check(config, keys::Part::LlavaOfTransformers, "llava")?;
     let vision = vision_config(config);
@@ -81,11 +81,11 @@ pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<Par
     }
     let architecture = config.string("model_architecture", "")?;
     let aspect = super::aspect(config)?;
-    Ok(Parts {
+    Ok(ModelParts {
         encoder: encoder_options(config, &vision, target)?,
         tower_is_trained: false,
-        tower: Place::Inside { id: tower_id(&vision), origin: tower(origin, vision)? },
-        llm: Place::Inside { id: folder_name(path), origin: llm(origin, &files)? },
+        tower: PartPlace::Inside { id: tower_id(&vision), origin: tower(origin, vision)? },
+        llm: PartPlace::Inside { id: folder_name(path), origin: llm(origin, &files)? },
         projector: ProjectorChoice::new("mlp2x_gelu")?,
         template: Some(architecture).filter(|name| !name.is_empty()),
         aspect,

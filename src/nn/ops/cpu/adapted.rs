@@ -8,7 +8,7 @@ use super::super::adapted::AdaptedLinear;
 use super::super::dispatch::{Kernels, Outcome};
 use super::dropout;
 use super::matrix::{FEW_ROWS, Product, View, project, weight_gradient};
-use super::memory::{Cpu, Source, floats, storage, with_operand};
+use super::memory::{Cpu, FloatSource, floats, storage, with_operand};
 use super::{linear, quantized};
 use crate::weights::Weight;
 
@@ -23,7 +23,7 @@ impl AdaptedLinear {
 
     /// `scale x down^T` of dropped inputs, (rows, r).
     fn low(&self, dropped: &[f32], down: &[f32], rank: usize) -> Result<Vec<f32>> {
-        let mut low = project(dropped, Source::F32(down), (rank, down.len() / rank), None)?;
+        let mut low = project(dropped, FloatSource::F32(down), (rank, down.len() / rank), None)?;
         low.iter_mut().for_each(|value| *value *= self.beside.scale as f32);
         Ok(low)
     }
@@ -34,7 +34,7 @@ impl AdaptedLinear {
         let bias = self.bias.as_ref().map(values).transpose()?;
         match &self.weight {
             Weight::Plain(weight) => {
-                with_operand(weight, |weight| project(x, Source::new(weight)?, weight.dims2()?, bias.as_deref()))
+                with_operand(weight, |weight| project(x, FloatSource::new(weight)?, weight.dims2()?, bias.as_deref()))
             }
             Weight::Quantized(weight) => {
                 let mut values = quantized::product(weight, x)?;
@@ -69,7 +69,7 @@ impl Kernels<CpuStorage, 3> for AdaptedLinear {
         let rows = low.len() / rank;
         if rows <= FEW_ROWS {
             // `gemm` adds up one row in another order than several.
-            let delta = project(&low, Source::F32(&up), (out, rank), None)?;
+            let delta = project(&low, FloatSource::F32(&up), (out, rank), None)?;
             values.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
         } else {
             let product = Product { add: true, ..Product::new(rows, rank, out) };

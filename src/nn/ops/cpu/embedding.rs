@@ -4,16 +4,16 @@ use candle_core::{CpuStorage, Result, bail};
 
 use super::super::dispatch::{Kernels, Outcome};
 use super::super::embedding::Embedding;
-use super::memory::{Cpu, Source, floats, storage};
+use super::memory::{Cpu, FloatSource, floats, storage};
 
 impl Kernels<CpuStorage, 1> for Embedding {
     fn forward(&self, [weight]: [Cpu; 1]) -> Result<CpuStorage> {
         let width = weight.dims2()?.1;
-        Ok(match Source::new(weight)? {
-            Source::F32(table) => CpuStorage::F32(gather(table, &self.ids, width)),
-            Source::BF16(table) => CpuStorage::BF16(gather(table, &self.ids, width)),
-            Source::F16(table) => CpuStorage::F16(gather(table, &self.ids, width)),
-            Source::Blocks(_) => bail!("embedding: a table in blocks is read by quantized_embedding"),
+        Ok(match FloatSource::new(weight)? {
+            FloatSource::F32(table) => CpuStorage::F32(gather(table, &self.ids, width)),
+            FloatSource::BF16(table) => CpuStorage::BF16(gather(table, &self.ids, width)),
+            FloatSource::F16(table) => CpuStorage::F16(gather(table, &self.ids, width)),
+            FloatSource::Blocks(_) => bail!("embedding: a table in blocks is read by quantized_embedding"),
         })
     }
 

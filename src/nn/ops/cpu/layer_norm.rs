@@ -7,7 +7,7 @@ use super::super::layer_norm::LayerNorm;
 use super::kernel::kernel;
 use super::math::{fma, sum_of};
 use super::memory::{Cpu, floats, storage};
-use super::rows::{Rows, map_rows, reduce_rows};
+use super::rows::{RowBlocks, map_rows, reduce_rows};
 
 /// The mean of a row and 1 / sqrt(variance + eps).
 #[inline(always)]
@@ -79,7 +79,7 @@ impl Kernels<CpuStorage, 3> for LayerNorm {
         [for_x, for_weight, for_bias]: [bool; 3],
     ) -> Result<[Option<CpuStorage>; 3]> {
         let width = weight.count();
-        let shape = Rows {
+        let shape = RowBlocks {
             rows: x.count() / width,
             cost: 2 * width,
             width: if for_x { width } else { 0 },

@@ -7,10 +7,10 @@ use candle_core::{CpuStorage, Result};
 use super::super::dispatch::{Kernels, Outcome};
 use super::super::linear::Linear;
 use super::matrix::{Product, View, column_sums, project, weight_gradient};
-use super::memory::{Cpu, Source, floats, storage};
+use super::memory::{Cpu, FloatSource, floats, storage};
 
 fn forward(x: Cpu, weight: Cpu, bias: Option<&[f32]>) -> Result<CpuStorage> {
-    let values = project(&floats(x)?, Source::new(weight)?, weight.dims2()?, bias)?;
+    let values = project(&floats(x)?, FloatSource::new(weight)?, weight.dims2()?, bias)?;
     storage(values, x.dtype())
 }
 

@@ -7,12 +7,12 @@ use candle_core::Result;
 use super::buffer::{Guarded, Pending, Shared};
 use super::kernel::kernel;
 use super::math::fma;
-use super::memory::Source;
-use super::rows::{Rows, SERIAL, block_rows, for_each, reduce_rows, try_for_each};
+use super::memory::FloatSource;
+use super::rows::{RowBlocks, SERIAL, block_rows, for_each, reduce_rows, try_for_each};
 
-/// Rows up to which the weight is read row by row instead of through a blocked matrix product.
+/// RowBlocks up to which the weight is read row by row instead of through a blocked matrix product.
 pub const FEW_ROWS: usize = 64;
-/// Rows of several sequences that may go through one pass: up to here a row's sums do not depend on the other rows.
+/// RowBlocks of several sequences that may go through one pass: up to here a row's sums do not depend on the other rows.
 pub const PASS_ROWS: usize = 128;
 /// Multiplications below which one thread does everything.
 const SERIAL_PRODUCT: usize = 1 << 19;
@@ -26,7 +26,7 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Rows that lie one after the other, `stride` floats apart.
+    /// RowBlocks that lie one after the other, `stride` floats apart.
     pub(super) fn rows(values: &'a [f32], stride: usize) -> Self {
         Self { values, row_stride: stride, column_stride: 1 }
     }
@@ -129,7 +129,7 @@ impl Product {
 /// `x weight^T + bias`: x (rows, inputs), weight (out, inputs), bias (out), result (rows, out).
 pub(super) fn project(
     x: &[f32],
-    weight: Source,
+    weight: FloatSource,
     (out, inputs): (usize, usize),
     bias: Option<&[f32]>,
 ) -> Result<Vec<f32>> {
@@ -137,7 +137,7 @@ pub(super) fn project(
     let few = rows <= FEW_ROWS || rows <= PASS_ROWS && depends_on_rows(out, inputs);
     match weight {
         _ if rows > 0 && few => few_rows(x, weight, (out, inputs), bias),
-        Source::F32(weight) => {
+        FloatSource::F32(weight) => {
             let (x, weight) = (View::rows(x, inputs), View::rows(weight, inputs).t());
             let mut values = start_values(rows, out, bias);
             let product = Product { add: bias.is_some(), ..Product::new(rows, inputs, out) };
@@ -169,7 +169,7 @@ fn start_values(rows: usize, out: usize, bias: Option<&[f32]>) -> Pending {
 }
 
 /// The product for few rows: every weight row is read (and widened) once, for all rows of x.
-fn few_rows(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Result<Vec<f32>> {
+fn few_rows(x: &[f32], weight: FloatSource, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Result<Vec<f32>> {
     let rows = x.len() / inputs;
     let mut values = Pending::new(rows * out);
     let base = values.shared();
@@ -192,7 +192,7 @@ fn few_rows(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Opti
 }
 
 /// The product by strips of weight rows, side by side; a strip of a narrow weight is widened in cache.
-fn strips(x: &[f32], weight: Source, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Result<Vec<f32>> {
+fn strips(x: &[f32], weight: FloatSource, (out, inputs): (usize, usize), bias: Option<&[f32]>) -> Result<Vec<f32>> {
     // Whole tiles of gemm's kernels, and above 64, so that a strip sums as the whole product does.
     const STRIP: usize = 96;
     let count = (out / STRIP).max(1);
@@ -318,7 +318,7 @@ unsafe fn write_weight_gradient(out: Shared, product: Product, gradient: &[f32],
 /// The sum of each column of a (rows, width) matrix.
 pub(super) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
     let rows = values.len() / width.max(1);
-    let shape = Rows { rows, cost: width, width: 0, sums: width };
+    let shape = RowBlocks { rows, cost: width, width: 0, sums: width };
     reduce_rows(shape, |block, _, sums| {
         for row in values[block.start * width..block.end * width].chunks(width) {
             for (sum, value) in sums.iter_mut().zip(row) {
@@ -348,8 +348,11 @@ mod tests {
             let narrow: Vec<half::bf16> = weight.iter().map(|value| half::bf16::from_f32(*value)).collect();
             let matrix = Tensor::from_slice(&weight, (out, inputs), &Device::Cpu).unwrap();
             let blocks = inputs.is_multiple_of(32).then(|| Quantized::new(&matrix, GgmlDType::Q8_0).unwrap());
-            let sources =
-                [Some(Source::F32(&weight)), Some(Source::BF16(&narrow)), blocks.as_ref().map(Source::Blocks)];
+            let sources = [
+                Some(FloatSource::F32(&weight)),
+                Some(FloatSource::BF16(&narrow)),
+                blocks.as_ref().map(FloatSource::Blocks),
+            ];
             for source in sources.into_iter().flatten() {
                 let whole = project(&x, source, (out, inputs), None).unwrap();
                 for rows in (FEW_ROWS + 1..100).step_by(5) {

@@ -20,7 +20,7 @@ pub(super) type Cpu<'a> = Operand<'a, CpuStorage>;
 
 /// The values of a contiguous storage in their own dtype.
 #[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
+pub(super) enum FloatSource<'a> {
     F32(&'a [f32]),
     BF16(&'a [bf16]),
     F16(&'a [f16]),
@@ -28,7 +28,7 @@ pub(super) enum Source<'a> {
     Blocks(&'a Quantized),
 }
 
-impl<'a> Source<'a> {
+impl<'a> FloatSource<'a> {
     pub(super) fn new(operand: Cpu<'a>) -> Result<Self> {
         let layout = operand.layout;
         let Some((start, end)) = layout.contiguous_offsets() else {
@@ -69,11 +69,15 @@ impl<'a> Source<'a> {
 
 /// The f32 values of an operand, borrowed where they already are f32.
 pub(super) fn floats<'a>(operand: Cpu<'a>) -> Result<Cow<'a, [f32]>> {
-    Ok(match Source::new(operand)? {
-        Source::F32(values) => Cow::Borrowed(values),
-        Source::BF16(values) => Cow::Owned(map_rows(values.len(), 1, 1, |block, out| widen_bf16(&values[block], out))),
-        Source::F16(values) => Cow::Owned(map_rows(values.len(), 1, 1, |block, out| widen_f16(&values[block], out))),
-        Source::Blocks(_) => bail!("expected values, got blocks of a quantized weight"),
+    Ok(match FloatSource::new(operand)? {
+        FloatSource::F32(values) => Cow::Borrowed(values),
+        FloatSource::BF16(values) => {
+            Cow::Owned(map_rows(values.len(), 1, 1, |block, out| widen_bf16(&values[block], out)))
+        }
+        FloatSource::F16(values) => {
+            Cow::Owned(map_rows(values.len(), 1, 1, |block, out| widen_f16(&values[block], out)))
+        }
+        FloatSource::Blocks(_) => bail!("expected values, got blocks of a quantized weight"),
     })
 }
 
@@ -169,7 +173,7 @@ mod tests {
     fn rows_of_blocks_that_are_not_there_are_an_error() {
         let matrix = Tensor::ones((2, 32), DType::F32, &candle_core::Device::Cpu).unwrap();
         let blocks = Quantized::new(&matrix, candle_core::quantized::GgmlDType::Q8_0).unwrap();
-        let (source, mut scratch) = (Source::Blocks(&blocks), Vec::new());
+        let (source, mut scratch) = (FloatSource::Blocks(&blocks), Vec::new());
         let row = source.part(32..64, &mut scratch).unwrap();
         assert!(row.len() == 32 && row.iter().all(|value| (value - 1.0).abs() < 0.01), "{row:?}");
         assert!(source.part(64..96, &mut scratch).is_err());

@@ -6,7 +6,7 @@ use super::super::dispatch::{Kernels, Outcome};
 use super::super::quantized::{FEW_QUANTIZED_ROWS, QuantizedLinear, has_kernel};
 use super::buffer::Guarded;
 use super::matrix::{Product, View, project};
-use super::memory::{Cpu, Source, floats, storage};
+use super::memory::{Cpu, FloatSource, floats, storage};
 use crate::weights::Quantized;
 
 /// Rows of the weight that are widened at a time for the gradient.
@@ -27,7 +27,7 @@ pub(super) fn product(weight: &Quantized, x: &[f32]) -> Result<Vec<f32>> {
     let [out, inputs] = weight.dims();
     let rows = x.len() / inputs;
     if rows > FEW_QUANTIZED_ROWS || !has_kernel(weight.dtype()) {
-        return project(x, Source::Blocks(weight), (out, inputs), None);
+        return project(x, FloatSource::Blocks(weight), (out, inputs), None);
     }
     let mut values = Guarded::zeros(rows * out);
     weight.multiply(x, &mut values)?;

@@ -7,7 +7,7 @@ use super::super::rms_norm::RmsNorm;
 use super::kernel::kernel;
 use super::math::{dot, fma, sum_of};
 use super::memory::{Cpu, floats, storage};
-use super::rows::{Rows, map_rows, reduce_rows};
+use super::rows::{RowBlocks, map_rows, reduce_rows};
 
 kernel! {
     fn normalize<const FMA: bool>(out: &mut [f32], x: &[f32], weight: &[f32], norm: RmsNorm) {
@@ -70,7 +70,7 @@ impl Kernels<CpuStorage, 2> for RmsNorm {
         let width = weight.count();
         let wanted = |yes: bool| if yes { width } else { 0 };
         let rows = x.count() / width;
-        let shape = Rows { rows, cost: 2 * width, width: wanted(for_x), sums: wanted(for_weight) };
+        let shape = RowBlocks { rows, cost: 2 * width, width: wanted(for_x), sums: wanted(for_weight) };
         let (xs, weights, gradients) = (floats(x)?, floats(weight)?, floats(outcome.gradient)?);
         let (x_values, weight_values) = reduce_rows(shape, |block, out, sums| {
             let block = block.start * width..block.end * width;

@@ -20,12 +20,12 @@ pub(super) fn map_rows(
     cost: usize,
     fill: impl Fn(Range<usize>, &mut [f32]) + Sync,
 ) -> Vec<f32> {
-    reduce_rows(Rows { rows, cost, width, sums: 0 }, |block, out, _| fill(block, out)).0
+    reduce_rows(RowBlocks { rows, cost, width, sums: 0 }, |block, out, _| fill(block, out)).0
 }
 
 /// What a row loop makes: (rows, width) values and, summed over all rows, `sums` values.
 #[derive(Clone, Copy)]
-pub(super) struct Rows {
+pub(super) struct RowBlocks {
     pub rows: usize,
     /// Floats touched per row.
     pub cost: usize,
@@ -41,10 +41,10 @@ pub(super) fn block_rows(cost: usize) -> usize {
 /// Runs `fill(rows, out, sums)` over blocks of rows; every block adds into its own zeroed `sums`, which
 /// are added in order at the end.
 pub(super) fn reduce_rows(
-    shape: Rows,
+    shape: RowBlocks,
     fill: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync,
 ) -> (Vec<f32>, Vec<f32>) {
-    let Rows { rows, cost, width, sums } = shape;
+    let RowBlocks { rows, cost, width, sums } = shape;
     let block = block_rows(cost);
     let blocks = rows.div_ceil(block);
     let mut out = Pending::new(rows * width);
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn sums_over_blocks_are_the_same_on_any_number_of_threads() {
         let run = || {
-            let shape = Rows { rows: 5_000, cost: 64, width: 0, sums: 3 };
+            let shape = RowBlocks { rows: 5_000, cost: 64, width: 0, sums: 3 };
             reduce_rows(shape, |block, _, sums| {
                 for row in block {
                     sums[row % 3] += (row as f32).sin();

@@ -200,9 +200,9 @@ pub(super) fn try_map<T, U, const N: usize>(items: [T; N], f: impl FnMut(T) -> R
 
 /// What a forward keeps for its backward, in a form of the device's own.
 #[derive(Default)]
-pub(super) struct Kept(Mutex<Option<Box<dyn Any + Send>>>);
+pub(super) struct ForwardState(Mutex<Option<Box<dyn Any + Send>>>);
 
-impl Kept {
+impl ForwardState {
     pub(super) fn put<T: Any + Send>(&self, value: T) {
         if let Ok(mut kept) = self.0.lock() {
             *kept = Some(Box::new(value));
