@@ -66,8 +66,10 @@ pub struct Kind {
     /// The options it has beside `pool`.
     pub numbers: &'static [Number],
     /// Makes one between features and an LLM of a width; its parameters come from the builder.
-    pub build: fn(&ProjectorChoice, Features, usize, &Builder) -> error::Result<Box<dyn Projector>>,
+    pub build: Build,
 }
+
+type Build = fn(&ProjectorChoice, Features, usize, &Builder) -> error::Result<Box<dyn Projector>>;
 
 /// An option of a kind: a whole number from 1.
 pub struct Number {
