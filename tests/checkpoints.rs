@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use llmore::image::{Aspect, Image};
 use llmore::models::projectors::pool::PoolKind;
 use llmore::models::registry::{self, Target};
+use llmore::models::{encoders, llms};
 use llmore::preset::Presets;
 use llmore::text::{IMAGE_ID, Template, Turn};
 use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm, Weights, checkpoint};
@@ -280,8 +281,8 @@ fn transformers_loads_what_is_saved_for_it() {
         return;
     }
     let towers: Vec<&str> =
-        registry::ENCODERS.iter().map(|(name, _)| *name).filter(|n| tower_config(n).is_some()).collect();
-    let llms: Vec<&str> = registry::LLMS.iter().map(|(name, _)| *name).filter(|n| llm_config(n).is_some()).collect();
+        registry::model_types(encoders::ALL).into_iter().filter(|n| tower_config(n).is_some()).collect();
+    let llms: Vec<&str> = registry::model_types(llms::ALL).into_iter().filter(|n| llm_config(n).is_some()).collect();
     let folder = scratch("transformers");
     for (tower, llm) in towers.iter().map(|tower| (*tower, "llama")).chain(llms.iter().map(|llm| (towers[0], *llm))) {
         let case = folder.join(format!("{tower}-{llm}"));

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use llmore::models::config::Config;
 use llmore::models::keys::{self, Part};
-use llmore::models::registry::{LLM_ALIASES, Target};
+use llmore::models::registry::{self, Target, llm_of_llava};
+use llmore::models::{encoders, llms};
 use llmore::preset::Presets;
 use llmore::vlm::checkpoint;
 use serde_json::{Value, json};
@@ -47,8 +48,14 @@ fn every_key_of_every_fixture_is_in_the_table() {
         for (part, key) in parts {
             let nested = if key.is_empty() { config.clone() } else { config.nested(key) };
             let model_type = nested.string("model_type", &model_type).unwrap();
-            let alias = LLM_ALIASES.iter().find(|(name, _)| *name == model_type).map(|(_, family)| *family);
-            keys::check(&nested, part, alias.unwrap_or(model_type.trim_end_matches("_vision_model"))).unwrap();
+            let family = llm_of_llava(&model_type).unwrap_or(&model_type);
+            let own = match part {
+                Part::Llm => registry::architecture(llms::ALL, family).unwrap().keys,
+                Part::Tower => registry::architecture(encoders::ALL, family).unwrap().keys,
+                _ => &[],
+            };
+            let elsewhere = if part == Part::Llava { registry::llm_keys() } else { Vec::new() };
+            keys::check(&nested, part, own, &elsewhere).unwrap();
         }
         assert_eq!(config.notes().list(), Vec::<String>::new());
     }

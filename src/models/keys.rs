@@ -1,5 +1,6 @@
 //! The treatment of every key of a config.json: read and honored, without effect on the results, supported for some
-//! values only, or unknown and then reported. The table has rows per family where one reads a key that another ignores.
+//! values only, or unknown and then reported. Here are the keys of all families; those that one reads and another ignores are in
+//! the files of the architectures (`Architecture::keys`).
 //! Sources: the configuration classes of transformers 5.24.0 and 4.49.0; LLaVA-MORE 2460d39, `train/train.py` and
 //! `model/builder.py`, and LLaVA 1.2's for the keys that only LLaVA writes.
 
@@ -23,8 +24,9 @@ pub enum Part {
     LlavaOfTransformers,
 }
 
+/// What becomes of a key.
 #[derive(Clone, Copy)]
-enum Meaning {
+pub enum Meaning {
     /// Read; the reader checks type and value.
     Read,
     /// Without effect on the results, whatever the value.
@@ -38,23 +40,21 @@ enum Meaning {
 }
 use Meaning::{Harmless, LayerTypes, Object, Only, Read};
 
-/// The families of a row (none: all), the meaning of its keys, and their names separated by spaces.
-type Row = (&'static [&'static str], Meaning, &'static str);
+/// The meaning of some keys, and their names separated by spaces.
+pub type Key = (Meaning, &'static str);
 
 const NO: &[&str] = &["false"];
-const YES: &[&str] = &["true"];
+/// The value of what a family always does.
+pub const YES: &[&str] = &["true"];
 const NONE: &[&str] = &[];
 const ONE: &[&str] = &["1", "1.0"];
 const ZERO: &[&str] = &["0", "0.0"];
-const WINDOWED: &[&str] = &["mistral", "phi3", "gemma2", "gemma3_text", "qwen2"];
-const GEMMA: &[&str] = &["gemma2", "gemma3_text"];
 
 /// Keys that any config of transformers may have.
-const COMMON: &[Row] = &[
-    (&[], Read, "model_type transformers_version image_processor_type quantization_config"),
+const COMMON: &[Key] = &[
+    (Read, "model_type transformers_version image_processor_type quantization_config"),
     // Origin and storage.
     (
-        &[],
         Harmless,
         "_name_or_path architectures auto_map dtype torch_dtype torchscript use_bfloat16 tf_legacy_loss \
          _commit_hash _attn_implementation _attn_implementation_autoset attn_implementation \
@@ -62,10 +62,9 @@ const COMMON: &[Row] = &[
          custom_pipelines use_cache cache_implementation",
     ),
     // What a forward pass returns.
-    (&[], Harmless, "output_attentions output_hidden_states return_dict use_return_dict"),
+    (Harmless, "output_attentions output_hidden_states return_dict use_return_dict"),
     // Heads for other tasks.
     (
-        &[],
         Harmless,
         "id2label label2id num_labels problem_type finetuning_task task_specific_params pruned_heads \
          is_encoder_decoder is_decoder add_cross_attention tie_encoder_decoder \
@@ -73,14 +72,12 @@ const COMMON: &[Row] = &[
     ),
     // Tokens; they are read from the tokenizer and generation_config.json.
     (
-        &[],
         Harmless,
         "bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id cls_token_id mask_token_id \
          decoder_start_token_id tokenizer_class",
     ),
     // Generation, as configs of 4.x had it.
     (
-        &[],
         Harmless,
         "bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping \
          encoder_no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id \
@@ -90,104 +87,67 @@ const COMMON: &[Row] = &[
     ),
     // Training.
     (
-        &[],
         Harmless,
         "attention_dropout hidden_dropout dropout embd_pdrop resid_pdrop attn_pdrop \
          gradient_checkpointing initializer_factor",
     ),
 ];
 
-const LLM: &[Row] = &[
+const LLM: &[Key] = &[
     (
-        &[],
         Read,
         "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads \
          num_key_value_heads head_dim max_position_embeddings rms_norm_eps initializer_range \
          tie_word_embeddings model_architecture rope_theta rope_scaling rope_parameters \
          partial_rotary_factor original_max_position_embeddings",
     ),
-    (&["llama", "mistral", "phi3", "qwen2"], Read, "hidden_act"),
-    (GEMMA, Read, "hidden_activation query_pre_attn_scalar final_logit_softcapping attention_bias"),
-    // llmore's own key: how the version of transformers that wrote a LLaVA computes (`vlm/checkpoint/versions.rs`).
-    (&["gemma2"], Read, "embedding_scale"),
-    (GEMMA, Harmless, "hidden_act"), // its class reads the other one
-    (&["llama"], Read, "attention_bias mlp_bias"),
-    (&["qwen2"], Harmless, "attention_bias"), // its class always has biases on query, key and value
-    (&["gemma2"], Read, "attn_logit_softcapping"),
+    (Harmless, "pretraining_tp max_sequence_length is_llama_config full_attn_mod interpolate_factor"),
     (
-        &["gemma3_text"],
-        Read,
-        "attn_logit_softcapping use_bidirectional_attention rope_local_base_freq sliding_window_pattern",
-    ),
-    (&["gemma3_text"], Harmless, "_sliding_window_pattern"), // `layer_types` has the result
-    (WINDOWED, Read, "sliding_window layer_types"),
-    (&["qwen2"], Read, "use_sliding_window max_window_layers"),
-    (WINDOWED, Harmless, "use_sliding_window"), // their classes read `sliding_window` instead
-    (&["llama"], LayerTypes, "layer_types"),
-    (&[], Harmless, "pretraining_tp max_sequence_length is_llama_config full_attn_mod interpolate_factor"),
-    (
-        &[],
         Only(NO, "this family does not support it"),
         "attention_bias mlp_bias use_sliding_window use_bidirectional_attention lm_head_bias use_bias \
          qkv_bias projection_bias rope_interleaved use_mrope qk_layernorm use_qk_norm qk_norm alibi \
          parallel_attn use_parallel_residual scale_attn_by_inverse_layer_idx attn_temperature_tuning \
          attention_output_gate use_double_wide_mlp",
     ),
-    (&[], Only(YES, "this family always does it"), "scale_attn_weights use_rope is_causal"),
+    (Only(YES, "this family always does it"), "scale_attn_weights use_rope is_causal"),
     (
-        &[],
         Only(NONE, "this family does not support it"),
         "attn_logit_softcapping final_logit_softcapping clip_qkv attention_multiplier \
          query_pre_attn_scalar no_rope_layers no_rope_layer_interval nope_layers attention_chunk_size \
          mrope_section hidden_size_per_layer_input num_kv_shared_layers",
     ),
     (
-        &[],
         Only(ONE, "this family has no such factor"),
         "residual_multiplier embedding_multiplier logits_scaling logit_scale scale_emb scale_depth \
          lm_head_multiplier key_multiplier",
     ),
     (
-        &[],
         Only(ZERO, "this family has a single feed-forward per layer"),
         "num_experts num_local_experts n_routed_experts num_experts_per_tok moe_intermediate_size \
          n_shared_experts",
     ),
 ];
 
-const VISION_TRANSFORMER: &[Row] = &[
+const VISION_TRANSFORMER: &[Key] = &[
     (
-        &[],
         Read,
         "image_size patch_size num_channels hidden_size num_hidden_layers num_attention_heads hidden_act \
          layer_norm_eps initializer_range",
     ),
-    (&["clip", "siglip", "vit", "ijepa"], Read, "intermediate_size"),
-    (&["dinov2", "dinov2_with_registers", "vit", "ijepa"], Read, "qkv_bias"),
-    (&["dinov2", "dinov2_with_registers"], Read, "mlp_ratio use_swiglu_ffn layerscale_value"),
-    (&["dinov2", "dinov2_with_registers"], Harmless, "intermediate_size"), // their classes read `mlp_ratio` instead
-    (&["dinov2_with_registers"], Read, "num_register_tokens"),
     (
-        &[],
         Harmless,
         "projection_dim vision_use_head attention_probs_dropout_prob hidden_dropout_prob drop_path_rate \
          use_mask_token encoder_stride pooler_act pooler_output_size logit_scale_init_value vocab_size tie_word_embeddings \
          s2 s2_scales apply_layernorm reshape_hidden_states out_features out_indices stage_names",
     ),
-    (&[], Only(YES, "this family always does it"), "attention_bias mlp_bias"),
-    (&["clip", "siglip"], Only(YES, "this family always does it"), "qkv_bias"),
-    (
-        &[],
-        Only(NO, "this family does not support it"),
-        "use_swiglu_ffn use_rope use_qk_norm qk_normalization use_gated_mlp",
-    ),
-    (&[], Only(ZERO, "this family has none"), "num_register_tokens"),
+    (Only(YES, "this family always does it"), "attention_bias mlp_bias"),
+    (Only(NO, "this family does not support it"), "use_swiglu_ffn use_rope use_qk_norm qk_normalization use_gated_mlp"),
+    (Only(ZERO, "this family has none"), "num_register_tokens"),
 ];
 
-const BOTH_TOWERS: &[Row] = &[
-    (&[], Object, "vision_config"),
+const BOTH_TOWERS: &[Key] = &[
+    (Object, "vision_config"),
     (
-        &[],
         Harmless,
         "text_config text_config_dict vision_config_dict projection_dim logit_scale_init_value \
          initializer_range tie_word_embeddings",
@@ -195,9 +155,8 @@ const BOTH_TOWERS: &[Row] = &[
 ];
 
 /// The keys of LLaVA that LLaVA-MORE reads or writes.
-const LLAVA: &[Row] = &[
+const LLAVA: &[Key] = &[
     (
-        &[],
         Read,
         "mm_vision_tower mm_projector_type mm_vision_select_layer mm_vision_select_feature \
          image_aspect_ratio model_architecture _name_or_path s2 s2_scales mm_projector_pool \
@@ -205,7 +164,6 @@ const LLAVA: &[Row] = &[
     ),
     // Sizes that follow from the parts, and settings of the training that made the model.
     (
-        &[],
         Harmless,
         "mm_hidden_size use_mm_proj siglip delay_load freeze_mm_mlp_adapter tune_mm_mlp_adapter \
          freeze_mm_vision_resampler tune_mm_vision_resampler mm_projector_lr mm_vision_tower_lr \
@@ -214,24 +172,20 @@ const LLAVA: &[Row] = &[
     ),
     // For tiled pictures (`image_aspect_ratio` anyres is refused) and videos.
     (
-        &[],
         Harmless,
         "image_grid_pinpoints image_crop_resolution image_split_resolution mm_newline_position \
          add_faster_video faster_token_stride force_sample add_time_instruction",
     ),
     (
-        &[],
         Only(NO, "with true, LLaVA puts special tokens around the picture, which no template here writes"),
         "mm_use_im_start_end",
     ),
     (
-        &[],
         Only(NO, "with true, LLaVA adds a token `<im_patch>` to tokenizer and embedding, which llmore does not do"),
         "mm_use_im_patch_token",
     ),
-    (&[], Only(&["\"flat\""], "visual tokens are in row order, without tokens for line ends"), "mm_patch_merge_type"),
+    (Only(&["\"flat\""], "visual tokens are in row order, without tokens for line ends"), "mm_patch_merge_type"),
     (
-        &[],
         Only(NONE, "only `mm_projector_pool` is supported between tower and projector"),
         "mm_resampler_type mm_spatial_pool_stride mm_spatial_pool_mode mm_spatial_pool_out_channels \
          mm_perceiver_depth mm_perceiver_latents mm_perceiver_ff_mult mm_perceiver_pretrained \
@@ -239,17 +193,15 @@ const LLAVA: &[Row] = &[
     ),
 ];
 
-const LLAVA_OF_TRANSFORMERS: &[Row] = &[
-    (&[], Object, "text_config vision_config"),
+const LLAVA_OF_TRANSFORMERS: &[Key] = &[
+    (Object, "text_config vision_config"),
     (
-        &[],
         Read,
         "projector_hidden_act multimodal_projector_bias vision_feature_layer \
          vision_feature_select_strategy model_architecture image_aspect_ratio",
     ),
     // The same facts are read from the tokenizer (marker), the weights (tied head) and the tower (number of tokens).
     (
-        &[],
         Harmless,
         "image_token_index image_token_id image_seq_length ignore_index tie_word_embeddings vocab_size \
          image_grid_pinpoints initializer_range",
@@ -257,8 +209,8 @@ const LLAVA_OF_TRANSFORMERS: &[Row] = &[
 ];
 
 impl Part {
-    /// The tables that decide about a key, then those of keys that another part's check handles.
-    fn tables(self) -> (&'static [&'static [Row]], &'static [&'static [Row]]) {
+    /// The tables that decide about a key after those of the family, then those of keys that another part's check handles.
+    fn tables(self) -> (&'static [&'static [Key]], &'static [&'static [Key]]) {
         match self {
             Part::Llm => (&[LLM, COMMON], &[LLAVA]),
             Part::Tower => (&[VISION_TRANSFORMER, COMMON], &[]),
@@ -269,26 +221,25 @@ impl Part {
     }
 }
 
-fn find(tables: &[&'static [Row]], family: Option<&str>, key: &str) -> Option<Meaning> {
-    let fits = |families: &[&str]| families.is_empty() || family.is_none_or(|family| families.contains(&family));
+fn find(tables: &[&[Key]], key: &str) -> Option<Meaning> {
     let mut rows = tables.iter().flat_map(|table| table.iter());
-    rows.find(|(families, _, names)| fits(families) && names.split_whitespace().any(|name| name == key))
-        .map(|(_, meaning, _)| *meaning)
+    rows.find(|(_, names)| names.split_whitespace().any(|name| name == key)).map(|(meaning, _)| *meaning)
 }
 
-/// Refuses unsupported values that would change the results; unknown keys become a note.
-/// `family` is the LLM's or tower's `model_type`, as in `registry`.
+/// Refuses unsupported values that would change the results; unknown keys become a note. `own` are the family's keys;
+/// `elsewhere` those that the check of another part handles.
 ///
 /// # Errors
 /// `Decode`, naming file, key and value.
-pub fn check(config: &Config, part: Part, family: &str) -> Result<()> {
+pub fn check(config: &Config, part: Part, own: &[Key], elsewhere: &[&[Key]]) -> Result<()> {
     let Some(object) = config.value().as_object() else { return Ok(()) };
     let (deciding, known) = part.tables();
+    let (deciding, known) = ([&[own], deciding].concat(), [elsewhere, known].concat());
     let mut unknown = Vec::new();
     for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
-        match find(deciding, Some(family), key) {
+        match find(&deciding, key) {
             Some(meaning) => honor(config, key, value, meaning)?,
-            None if find(known, None, key).is_some() => {}
+            None if find(&known, key).is_some() => {}
             None => unknown.push(format!("`{key}`")),
         }
     }
@@ -322,12 +273,15 @@ fn honor(config: &Config, key: &str, value: &Value, meaning: Meaning) -> Result<
 mod tests {
     use serde_json::json;
 
+    use super::super::{llms, registry};
     use super::*;
 
     fn checked(value: Value, part: Part) -> std::result::Result<Vec<String>, String> {
         let family = value["model_type"].as_str().unwrap_or_default().to_string();
         let config = Config::new(value, "`config.json`");
-        check(&config, part, &family).map(|()| config.notes().list()).map_err(|error| error.to_string())
+        let own = registry::architecture(llms::ALL, &family).map_or(&[][..], |llm| llm.keys);
+        let elsewhere = if part == Part::Llava { registry::llm_keys() } else { Vec::new() };
+        check(&config, part, own, &elsewhere).map(|()| config.notes().list()).map_err(|error| error.to_string())
     }
 
     #[test]

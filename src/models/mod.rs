@@ -1,7 +1,8 @@
 //! Models as data: an architecture is one file that maps a Hugging Face `config.json` to a spec, and one line
-//! in `registry.rs`. Feature selection, freezing, sampling are functions over these traits, never methods on
+//! in the `mod.rs` beside it. Feature selection, freezing, sampling are functions over these traits, never methods on
 //! them.
 
+pub mod architecture;
 pub mod config;
 pub mod encoders;
 pub mod gguf;

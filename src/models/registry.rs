@@ -1,43 +1,18 @@
-//! The architectures, one line each: `model_type` of config.json, and the function that reads its other keys.
+//! From config.json to a model: its `model_type` leads to the architecture (`llms::ALL`, `encoders::ALL`) that reads it.
 
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::architecture::Architecture;
 use super::config::Config;
-use super::keys::{self, Part};
+use super::keys::{self, Key, Part};
 use super::{LanguageModel, VisionEncoder, encoders, llms, unused};
 use crate::error;
 use crate::error::{Error, Result};
 use crate::nn::decoder::{Decoder, DecoderSpec};
 use crate::nn::vit::{Vit, VitSpec};
 use crate::weights::{Builder, Finished, ParamSet, Quantize, Source};
-
-/// Vision towers.
-pub const ENCODERS: &Table<VitSpec> = &[
-    ("clip", encoders::clip::spec),
-    ("clip_vision_model", encoders::clip::spec),
-    ("siglip", encoders::siglip::spec),
-    ("siglip_vision_model", encoders::siglip::spec),
-    ("dinov2", encoders::dinov2::spec),
-    ("dinov2_with_registers", encoders::dinov2_with_registers::spec),
-    ("vit", encoders::vit::spec),
-    ("ijepa", encoders::ijepa::spec),
-];
-
-/// LLMs.
-pub const LLMS: &Table<DecoderSpec> = &[
-    ("llama", llms::llama::spec),
-    ("mistral", llms::mistral::spec),
-    ("phi3", llms::phi3::spec),
-    ("gemma2", llms::gemma2::spec),
-    ("gemma3_text", llms::gemma3::spec),
-    ("qwen2", llms::qwen2::spec),
-];
-
-/// LLaVA-MORE's `model_type`s for LLMs with a tower attached.
-pub const LLM_ALIASES: &[(&str, &str)] =
-    &[("llava_llama", "llama"), ("llava_mistral", "mistral"), ("llava_phi", "phi3"), ("llava_gemma", "gemma2")];
 
 /// A model, its parameters, and the tensors of its source that no layer uses.
 pub struct Built<M: ?Sized> {
@@ -69,17 +44,17 @@ pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
     if model_type.starts_with("siglip2") {
         return Err(encoders::siglip::naflex(config, &model_type));
     }
-    let read = lookup(ENCODERS, &model_type, "vision tower")?;
+    let architecture = lookup(encoders::ALL, &model_type, "vision tower")?;
     let tower = match ["clip", "siglip"].contains(&model_type.as_str()) && config.value().get("vision_config").is_some()
     {
         true => {
-            keys::check(config, Part::TwoTowers, &model_type)?;
+            keys::check(config, Part::TwoTowers, &[], &[])?;
             config.nested("vision_config")
         }
         false => config.clone(),
     };
-    keys::check(&tower, Part::Tower, model_type.trim_end_matches("_vision_model"))?;
-    let spec = read(config)?;
+    keys::check(&tower, Part::Tower, architecture.keys, &[])?;
+    let spec = (architecture.spec)(config)?;
     spec.check()?;
     Ok(spec)
 }
@@ -88,11 +63,35 @@ pub fn encoder_spec(config: &Config) -> Result<VitSpec> {
 pub fn llm_spec(config: &Config) -> Result<DecoderSpec> {
     config.check_sizes()?;
     let model_type = config.string("model_type", "")?;
-    let alias = LLM_ALIASES.iter().find(|(alias, _)| *alias == model_type);
-    let family = alias.map_or(model_type.as_str(), |(_, name)| name);
-    let read = lookup(LLMS, family, "LLM")?;
-    keys::check(config, Part::Llm, family)?;
-    read(config)
+    let family = llm_of_llava(&model_type).unwrap_or(&model_type);
+    let architecture = lookup(llms::ALL, family, "LLM")?;
+    keys::check(config, Part::Llm, architecture.keys, &[])?;
+    (architecture.spec)(config)
+}
+
+/// The family of the LLM in LLaVA-MORE's models of this `model_type`.
+pub fn llm_of_llava(model_type: &str) -> Option<&'static str> {
+    llms::ALL.iter().find(|llm| llm.llava == Some(model_type)).map(Architecture::family)
+}
+
+/// LLaVA-MORE's `model_type` for models with an LLM of this family.
+pub fn llava_of_llm(family: &str) -> Option<&'static str> {
+    llms::ALL.iter().find(|llm| llm.family() == family)?.llava
+}
+
+/// The keys that only some families of LLMs have.
+pub fn llm_keys() -> Vec<&'static [Key]> {
+    llms::ALL.iter().map(|llm| llm.keys).collect()
+}
+
+/// The architecture of a `model_type`.
+pub fn architecture<S>(all: &'static [Architecture<S>], model_type: &str) -> Option<&'static Architecture<S>> {
+    all.iter().find(|architecture| architecture.model_types.contains(&model_type))
+}
+
+/// The `model_type`s of a table.
+pub fn model_types<S>(all: &'static [Architecture<S>]) -> Vec<&'static str> {
+    all.iter().flat_map(|architecture| architecture.model_types).copied().collect()
 }
 
 /// Builds a vision tower.
@@ -168,14 +167,7 @@ fn drop_tied_head(params: &ParamSet, unused: &mut Vec<(String, Tensor)>) -> Resu
         .help("set it to false in config.json to use the head, or take the head out of the file"))
 }
 
-type Table<S> = [(&'static str, fn(&Config) -> Result<S>)];
-
-fn lookup<S>(table: &Table<S>, model_type: &str, what: &str) -> Result<fn(&Config) -> Result<S>> {
-    match table.iter().find(|(name, _)| *name == model_type) {
-        Some((_, spec)) => Ok(*spec),
-        None => {
-            let known: Vec<_> = table.iter().map(|(name, _)| *name).collect();
-            Err(Error::unknown(&format!("{what} architecture"), model_type, &known, ""))
-        }
-    }
+fn lookup<S>(all: &'static [Architecture<S>], model_type: &str, what: &str) -> Result<&'static Architecture<S>> {
+    let unknown = || Error::unknown(&format!("{what} architecture"), model_type, &model_types(all), "");
+    architecture(all, model_type).ok_or_else(unknown)
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use candle_core::{D, DType, Device, Tensor};
 use llmore::models::LanguageModel;
 use llmore::models::config::Config;
-use llmore::models::registry::{self, Built, LLM_ALIASES, LLMS, Target};
+use llmore::models::llms;
+use llmore::models::registry::{self, Built, Target};
 use llmore::nn::cache::{Slot, append};
 use llmore::nn::packing::Packing;
 use llmore::weights::{Source, TensorFiles, save_tensors};
@@ -278,11 +279,8 @@ fn embeddings_are_scaled_in_the_dtype() {
 fn every_architecture_has_a_case() {
     let proven: BTreeSet<String> =
         cases("llms").iter().map(|case| config(case)["model_type"].as_str().unwrap().to_string()).collect();
-    for (model_type, _) in LLMS {
-        assert!(proven.contains(*model_type), "no fixture has the model_type {model_type}");
-    }
-    for (alias, model_type) in LLM_ALIASES {
-        assert!(proven.contains(*model_type), "{alias} stands for {model_type}, which no fixture has");
+    for model_type in registry::model_types(llms::ALL) {
+        assert!(proven.contains(model_type), "no fixture has the model_type {model_type}");
     }
 }
 
@@ -290,7 +288,8 @@ fn every_architecture_has_a_case() {
 fn the_names_of_llava_more_stand_for_their_llms() {
     for path in cases("llms") {
         let plain = config(&path);
-        let Some((alias, _)) = LLM_ALIASES.iter().find(|(_, name)| plain["model_type"] == *name) else { continue };
+        let family = plain["model_type"].as_str().unwrap();
+        let Some(alias) = registry::llava_of_llm(family) else { continue };
         let mut renamed = plain.clone();
         renamed["model_type"] = json!(alias);
         let spec = |value| registry::llm_spec(&Config::new(value, "`config.json`")).unwrap();

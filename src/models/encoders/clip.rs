@@ -3,7 +3,10 @@
 //! tower alone without `vision_model.`.
 
 use crate::error::Result;
+use crate::models::architecture::Architecture;
 use crate::models::config::Config;
+use crate::models::keys::Meaning::{Only, Read};
+use crate::models::keys::YES;
 use crate::nn::vit::{Mlp, Positions, Stored, Tokens, Unread, VitNames, VitSpec};
 
 /// Tensor names, which SigLIP shares.
@@ -26,6 +29,14 @@ pub(super) const NAMES: VitNames = VitNames {
     fc2: "mlp.fc2",
     layer_scales: None,
     unread: &[Unread::Norm("post_layernorm")],
+};
+
+/// The entry of the table.
+pub(super) const ARCHITECTURE: Architecture<VitSpec> = Architecture {
+    model_types: &["clip", "clip_vision_model"],
+    llava: None,
+    spec,
+    keys: &[(Read, "intermediate_size"), (Only(YES, "this family always does it"), "qkv_bias")],
 };
 
 /// Reads the config of a tower, alone or inside a two-tower config.

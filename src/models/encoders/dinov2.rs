@@ -4,7 +4,9 @@
 //! the same.
 
 use crate::error::Result;
+use crate::models::architecture::Architecture;
 use crate::models::config::Config;
+use crate::models::keys::Meaning::{Harmless, Read};
 use crate::nn::vit::{Mlp, Positions, Stored, Tokens, Unread, VitNames, VitSpec};
 
 pub(super) const NAMES: VitNames = VitNames {
@@ -26,6 +28,17 @@ pub(super) const NAMES: VitNames = VitNames {
     fc2: "mlp.fc2",
     layer_scales: Some(["layer_scale1.lambda1", "layer_scale2.lambda1"]),
     unread: &[Unread::Norm("layernorm"), Unread::Vector("embeddings.mask_token")],
+};
+
+/// The entry of the table.
+pub(super) const ARCHITECTURE: Architecture<VitSpec> = Architecture {
+    model_types: &["dinov2"],
+    llava: None,
+    spec,
+    keys: &[
+        (Read, "qkv_bias mlp_ratio use_swiglu_ffn layerscale_value"),
+        (Harmless, "intermediate_size"), // its class reads `mlp_ratio` instead
+    ],
 };
 
 /// Reads a tower's config.

@@ -4,8 +4,21 @@
 //! `modeling_dinov2_with_registers.py` (names); 5.23 writes the same.
 
 use crate::error::Result;
+use crate::models::architecture::Architecture;
 use crate::models::config::Config;
+use crate::models::keys::Meaning::{Harmless, Read};
 use crate::nn::vit::{Positions, Tokens, VitNames, VitSpec};
+
+/// The entry of the table.
+pub(super) const ARCHITECTURE: Architecture<VitSpec> = Architecture {
+    model_types: &["dinov2_with_registers"],
+    llava: None,
+    spec,
+    keys: &[
+        (Read, "qkv_bias mlp_ratio use_swiglu_ffn layerscale_value num_register_tokens"),
+        (Harmless, "intermediate_size"), // its class reads `mlp_ratio` instead
+    ],
+};
 
 /// Reads a tower's config.
 pub fn spec(config: &Config) -> Result<VitSpec> {

@@ -3,8 +3,14 @@
 //! 5.23 writes the same.
 
 use crate::error::Result;
+use crate::models::architecture::Architecture;
 use crate::models::config::Config;
+use crate::models::keys::Meaning::Read;
 use crate::nn::vit::{Tokens, Unread, VitNames, VitSpec};
+
+/// The entry of the table.
+pub(super) const ARCHITECTURE: Architecture<VitSpec> =
+    Architecture { model_types: &["ijepa"], llava: None, spec, keys: &[(Read, "intermediate_size qkv_bias")] };
 
 /// Reads a tower's config.
 pub fn spec(config: &Config) -> Result<VitSpec> {

@@ -4,13 +4,24 @@
 //! tower alone without `vision_model.`.
 
 use crate::error::{Error, Result};
+use crate::models::architecture::Architecture;
 use crate::models::config::Config;
+use crate::models::keys::Meaning::{Only, Read};
+use crate::models::keys::YES;
 use crate::nn::vit::{Mlp, Positions, Tokens, Unread, VitNames, VitSpec};
 
 const NAMES: VitNames = VitNames {
     pre_norm: None,
     unread: &[Unread::Norm("post_layernorm"), Unread::AttentionPool("head")],
     ..super::clip::NAMES
+};
+
+/// The entry of the table.
+pub(super) const ARCHITECTURE: Architecture<VitSpec> = Architecture {
+    model_types: &["siglip", "siglip_vision_model"],
+    llava: None,
+    spec,
+    keys: &[(Read, "intermediate_size"), (Only(YES, "this family always does it"), "qkv_bias")],
 };
 
 /// Reads the config of a tower, alone or inside a two-tower config.

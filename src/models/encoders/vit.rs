@@ -3,7 +3,9 @@
 //! Source: transformers 4.49.0, `configuration_vit.py` (defaults) and `modeling_vit.py` (names); 5.23 writes the same.
 
 use crate::error::Result;
+use crate::models::architecture::Architecture;
 use crate::models::config::Config;
+use crate::models::keys::Meaning::Read;
 use crate::nn::vit::{Mlp, Positions, Stored, Tokens, Unread, VitNames, VitSpec};
 
 const NAMES: VitNames = VitNames {
@@ -26,6 +28,10 @@ const NAMES: VitNames = VitNames {
     layer_scales: None,
     unread: &[Unread::Norm("layernorm"), Unread::Linear("pooler.dense")],
 };
+
+/// The entry of the table.
+pub(super) const ARCHITECTURE: Architecture<VitSpec> =
+    Architecture { model_types: &["vit"], llava: None, spec, keys: &[(Read, "intermediate_size qkv_bias")] };
 
 /// Reads a tower's config.
 pub fn spec(config: &Config) -> Result<VitSpec> {

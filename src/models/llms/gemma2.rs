@@ -5,7 +5,9 @@
 use super::read::{self, Defaults};
 use super::rope::Style;
 use crate::error::Result;
+use crate::models::architecture::Architecture;
 use crate::models::config::Config;
+use crate::models::keys::Meaning::{Harmless, Read};
 use crate::nn::decoder::{Biases, BlockNorms, DecoderSpec, EmbeddingScale, Local};
 use crate::nn::norm::Norm;
 use crate::nn::ops::Gate;
@@ -28,6 +30,21 @@ const DEFAULTS: Defaults = Defaults {
 /// Which embeddings are multiplied by sqrt(width): `inputs`, the default, or `tokens`, as in a LLaVA of transformers 5.4 and
 /// later. A key of llmore's own, which layout llava-more keeps.
 pub const EMBEDDING_SCALE: &str = "embedding_scale";
+
+/// The entry of the table.
+pub(super) const ARCHITECTURE: Architecture<DecoderSpec> = Architecture {
+    model_types: &["gemma2"],
+    llava: Some("llava_gemma"),
+    spec,
+    keys: &[
+        (Read, "hidden_activation query_pre_attn_scalar final_logit_softcapping attention_bias"),
+        (Read, "attn_logit_softcapping sliding_window layer_types"),
+        // llmore's own key: how the version of transformers that wrote a LLaVA computes (`vlm/checkpoint/versions.rs`).
+        (Read, EMBEDDING_SCALE),
+        (Harmless, "hidden_act"),         // its class reads `hidden_activation`
+        (Harmless, "use_sliding_window"), // its class reads `sliding_window` instead
+    ],
+};
 
 /// Reads a Gemma-2 config.
 pub fn spec(config: &Config) -> Result<DecoderSpec> {

@@ -6,7 +6,9 @@ use super::gemma2::family;
 use super::read::{self, Defaults};
 use super::rope::Style;
 use crate::error::Result;
+use crate::models::architecture::Architecture;
 use crate::models::config::Config;
+use crate::models::keys::Meaning::{Harmless, Read};
 use crate::nn::decoder::{DecoderSpec, EmbeddingScale, Local};
 
 const DEFAULTS: Defaults = Defaults {
@@ -22,6 +24,21 @@ const DEFAULTS: Defaults = Defaults {
     rope_theta: 1_000_000.0,
     rope: Style::ByLayer { local: 10_000.0 },
     tie_word_embeddings: true,
+};
+
+/// The entry of the table.
+pub(super) const ARCHITECTURE: Architecture<DecoderSpec> = Architecture {
+    model_types: &["gemma3_text"],
+    llava: None,
+    spec,
+    keys: &[
+        (Read, "hidden_activation query_pre_attn_scalar final_logit_softcapping attention_bias"),
+        (Read, "attn_logit_softcapping use_bidirectional_attention rope_local_base_freq sliding_window_pattern"),
+        (Read, "sliding_window layer_types"),
+        (Harmless, "_sliding_window_pattern"), // `layer_types` has the result
+        (Harmless, "hidden_act"),              // its class reads `hidden_activation`
+        (Harmless, "use_sliding_window"),      // its class reads `sliding_window` instead
+    ],
 };
 
 /// Reads a Gemma-3 text config.

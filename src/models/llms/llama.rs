@@ -4,7 +4,9 @@
 use super::read::{self, Defaults};
 use super::rope::Style;
 use crate::error::Result;
+use crate::models::architecture::Architecture;
 use crate::models::config::Config;
+use crate::models::keys::Meaning::{LayerTypes, Read};
 use crate::nn::decoder::{Biases, DecoderSpec};
 use crate::nn::ops::Gate;
 
@@ -21,6 +23,14 @@ const DEFAULTS: Defaults = Defaults {
     rope_theta: 10_000.0,
     rope: Style::Whole,
     tie_word_embeddings: false,
+};
+
+/// The entry of the table.
+pub(super) const ARCHITECTURE: Architecture<DecoderSpec> = Architecture {
+    model_types: &["llama"],
+    llava: Some("llava_llama"),
+    spec,
+    keys: &[(Read, "hidden_act attention_bias mlp_bias"), (LayerTypes, "layer_types")],
 };
 
 /// Reads a Llama config.

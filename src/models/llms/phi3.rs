@@ -4,7 +4,9 @@
 use super::read::{self, Defaults};
 use super::rope::Style;
 use crate::error::Result;
+use crate::models::architecture::Architecture;
 use crate::models::config::Config;
+use crate::models::keys::Meaning::{Harmless, Read};
 use crate::nn::decoder::{DecoderSpec, Local, Projections};
 use crate::nn::ops::Gate;
 
@@ -21,6 +23,17 @@ const DEFAULTS: Defaults = Defaults {
     rope_theta: 10_000.0,
     rope: Style::Partial { original: 4096 },
     tie_word_embeddings: false,
+};
+
+/// The entry of the table.
+pub(super) const ARCHITECTURE: Architecture<DecoderSpec> = Architecture {
+    model_types: &["phi3"],
+    llava: Some("llava_phi"),
+    spec,
+    keys: &[
+        (Read, "hidden_act sliding_window layer_types"),
+        (Harmless, "use_sliding_window"), // its class reads `sliding_window` instead
+    ],
 };
 
 /// Reads a Phi-3 config.

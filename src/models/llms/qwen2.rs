@@ -5,7 +5,9 @@
 use super::read::{self, Defaults};
 use super::rope::Style;
 use crate::error::Result;
+use crate::models::architecture::Architecture;
 use crate::models::config::Config;
+use crate::models::keys::Meaning::{Harmless, Read};
 use crate::nn::decoder::{Biases, DecoderSpec, Local};
 use crate::nn::ops::Gate;
 
@@ -22,6 +24,17 @@ const DEFAULTS: Defaults = Defaults {
     rope_theta: 10_000.0,
     rope: Style::Whole,
     tie_word_embeddings: false,
+};
+
+/// The entry of the table.
+pub(super) const ARCHITECTURE: Architecture<DecoderSpec> = Architecture {
+    model_types: &["qwen2"],
+    llava: None,
+    spec,
+    keys: &[
+        (Read, "hidden_act sliding_window layer_types use_sliding_window max_window_layers"),
+        (Harmless, "attention_bias"), // its class always has biases on query, key and value
+    ],
 };
 
 /// Reads a Qwen2 config.

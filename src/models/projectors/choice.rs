@@ -76,7 +76,7 @@ impl ProjectorChoice {
                 .help(format!("leave out `{POOLING}`: `{TOKENS}` alone is the number it gives"));
         }
         error!(Option, "projector `{}` has no option `{key}`", self.name).help(match self.numbers.as_slice() {
-            [] => "it has none of its own".to_string(),
+            [] => format!("it has `{POOLING}`, together with `{TOKENS}`"),
             numbers => format!("it has {}", keys(numbers.iter().map(|(key, _)| *key))),
         })
     }

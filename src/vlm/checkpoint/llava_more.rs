@@ -14,20 +14,18 @@ use crate::hub;
 use crate::models::config::Config;
 use crate::models::encoders::s2;
 use crate::models::keys;
-use crate::models::registry::{LLM_ALIASES, Target};
+use crate::models::registry::{Target, llava_of_llm, llm_keys, llm_of_llava};
 use crate::vlm::{EncoderOptions, Origin, Part, ProjectorChoice, Select, Vlm, Weights, base};
 use crate::weights::TensorFiles;
 
 /// The `model_type` of the LLM in a LLaVA-MORE one: `llava_phi` is on `phi3`.
 pub(in crate::vlm) fn family(model_type: &str) -> &str {
-    let named = LLM_ALIASES.iter().find(|(name, _)| *name == model_type).map(|(_, family)| *family);
-    named.unwrap_or_else(|| model_type.strip_prefix("llava_").unwrap_or(model_type))
+    llm_of_llava(model_type).unwrap_or_else(|| model_type.strip_prefix("llava_").unwrap_or(model_type))
 }
 
 /// The `model_type` and the class that LLaVA-MORE gives a model with this LLM.
 pub(in crate::vlm) fn class(family: &str) -> (String, String) {
-    let named = LLM_ALIASES.iter().find(|(_, known)| *known == family).map(|(name, _)| name.to_string());
-    let model_type = named.unwrap_or_else(|| format!("llava_{family}"));
+    let model_type = llava_of_llm(family).map_or_else(|| format!("llava_{family}"), str::to_string);
     let word = model_type.trim_start_matches("llava_");
     let capital: String = word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect();
     (model_type, format!("Llava{capital}ForCausalLM"))
@@ -59,7 +57,7 @@ pub(in crate::vlm) fn own<'a>(config: &'a Config, key: &str) -> Option<&'a str> 
 /// The parts of a folder.
 pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<ModelParts> {
     let config = &origin.config;
-    keys::check(config, keys::Part::Llava, "")?;
+    keys::check(config, keys::Part::Llava, &[], &llm_keys())?;
     let files = Arc::new(TensorFiles::open_folder(&origin.folder)?.renamed(ours)?);
     let base = base::read(&origin.folder)?;
     let tower_is_trained = config.bool(TRAINED_TOWER, false)?;

@@ -20,6 +20,7 @@ use crate::error::{Context, Result};
 use crate::image::Aspect;
 use crate::models::config::Config;
 use crate::models::registry::{self, Target};
+use crate::models::{encoders, llms};
 use crate::preset::Presets;
 use crate::text::Template;
 use crate::weights::{Source, TensorFiles};
@@ -133,8 +134,8 @@ enum Layout {
 fn layout(config: &Config) -> Result<Layout> {
     let model_type = config.string("model_type", "")?;
     let known = |table: &[&str]| table.contains(&model_type.as_str());
-    let llms: Vec<&str> = registry::LLMS.iter().map(|(name, _)| *name).collect();
-    let encoders: Vec<&str> = registry::ENCODERS.iter().map(|(name, _)| *name).collect();
+    let llms = registry::model_types(llms::ALL);
+    let encoders = registry::model_types(encoders::ALL);
     match model_type.as_str() {
         "llava" => Ok(Layout::Transformers),
         _ if model_type.starts_with("llava_") && llms.contains(&llava_more::family(&model_type)) => {

@@ -68,7 +68,7 @@ pub(in crate::vlm) fn has_inner(model_type: &str) -> bool {
 /// The parts of a folder.
 pub(super) fn parts(origin: &Origin, path: &Path, target: &Target) -> Result<ModelParts> {
     let config = &origin.config;
-    keys::check(config, keys::Part::LlavaOfTransformers, "llava")?;
+    keys::check(config, keys::Part::LlavaOfTransformers, &[], &[])?;
     let vision = vision_config(config);
     let inner = has_inner(&vision.string("model_type", "")?);
     let files = Arc::new(TensorFiles::open_folder(&origin.folder)?.renamed(|name| ours(name, inner))?);
