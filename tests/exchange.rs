@@ -175,7 +175,7 @@ fn ranks_have_the_bits_of_one_in_bf16_with_masters() {
 #[test]
 fn whoever_asks_ends_the_step_of_all() {
     let models: Vec<Arc<Vlm>> = (0..2).map(|_| model(llm())).collect();
-    let table = format!("{OPTIONS}train = {{ projector = 1e-3 }}");
+    let table = format!("{OPTIONS}warmup_ratio = 0.0\ntrain = {{ projector = 1e-3 }}");
     let before = models[0].weights_sha256().unwrap();
     std::thread::scope(|scope| {
         for (number, (rank, vlm)) in Threads::ranks(2).into_iter().zip(&models).enumerate() {

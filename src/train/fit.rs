@@ -37,6 +37,9 @@ impl Status {
     }
 }
 
+/// The event file of a run, and the hold on its folder.
+type Written = (Arc<EventFile>, Writer);
+
 /// A `fit` under way.
 pub struct Fit {
     listeners: Listeners,
@@ -226,7 +229,7 @@ impl Trainer {
     }
 
     /// Opens (or goes on in) the run folder, if this rank writes it, and gives the listeners with its event file.
-    fn open_run(&mut self) -> Result<(Listeners, Option<(Arc<EventFile>, Writer)>)> {
+    fn open_run(&mut self) -> Result<(Listeners, Option<Written>)> {
         if !self.stepper.exchange().writes() {
             return Ok((self.listeners.clone(), None));
         }
