@@ -39,7 +39,7 @@ pub fn vlm(size: &str) -> Result<Vlm> {
     let encoder = Encoder::build(size, origin(size, "tiny-clip", tower), Source::Random { seed: 0 }, options)?;
     let llm = self::llm(size, llm)?;
     let template = Template::load(&Presets::default(), "tiny")?;
-    let choice = ProjectorChoice::new("mlp2x_gelu").unwrap();
+    let choice = ProjectorChoice::new("mlp2x_gelu")?;
     Vlm::compose(Arc::new(encoder), &choice, Arc::new(llm), template, Aspect::Square, 0)
 }
 

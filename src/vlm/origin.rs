@@ -37,7 +37,7 @@ pub struct Origin {
     stamp: Option<Arc<Stamp>>,
     /// The content of further files of an LLM, as read when it was opened; they are written again with it.
     beside: Arc<BTreeMap<&'static str, Vec<u8>>>,
-    pub(super) known: Known,
+    pub(super) known: Box<Known>,
 }
 
 /// What a part is known by beside its place; saving says it again.
@@ -58,7 +58,7 @@ impl Origin {
         let read = |name: &'static str| Some((name, folder.read(name).ok()?.into_owned()));
         let beside = Arc::new(BESIDE.into_iter().filter_map(read).collect());
         let hub = folder.path().and_then(hub::id_of).map(|id| hub::without_revision(&id).to_string());
-        let known = Known { hub, ..Known::default() };
+        let known = Box::new(Known { hub, ..Known::default() });
         Origin { folder, config, files: None, place, stamp, beside, known }
     }
 
@@ -102,7 +102,7 @@ impl Origin {
             place: Some(lasting(path)),
             stamp: Some(Arc::new(Stamp::of(path))),
             beside: Arc::default(),
-            known: Known::default(),
+            known: Box::default(),
         })
     }
 
