@@ -64,8 +64,12 @@ const FEATURES: &[Feature] = &[
     },
     Feature {
         name: "leaves",
-        act: r#"let t = trainer(m, d, #{ train: #{ projector: 1e-3 }, batch: 4, micro_batch: 1, leaves: 4, steps: 2, out: "FOLDER/leaves-N" });
-            if t.fit().options.leaves != 4 { throw "other leaves"; }"#,
+        act: r#"let options = #{ train: #{ projector: 1e-3 }, batch: 4, micro_batch: 1, steps: 2, out: "FOLDER/leaves-N" };
+            trainer(m, d, options, #{ leaves: 4 }).fit();
+            let other = trainer(m, d, options, #{ leaves: 2 });
+            let said = "";
+            try { other.resume("FOLDER/leaves-N"); } catch (error) { said = `${error}`; }
+            if !said.contains("leaves") { throw `other leaves: ${said}`; }"#,
         keeps: false,
         study: Ok("stage: #{ steps: 2, batch: 4, micro_batch: 1, leaves: 2 }"),
     },
@@ -102,7 +106,7 @@ const FEATURES: &[Feature] = &[
     },
     Feature {
         name: "resampler",
-        act: r#"m = vlm(m.encoder, projector("resampler", #{ tokens: 4, layers: 1, heads: 1 }), m.llm, #{ template: m.template.name });"#,
+        act: r#"m = vlm(m.encoder, projector("resampler", #{ tokens: 4, layers: 1, heads: 1 }), m.llm);"#,
         keeps: false,
         study: Ok(
             r#"projector: projector("resampler", #{ tokens: 4, layers: 1, heads: 1 }), stage: #{ steps: 2, batch: 4 }"#,
@@ -264,7 +268,7 @@ macro_rules! rows {
 }
 
 rows! {
-    after_training "train", after_lora "lora", after_another_template "template", after_a_resume "resume", after_a_move "move",
+    after_training "train", after_lora "lora", after_another_template "template", after_a_resume "resume", after_leaves "leaves", after_a_move "move",
     after_a_save "save", after_transformers "transformers", after_quantizing "quantize", after_another_dtype "dtype",
     after_a_resampler "resampler", after_a_limit "limit"
 }
@@ -283,8 +287,10 @@ fn studies_meet_what_they_can_be_told() {
         let folder = scratch(&format!("meetings-study-{}-files", feature.name));
         let (mut session, _) = session(&format!("meetings-study-{}", feature.name));
         let limit = if options.contains("limit") { "" } else { "limit: 4, " };
+        let pooled = r#"projector: projector("mlp2x_gelu", #{ pool: "average", tokens: 4 }), "#;
+        let projector = if options.contains("projector:") { "" } else { pooled };
         let script = format!(
-            r#"let s = study(#{{ projector: projector("mlp2x_gelu", #{{ pool: "average", tokens: 4 }}), recipe: "llava-more-tiny-short",
+            r#"let s = study(#{{ {projector}recipe: "llava-more-tiny-short",
                 {limit}{options}, out: "{0}/s" }});
             s.run();
             let c = s.cells[0];
