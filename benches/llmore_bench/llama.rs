@@ -26,7 +26,8 @@ pub fn export(options: &Options) -> Result<()> {
     let folder = options.inputs.join("llama");
     std::fs::create_dir_all(&folder).map_err(|error| Error::file(&folder, error))?;
     let (_, params) = build(config.clone(), Source::Random { seed: 0 })?;
-    let tensors: Vec<_> = params.iter().map(|param| (param.name().to_string(), param.tensor().unwrap())).collect();
+    let named = params.iter().map(|param| Ok((param.name().to_string(), param.tensor()?)));
+    let tensors = named.collect::<Result<Vec<_>>>()?;
     save_tensors(&tensors, &folder.join("model.safetensors"))?;
     let path = folder.join("config.json");
     std::fs::write(&path, config.to_string()).map_err(|error| Error::file(&path, error))
@@ -40,7 +41,7 @@ pub fn step(options: &Options) -> Result<()> {
     let moments = params
         .iter()
         .map(|param| {
-            let zeros = || Tensor::zeros(param.tensor().unwrap().shape(), DType::F32, &Device::Cpu);
+            let zeros = || Tensor::zeros(param.dims(), DType::F32, &Device::Cpu);
             Ok((zeros()?, zeros()?))
         })
         .collect::<Result<Vec<_>>>()?;
@@ -66,7 +67,7 @@ pub fn step(options: &Options) -> Result<()> {
             gradient_scale: 1.0 / targets.len() as f64,
         };
         for (param, (first, second)) in params.iter().zip(&moments) {
-            let tensor = param.tensor().unwrap();
+            let tensor = param.tensor()?;
             let gradient = gradients
                 .remove(&tensor)
                 .ok_or_else(|| llmore::error!(Train, "no gradient reached `{}`", param.name()))?;

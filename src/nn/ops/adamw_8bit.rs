@@ -86,8 +86,11 @@ mod tests {
         Ok([zeros(Sign::Both)?, zeros(Sign::Positive)?])
     }
 
-    /// The parameter and the moments' codes and scales after some steps.
-    fn in_8_bits(count: usize, steps: u64) -> Result<(Vec<f32>, Vec<Vec<u8>>, Vec<Vec<f32>>)> {
+    /// The parameter, and codes and scales of both moments.
+    type StateOf8Bits = (Vec<f32>, Vec<Vec<u8>>, Vec<Vec<f32>>);
+
+    /// The state after some steps.
+    fn in_8_bits(count: usize, steps: u64) -> Result<StateOf8Bits> {
         let parameter = Var::from_tensor(&gradient(count, 100)?)?;
         let [first, second] = zeros(count)?;
         for step in 1..=steps {
