@@ -7,6 +7,11 @@ use memmap2::Mmap;
 use crate::error;
 use crate::error::{Error, Result};
 
+/// What decides about a run, in its folder.
+pub const RUN_LOCK: &str = "run.lock";
+/// What happened in a run, or in a study, a line each.
+pub const EVENTS: &str = "events.jsonl";
+
 /// Lets `write` fill a temporary file beside `path`, syncs it and renames it into place: a crash leaves the old file or the
 /// new one, whole.
 ///

@@ -8,6 +8,7 @@ use super::compared::Comparison;
 use super::{OpenedSession, evaluate, session_repeating};
 use crate::error;
 use crate::error::Result;
+use crate::files::RUN_LOCK;
 use crate::script::{Overrides, Repeat, folder_name};
 use crate::settings::Settings;
 use crate::study::Repeated;
@@ -31,7 +32,7 @@ pub(super) fn rerun(args: &Args, settings: &Settings, path: &Path) -> Result<i32
     let overrides = Overrides::of_table(&lock.set)?;
     let mut opened =
         session_repeating(args, settings, overrides, lock.args.clone(), Some((asked.clone(), root.clone())))?;
-    let code = evaluate(&mut opened.session, "run.lock", &lock.script);
+    let code = evaluate(&mut opened.session, RUN_LOCK, &lock.script);
     let code = opened.code(code);
     let compared = compared(&asked, path, &root, &opened)?;
     // The folder is missing when the script failed early.
@@ -126,7 +127,7 @@ fn compared(asked: &Repeat, path: &Path, root: &Path, opened: &OpenedSession) ->
 
 /// The run folders in a folder, itself included.
 fn below(folder: &Path) -> Vec<PathBuf> {
-    search(folder, "run.lock", DEPTH)
+    search(folder, RUN_LOCK, DEPTH)
 }
 
 fn studies_below(folder: &Path) -> Vec<PathBuf> {

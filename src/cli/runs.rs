@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::listen::ProgressListener;
 use crate::error::{Error, Result};
 use crate::events::{Event, Interrupt, Listener};
+use crate::files::EVENTS;
 use crate::preset::Presets;
 use crate::report::{self, ReportOptions};
 use crate::show::{Figure, LinePlot};
@@ -45,7 +46,7 @@ pub(super) fn watch(folder: &Path, listener: &ProgressListener, interrupt: &Inte
 
 /// Follows a run's events from its beginning until it ends.
 fn follow(run: &Run, listener: &ProgressListener, interrupt: &Interrupt) -> Result<()> {
-    let path = run.dir().join("events.jsonl");
+    let path = run.dir().join(EVENTS);
     let file = File::open(&path).map_err(|error| Error::file(&path, error))?;
     let (mut reader, mut line) = (BufReader::new(file), String::new());
     while !interrupt.is_set() {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::error;
 use crate::error::{Error, Result};
 use crate::eval::{Benchmark, BenchmarkOptions, Results};
-use crate::files;
+use crate::files::{self, RUN_LOCK};
 use crate::preset::Presets;
 use crate::show::page::Page;
 use crate::study::RECORD;
@@ -41,7 +41,7 @@ pub fn page_of(path: &Path, options: &ReportOptions) -> Result<Page> {
     if path.join(RECORD).is_file() {
         return study::page(path, options);
     }
-    if path.join("run.lock").is_file() {
+    if path.join(RUN_LOCK).is_file() {
         return run::page(&Run::open(path)?, options);
     }
     if path.is_file() {

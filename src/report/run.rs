@@ -7,6 +7,7 @@ use super::{ReportOptions, name_of, open_benchmark, results};
 use crate::error::{Error, Result};
 use crate::eval::{Results, names};
 use crate::events::{Event, Step, read_events, steps};
+use crate::files::{EVENTS, RUN_LOCK};
 use crate::models::registry::Target;
 use crate::show::page::{Block, Headline, Page, Section};
 use crate::show::{Cell, Figure, LinePlot, Table, bytes, count, number, seconds};
@@ -23,7 +24,7 @@ type Of<'a> = &'a dyn Fn(&Step) -> f64;
 const LAST: usize = 20;
 
 pub(super) fn page(run: &Run, options: &ReportOptions) -> Result<Page> {
-    let (lock, events) = (run.lock()?, read_events(&run.dir().join("events.jsonl"))?);
+    let (lock, events) = (run.lock()?, read_events(&run.dir().join(EVENTS))?);
     let steps = steps(&events);
     let mut sections = vec![training(&steps)?, happened(&events)];
     sections.extend(results_in(run, options)?);
@@ -170,7 +171,7 @@ fn results_in(run: &Run, options: &ReportOptions) -> Result<Vec<Section>> {
         .map_err(|error| Error::file(run.dir(), error))?
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl") && !path.ends_with("events.jsonl"))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl") && !path.ends_with(EVENTS))
         .collect();
     files.sort();
     let found: Vec<Results> = files.iter().filter_map(|file| Results::open(file).ok()).collect();
@@ -202,13 +203,13 @@ pub(super) fn model_of(run: &Run, options: &ReportOptions) -> Result<Option<Vlm>
 
 /// run.lock as it is, and the script in it.
 pub(super) fn lock_section(run: &Run, lock: &Lock, title: &str) -> Result<Section> {
-    let path = run.dir().join("run.lock");
+    let path = run.dir().join(RUN_LOCK);
     let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
     let mut options = Table::new("options").column("option").column("value");
     flatten("", &lock.options, &mut options);
     Ok(Section::new(title)
         .with(Block::Table(options))
-        .with(Block::Text { title: "run.lock".to_string(), text })
+        .with(Block::Text { title: RUN_LOCK.to_string(), text })
         .with(Block::Text { title: "script".to_string(), text: lock.script.clone() }))
 }
 

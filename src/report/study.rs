@@ -9,6 +9,7 @@ use super::run::{curve, last_loss, lock_section, model_of, points, speed};
 use super::{ReportOptions, name_of, open_benchmark};
 use crate::error::{Error, Result};
 use crate::eval::{Results, compare};
+use crate::files::RUN_LOCK;
 use crate::show::page::{Block, Headline, Page, Section};
 use crate::show::{Cell, Table, count, number, seconds};
 use crate::study::{Folder, RECORD, StudyCell};
@@ -222,7 +223,7 @@ fn locks(cells: &[OpenedCell], study: String) -> Result<Section> {
         for (stage, run) in &cell.stages {
             let Some(run) = run else { continue };
             let texts = lock_section(run, &run.lock()?, "")?.blocks.into_iter().filter_map(|block| match block {
-                Block::Text { title, text } if title == "run.lock" => {
+                Block::Text { title, text } if title == RUN_LOCK => {
                     Some(Block::Text { title: format!("{}, {stage}: run.lock", cell.id), text })
                 }
                 _ => None,

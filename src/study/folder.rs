@@ -11,6 +11,7 @@ use super::standing::{self, look_at_answers};
 use crate::error;
 use crate::error::{Context, Result};
 use crate::eval::{Metric, Results, Row, compare};
+use crate::files::EVENTS;
 use crate::train::Run;
 
 /// The content of a study's folder.
@@ -83,7 +84,7 @@ impl Folder {
         let mut newest = None;
         for stage in self.record.cells.iter().flat_map(|cell| &cell.stages) {
             let folder = below(&self.dir, stage)?;
-            let written = std::fs::metadata(folder.join("events.jsonl")).and_then(|file| file.modified());
+            let written = std::fs::metadata(folder.join(EVENTS)).and_then(|file| file.modified());
             if let Ok(written) = written {
                 newest = newest.max(Some((written, folder)));
             }

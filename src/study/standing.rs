@@ -11,6 +11,7 @@ use super::cells::{StudyCell, below};
 use super::record::Record;
 use crate::error::Result;
 use crate::eval::{Results, Tally};
+use crate::files::RUN_LOCK;
 
 /// Sets `answered` of every result to the number in its file, `None` where it is incomplete: where the file is missing, holds
 /// fewer questions than are asked, or belongs to a run whose folder is gone although other runs are there.
@@ -35,7 +36,7 @@ pub(super) fn look_at_answers(dir: &Path, record: &mut Record, asked: &AskedQues
 fn drop_runless(dir: &Path, record: &mut Record, cells: &[usize]) -> Result<()> {
     let has_run = |cell: &StudyCell| -> Result<bool> {
         let last = cell.stages.last().map(|stage| below(dir, stage)).transpose()?;
-        Ok(last.is_none_or(|folder| folder.join("run.lock").is_file()))
+        Ok(last.is_none_or(|folder| folder.join(RUN_LOCK).is_file()))
     };
     let runs = record.cells.iter().map(has_run).collect::<Result<Vec<bool>>>()?;
     // Results without any run were copied from another machine.

@@ -11,7 +11,7 @@ use super::folder::Folder;
 use super::record::Record;
 use crate::error;
 use crate::error::{Context, Error, Result};
-use crate::files;
+use crate::files::{self, RUN_LOCK};
 use crate::train::{Moved, Run, SUMMARY, Verified, sha256_of};
 
 /// The outcome of a study.
@@ -90,8 +90,8 @@ impl Folder {
                 }
                 match Run::open(&folder).and_then(|run| run.verify()) {
                     Ok(run) => found.take(stage, run),
-                    Err(_) if folder.join("run.lock").is_file() && !cell.done => {}
-                    Err(error) if !folder.join("run.lock").is_file() => {
+                    Err(_) if folder.join(RUN_LOCK).is_file() && !cell.done => {}
+                    Err(error) if !folder.join(RUN_LOCK).is_file() => {
                         found.moved.push(Moved {
                             what: stage.clone(),
                             then: "a run".to_string(),

@@ -6,7 +6,7 @@ use super::identity::PICTURES;
 use super::run::{Lock, Run, SUMMARY, checkpoints};
 use crate::error;
 use crate::error::{Context, Error, Result};
-use crate::files;
+use crate::files::{self, EVENTS, RUN_LOCK};
 use crate::writer::Writer;
 
 /// Where a new run goes.
@@ -87,7 +87,7 @@ impl Run {
             }
         }
         let text = toml::to_string(lock).map_err(|error| error!(File, "run.lock: {error}"))?;
-        files::write(&dir.join("run.lock"), &text)?;
+        files::write(&dir.join(RUN_LOCK), &text)?;
         Ok(Opened { run: Run { dir }, writer, notes })
     }
 
@@ -121,7 +121,7 @@ impl Run {
 /// Moves what a run without a checkpoint left out of the way of a new one.
 fn set_aside(dir: &Path) -> Result<String> {
     let mut kept = Vec::new();
-    for name in ["events.jsonl", "run.lock"] {
+    for name in [EVENTS, RUN_LOCK] {
         let path = dir.join(name);
         if path.is_file() {
             let place = free(dir, name);
@@ -143,7 +143,7 @@ fn free(folder: &Path, name: &str) -> PathBuf {
 
 /// Names in a run's folder that training writes; what else is there people have put there.
 pub fn is_part_of_run(name: &str) -> bool {
-    ["run.lock", "events.jsonl", "plots", "aside", PICTURES, SUMMARY].contains(&name)
+    [RUN_LOCK, EVENTS, "plots", "aside", PICTURES, SUMMARY].contains(&name)
         || ["checkpoint-", ".checkpoint-", "events.out.tfevents."].iter().any(|start| name.starts_with(start))
 }
 

@@ -7,6 +7,7 @@ use super::run::{Lock, Run, checkpoints};
 use super::trainer::Trainer;
 use crate::error;
 use crate::error::{Context, Result};
+use crate::files::RUN_LOCK;
 use crate::vlm::Part;
 use crate::writer::Writer;
 
@@ -24,7 +25,7 @@ impl Trainer {
 
     fn resume_from(&mut self, folder: &Path) -> Result<()> {
         let out = self.options().out.as_deref();
-        if !folder.join("run.lock").is_file() && out.is_some_and(|out| is_same(out, folder)) {
+        if !folder.join(RUN_LOCK).is_file() && out.is_some_and(|out| is_same(out, folder)) {
             self.refuse_others(folder)?;
             self.warn(format!("there is no run in `{}` yet: `fit` begins at step 0", folder.display()));
             return Ok(());
@@ -110,7 +111,7 @@ fn of_checkpoint(folder: &Path) -> Result<(Run, Option<u64>)> {
     let step = |name: &str| name.strip_prefix("checkpoint-")?.parse().ok();
     let step = folder.file_name().and_then(|name| step(&name.to_string_lossy()));
     match (step, folder.parent()) {
-        (Some(step), Some(run)) if !folder.join("run.lock").is_file() => Ok((Run::open(run)?, Some(step))),
+        (Some(step), Some(run)) if !folder.join(RUN_LOCK).is_file() => Ok((Run::open(run)?, Some(step))),
         _ => Ok((Run::open(folder)?, None)),
     }
 }

@@ -11,6 +11,7 @@ use super::options::{TrainOptions, changes_results};
 use crate::error;
 use crate::error::{Error, Result};
 use crate::events::{Event, EventFile, Step, read_events, steps};
+use crate::files::{EVENTS, RUN_LOCK};
 use crate::writer::Writer;
 
 /// What a run folder, or a study's, holds of what came of it.
@@ -150,7 +151,7 @@ pub struct Run {
 impl Run {
     /// Opens a run folder.
     pub fn open(dir: &Path) -> Result<Self> {
-        if !dir.join("run.lock").is_file() {
+        if !dir.join(RUN_LOCK).is_file() {
             return Err(error!(Missing, "`{}` is not a run folder: it has no run.lock", dir.display())
                 .help("`t.fit()` makes run folders, `llmore ls runs` lists those in `runs/`"));
         }
@@ -164,7 +165,7 @@ impl Run {
 
     /// What it was started with.
     pub fn lock(&self) -> Result<Lock> {
-        let path = self.dir.join("run.lock");
+        let path = self.dir.join(RUN_LOCK);
         let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
         toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))
     }
@@ -175,7 +176,7 @@ impl Run {
         if Writer::holder(&self.dir).is_some() {
             return Ok("running".to_string());
         }
-        let ended = read_events(&self.dir.join("events.jsonl"))?.into_iter().rev().find_map(|event| match event {
+        let ended = read_events(&self.dir.join(EVENTS))?.into_iter().rev().find_map(|event| match event {
             Event::End { status, .. } => Some(status),
             Event::Start { .. } => Some("interrupted".to_string()),
             _ => None,
@@ -198,7 +199,7 @@ impl Run {
 
     /// The function given to `fit` that ended the run for good, as a hash, and after which step.
     pub(super) fn stopped(&self) -> Result<Option<(u64, String)>> {
-        let (path, mut stopped) = (self.dir.join("events.jsonl"), None);
+        let (path, mut stopped) = (self.dir.join(EVENTS), None);
         // Events that are lost cannot say; the checkpoint is what a run goes on from.
         let events = if path.is_file() { read_events(&path)? } else { Vec::new() };
         for event in events {
@@ -213,11 +214,11 @@ impl Run {
 
     /// The steps of the run in order.
     pub fn steps(&self) -> Result<Vec<Step>> {
-        Ok(steps(&read_events(&self.dir().join("events.jsonl"))?))
+        Ok(steps(&read_events(&self.dir().join(EVENTS))?))
     }
 
     pub(super) fn event_file(&self) -> Result<EventFile> {
-        EventFile::open(&self.dir.join("events.jsonl"))
+        EventFile::open(&self.dir.join(EVENTS))
     }
 }
 

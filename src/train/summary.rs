@@ -13,7 +13,7 @@ use super::trainer::Trainer;
 use crate::data::{hex, print_now};
 use crate::error;
 use crate::error::{Context, Error, Result};
-use crate::files;
+use crate::files::{self, EVENTS, RUN_LOCK};
 use crate::vlm::{Part, Vlm};
 use crate::writer::Writer;
 
@@ -150,7 +150,7 @@ fn is_of_a_model(path: &Path) -> bool {
 
 /// The files of a run by their names below it: of checkpoints the newest.
 fn files(run: &Run, hashed: bool) -> Result<BTreeMap<String, Hash>> {
-    let mut names: Vec<PathBuf> = ["run.lock", "events.jsonl", "pictures.tsv.gz"].map(PathBuf::from).to_vec();
+    let mut names: Vec<PathBuf> = [RUN_LOCK, EVENTS, "pictures.tsv.gz"].map(PathBuf::from).to_vec();
     if let Some((_, newest)) = checkpoints(run.dir())?.pop() {
         names.extend(
             below(&newest)?.into_iter().filter_map(|path| Some(path.strip_prefix(run.dir()).ok()?.to_path_buf())),

@@ -7,6 +7,7 @@ use super::smoke::{emptied, newest_instead, stand_in_model};
 use super::{Ids, Places};
 use crate::error::Result;
 use crate::events::{Event, Listeners};
+use crate::files::RUN_LOCK;
 use crate::preset::PresetKind;
 use crate::study::{RECORD, Repeated};
 use crate::train::{Lock, Run, is_part_of_run};
@@ -67,7 +68,7 @@ impl Rerun {
     /// that says so in its run.lock.
     fn is_repeated(&self, folder: &Path) -> bool {
         let folder = plain(folder);
-        let is_run = folder.join("run.lock").is_file();
+        let is_run = folder.join(RUN_LOCK).is_file();
         if !is_run && !folder.join(RECORD).is_file() {
             return false;
         }
