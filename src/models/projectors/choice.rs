@@ -215,6 +215,6 @@ mod tests {
             assert!(error.help_text().unwrap().contains("`linear`, `mlp2x_gelu`"), "{error}");
         }
         let error = ProjectorChoice::new("linear").unwrap().with("layers", 2).unwrap_err();
-        assert_eq!(error.help_text(), Some("it has none"));
+        assert_eq!(error.help_text(), Some("it has `pool`, together with `tokens`"));
     }
 }
