@@ -19,8 +19,8 @@ table=(
     "src/cli/output.rs   - asks a terminal for its size"
     "src/cli/query.rs    - talks with a terminal"
 )
-# Tests that take very long here and run the same unsafe code as others.
-skipped=(--skip no_damage_panics)
+# Tests that take very long here and run the same unsafe code as others (the products of one row, two thousand times).
+skipped=(--skip no_damage_panics --skip a_row_does_not_depend_on_the_rows_beside_it)
 
 if ! command -v valgrind >/dev/null; then
     echo "valgrind is missing: apt-get install valgrind (or your system's package of it)" >&2
