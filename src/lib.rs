@@ -11,6 +11,7 @@ pub mod error;
 pub mod eval;
 pub mod events;
 pub mod files;
+pub mod guard;
 pub mod hub;
 pub mod image;
 pub mod memory;

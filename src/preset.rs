@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use crate::error::{Error, Kind, Result, did_you_mean};
 use crate::hub::Hub;
-use crate::{bail, error};
+use crate::{bail, error, guard};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -159,7 +159,8 @@ impl Presets {
             let list = format!("`presets(\"{}\")` lists all {}", kind.folder(), known.len());
             return Err(Error::unknown(kind.noun(), id, &known, &list));
         };
-        text.parse::<Table>().map_err(|error| error!(Decode, "{} `{id}`: {}", kind.noun(), error.message()))
+        let parsed = guard::catch("toml", || text.parse::<Table>()).map_err(|failure| failure.error(&id))?;
+        parsed.map_err(|error| error!(Decode, "{} `{id}`: {}", kind.noun(), error.message()))
     }
 
     fn text(&self, kind: PresetKind, id: &str) -> Result<Option<String>> {

@@ -13,7 +13,7 @@ use source::{Source, root};
 /// The modules of `src/lib.rs` by layer, lowest first. A layer uses the layers before it.
 const LAYERS: &[&[&str]] = &[
     &[
-        "error", "build", "settings", "process", "memory", "device", "files", "preset", "weights", "events", "show",
+        "error", "guard", "build", "settings", "process", "memory", "device", "files", "preset", "weights", "events", "show",
         "assets", "rng", "hub", "notes", "options", "writer",
     ],
     &["nn"],

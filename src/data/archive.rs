@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::image_source::{ImageSource, Picture};
 use super::print::{OF_PICTURE, Printable, print};
 use crate::error::{Context, Result};
-use crate::{bail, error};
+use crate::{bail, error, guard};
 
 /// The largest member that is read: no picture is this large, a decompression bomb is.
 const LARGEST: u64 = 256 << 20;
@@ -157,7 +157,7 @@ impl Archive {
         if member.stored.max(member.size) > LARGEST {
             bail!(Decode, "it has {} bytes, more than {LARGEST}", member.size);
         }
-        self.kind.unpack(&self.file, member)
+        guard::read("flate2", &self.path.display(), || self.kind.unpack(&self.file, member))
     }
 }
 

@@ -4,26 +4,48 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 
 use super::{Image, foreign, gif, jpeg, png, tiff};
 use crate::error::{Error, Result};
-use crate::{bail, error};
+use crate::{bail, error, guard};
 
 /// Pillow refuses larger images too (twice its `MAX_IMAGE_PIXELS`).
 const MAX_PIXELS: usize = 178_956_970;
 
-const FORMATS: [(ImageFormat, &str); 6] = [
-    (ImageFormat::Png, "PNG"),
-    (ImageFormat::Jpeg, "JPEG"),
-    (ImageFormat::Gif, "GIF"),
-    (ImageFormat::Bmp, "BMP"),
-    (ImageFormat::WebP, "WebP"),
-    (ImageFormat::Tiff, "TIFF"),
+/// The most memory of a decoder: the largest image in 16 bits with alpha, and room for what is beside it.
+const MAX_BYTES: u64 = MAX_PIXELS as u64 * 8 + (64 << 20);
+
+/// The formats, their names, and the libraries that read them.
+const FORMATS: [(ImageFormat, &str, &str); 6] = [
+    (ImageFormat::Png, "PNG", "png"),
+    (ImageFormat::Jpeg, "JPEG", "libjpeg"),
+    (ImageFormat::Gif, "GIF", "gif"),
+    (ImageFormat::Bmp, "BMP", "image"),
+    (ImageFormat::WebP, "WebP", "image-webp"),
+    (ImageFormat::Tiff, "TIFF", "tiff"),
 ];
 
+/// A format, and what it and its library are called.
+struct Found {
+    format: ImageFormat,
+    kind: &'static str,
+    library: &'static str,
+}
+
 pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Image> {
-    let (format, kind) = format_of(bytes, name)?;
+    decode_by(decode_as, bytes, name)
+}
+
+type Reader = fn(&Found, &[u8], &str) -> Result<Image>;
+
+/// Every library is called from here; a test puts another reader in their place.
+fn decode_by(reader: Reader, bytes: &[u8], name: &str) -> Result<Image> {
+    let found = format_of(bytes, name)?;
+    guard::read(found.library, &name, || reader(&found, bytes, name))
+}
+
+fn decode_as(&Found { format, kind, .. }: &Found, bytes: &[u8], name: &str) -> Result<Image> {
     let damaged = |found: String| {
         error!(Decode, "`{name}` is a damaged {kind} file: {found}").help("fetch it again or leave it out")
     };
@@ -42,17 +64,20 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Image> {
         ImageFormat::Gif => gif::rgb(bytes),
         _ => decoded(bytes, format),
     };
-    Ok(Image { width, height, pixels: pixels.map_err(damaged)?.into() })
+    let pixels = pixels.map_err(damaged)?;
+    if pixels.len() != width * height * 3 {
+        let (there, expected) = (pixels.len(), width * height * 3);
+        return Err(damaged(format!("{there} bytes of pixels, {width} x {height} pixels have {expected}")));
+    }
+    Ok(Image { width, height, pixels: pixels.into() })
 }
 
 pub(super) fn size_of(bytes: &[u8]) -> Result<(usize, usize)> {
-    let (format, kind) = format_of(bytes, "image")?;
-    if format == ImageFormat::Tiff {
-        let (width, height) = tiff::Header::read(bytes, "image")?.size();
-        check_size("image", width, height)?;
-        return Ok((width, height));
-    }
-    let (width, height) = size_in(bytes, format).map_err(|found| error!(Decode, "damaged {kind} header: {found}"))?;
+    let Found { format, kind, library } = format_of(bytes, "image")?;
+    let (width, height) = guard::read(library, &"image", || match format {
+        ImageFormat::Tiff => Ok(tiff::Header::read(bytes, "image")?.size()),
+        _ => size_in(bytes, format).map_err(|found| error!(Decode, "damaged {kind} header: {found}")),
+    })?;
     check_size("image", width, height)?;
     Ok((width, height))
 }
@@ -69,10 +94,12 @@ fn size_in(bytes: &[u8], format: ImageFormat) -> std::result::Result<(usize, usi
     }
 }
 
-/// The decoder's own limits are off: the size is checked before anything is decoded.
+/// The size is checked before anything is decoded; the limit is for what a file may hold beside its pixels, packed.
 fn reader(bytes: &[u8], format: ImageFormat) -> ImageReader<Cursor<&[u8]>> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.no_limits();
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
     reader
 }
 
@@ -92,15 +119,15 @@ fn check_size(name: &str, width: usize, height: usize) -> Result<()> {
 }
 
 /// The format, or an error that names the format that was found instead.
-fn format_of(bytes: &[u8], name: &str) -> Result<(ImageFormat, &'static str)> {
+fn format_of(bytes: &[u8], name: &str) -> Result<Found> {
     let guessed = if tiff::is_one(bytes) { Some(ImageFormat::Tiff) } else { image::guess_format(bytes).ok() };
-    let known = guessed.and_then(|format| FORMATS.into_iter().find(|(known, _)| *known == format));
-    let Some((format, kind)) = known else { return Err(unusable(name, bytes)) };
+    let known = guessed.and_then(|format| FORMATS.into_iter().find(|(known, ..)| *known == format));
+    let Some((format, kind, library)) = known else { return Err(unusable(name, bytes)) };
     if let Some(coding) = (format == ImageFormat::Jpeg).then(|| jpeg::unread_coding(bytes)).flatten() {
         return Err(error!(Decode, "`{name}` is a JPEG file with {coding}, which this program does not read")
             .help(foreign::CONVERT));
     }
-    Ok((format, kind))
+    Ok(Found { format, kind, library })
 }
 
 fn unusable(name: &str, bytes: &[u8]) -> Error {
@@ -153,4 +180,19 @@ fn green_bits(bytes: &[u8]) -> u32 {
 fn truncated(pixel: [u8; 3], green_bits: u32) -> [u8; 3] {
     let sample = |value: u8, bits: u32| (u32::from(value >> (8 - bits)) * 255 / ((1 << bits) - 1)) as u8;
     [sample(pixel[0], 5), sample(pixel[1], green_bits), sample(pixel[2], 5)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_panics_is_an_error_with_the_names_of_file_and_library() {
+        let png = Image::filled(2, 2, [9; 3]).to_png().unwrap();
+        assert!(decode(&png, "x.png").is_ok());
+        let error = decode_by(|_, _, _| panic!("attempt to divide by zero"), &png, "x.png").unwrap_err();
+        let text = error.message();
+        assert!(text.starts_with("`x.png`: the library png broke off (decode.rs:"), "{text}");
+        assert!(text.ends_with("attempt to divide by zero"), "{text}");
+    }
 }

@@ -3,9 +3,10 @@
 
 use std::cell::Cell;
 use std::io::{self, BufRead, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mozjpeg::{Decompress, Format};
+
+use crate::guard;
 
 /// Width and height.
 pub(super) fn size(bytes: &[u8]) -> Result<(usize, usize), String> {
@@ -53,10 +54,8 @@ pub(super) fn unread_coding(bytes: &[u8]) -> Option<&'static str> {
 fn caught<T>(bytes: &[u8], read: impl FnOnce(JpegBytes) -> io::Result<T>) -> Result<T, String> {
     let ended = Cell::new(false);
     let source = JpegBytes { rest: bytes, ended: &ended };
-    let found = catch_unwind(AssertUnwindSafe(|| read(source))).unwrap_or_else(|payload| {
-        let sentence = payload.downcast::<String>().map_or_else(|_| "libjpeg failed".to_string(), |found| *found);
-        Err(io::Error::other(sentence))
-    });
+    let found = guard::catch("libjpeg", || read(source))
+        .unwrap_or_else(|failure| Err(io::Error::other(failure.said().unwrap_or("libjpeg failed").to_string())));
     found.map_err(|error| match ended.get() {
         true => format!("it ends after {} bytes, before the image does", bytes.len()),
         false => error.to_string(),

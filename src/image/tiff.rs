@@ -43,6 +43,10 @@ mod tag {
 const MOST_VALUES: usize = 768;
 /// The largest side of a tile.
 const TILE_SIDE: u64 = 1 << 16;
+/// Bytes of memory that the decoder takes for a byte of a list of numbers.
+const LIST_BYTES: usize = 64;
+/// Memory that any picture may take: tiles are larger than small pictures.
+const ROOM: usize = 64 << 20;
 /// Gray with zero as black: how every picture is presented to the decoder.
 const PLAIN: u16 = 1;
 
@@ -247,6 +251,17 @@ impl Header {
         Ok(found)
     }
 
+    /// The most memory the decoder may take: for the samples, of up to 32 bits, and for the lists of a file of so many bytes.
+    fn limits(&self, bytes: usize) -> Limits {
+        let samples = self.width.saturating_mul(self.height).saturating_mul(self.samples).saturating_mul(4);
+        let lists = bytes.saturating_mul(LIST_BYTES);
+        let mut limits = Limits::unlimited();
+        limits.decoding_buffer_size = samples.max(lists).saturating_add(ROOM);
+        limits.intermediate_buffer_size = limits.decoding_buffer_size;
+        limits.ifd_value_size = lists.saturating_add(ROOM);
+        limits
+    }
+
     fn samples(&self, bytes: &[u8], name: &str) -> Result<Samples> {
         let mut shown = bytes.to_vec();
         let plain = if self.is_big_endian { PLAIN.to_be_bytes() } else { PLAIN.to_le_bytes() };
@@ -258,7 +273,7 @@ impl Header {
             return Err(damaged(name, "it is cut off"));
         }
         let failed = |error: ::tiff::TiffError| damaged(name, &error.to_string());
-        let mut decoder = Decoder::new(Cursor::new(shown)).map_err(failed)?.with_limits(Limits::unlimited());
+        let mut decoder = Decoder::new(Cursor::new(shown)).map_err(failed)?.with_limits(self.limits(bytes.len()));
         let layout = decoder.image_buffer_layout().map_err(failed)?;
         let mut data = vec![0; layout.complete_len];
         decoder.read_image_bytes(&mut data).map_err(failed)?;

@@ -8,11 +8,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rhai::{AST, ASTNode, Dynamic, Engine, EvalAltResult, Expr, Module, ModuleResolver, Position, Scope, Shared, Stmt};
 
 use super::error::ScriptError;
-use crate::error;
 use crate::error::{Error, Result};
+use crate::{error, guard};
 
 type SharedModule = Shared<Module>;
 type Resolved<T> = std::result::Result<T, Box<EvalAltResult>>;
+
+/// Parses a script; `name` is what errors call it.
+///
+/// # Errors
+/// What does not parse; `Decode` where Rhai breaks off.
+pub(super) fn compile(engine: &Engine, scope: &Scope, name: &str, text: &str) -> Resolved<AST> {
+    let parsed = guard::catch("rhai", || engine.compile_with_scope(scope, text));
+    let mut ast = parsed.map_err(|failure| failure.error(&name))?.map_err(EvalAltResult::from)?;
+    ast.set_source(name);
+    Ok(ast)
+}
 
 /// The imports of a session; clones share them.
 #[derive(Clone)]
@@ -128,9 +139,7 @@ impl Imports {
     }
 
     fn compile(&self, engine: &Engine, name: &str, text: &str) -> Resolved<AST> {
-        let mut ast = engine.compile_with_scope(&self.0.scope, text).map_err(EvalAltResult::from)?;
-        ast.set_source(name);
-        Ok(ast)
+        compile(engine, &self.0.scope, name, text)
     }
 
     /// Evaluates a script as a module, once.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Module, OptimizationLevel, Scope};
 
 use super::error::Exit;
-use super::imports::{Imports, plain_text};
+use super::imports::{self, Imports, plain_text};
 use super::printed_error::{Report, Sources, report};
 use super::state::{SessionOptions, State};
 use super::{api, docs, handles, stdlib};
@@ -141,9 +141,7 @@ impl Session {
     }
 
     fn compile(&self, name: &str, text: &str) -> Result<AST, Box<EvalAltResult>> {
-        let mut ast = self.engine.compile_with_scope(&self.scope, text).map_err(EvalAltResult::from)?;
-        ast.set_source(name);
-        Ok(ast)
+        imports::compile(&self.engine, &self.scope, name, text)
     }
 
     fn evaluate(&mut self, name: &str, text: &str) -> Result<Dynamic, Box<EvalAltResult>> {

@@ -4,6 +4,7 @@ use rhai::{Engine, LexError, ParseErrorType, Scope};
 
 use super::docs::Function;
 use crate::error::{Kind, did_you_mean};
+use crate::guard;
 
 type Explained = (Kind, String, Option<String>);
 
@@ -87,7 +88,7 @@ pub(super) fn is_unfinished(engine: &Engine, scope: &Scope, text: &str) -> bool 
     if text.rfind("/*").is_some_and(|open| !text[open..].contains("*/")) {
         return true;
     }
-    let Err(error) = engine.compile_with_scope(scope, text) else { return false };
+    let Ok(Err(error)) = guard::catch("rhai", || engine.compile_with_scope(scope, text)) else { return false };
     let position = error.position();
     let last = text.lines().count().max(1);
     let at_end = position.is_none()

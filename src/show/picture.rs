@@ -7,7 +7,7 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 
 use crate::error::Result;
-use crate::{bail, error};
+use crate::{bail, error, guard};
 
 /// Pixels to be shown: `rgb` holds `height * width * 3` bytes. Cloning shares them.
 #[derive(Clone)]
@@ -58,8 +58,8 @@ impl Picture {
             started.finish()
         };
         // libjpeg (mozjpeg) reports an error by unwinding.
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode))
-            .unwrap_or_else(|_| Err(std::io::Error::other("libjpeg failed")))
+        guard::catch("libjpeg", encode)
+            .unwrap_or_else(|failure| Err(std::io::Error::other(failure.to_string())))
             .map_err(|cause| {
                 error!(File, "cannot encode a picture of {} x {} as JPEG: {cause}", self.width, self.height)
             })

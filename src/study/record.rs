@@ -12,11 +12,11 @@ use super::StudyOptions;
 use super::asked::AskedQuestions;
 use super::cells::{ResultFile, StudyCell};
 use crate::device::device_name;
-use crate::error;
 use crate::error::{Error, Result};
 use crate::eval::Benchmark;
 use crate::files;
 use crate::train::Lock;
+use crate::{error, guard};
 
 /// The file's name in the folder.
 pub const FILE: &str = "study.toml";
@@ -66,7 +66,9 @@ impl Record {
             return Err(error!(Missing, "`{}` is not the folder of a study: it has no {FILE}", dir.display()));
         }
         let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
-        toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))
+        guard::read("toml", &path.display(), || {
+            toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))
+        })
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<()> {

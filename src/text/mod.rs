@@ -4,6 +4,7 @@
 mod apart;
 mod declared;
 pub mod gguf;
+mod inner;
 mod pieces;
 mod sentencepiece;
 mod template;

@@ -6,12 +6,10 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use serde::Deserialize;
 use serde_json::Value;
-use tokenizers::pre_tokenizers::metaspace::PrependScheme;
-use tokenizers::{AddedToken, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer as Inner};
 
 use super::declared::Declared;
+use super::inner::{AddedFlags, Inner};
 use super::vocabulary::Ends;
 use super::{sentencepiece, tiktoken};
 use crate::assets::refuse_pointer;
@@ -36,7 +34,7 @@ struct TokenizerParts {
     inner: Inner,
     /// Created on first use: scripts that only encode and decode never need it.
     plain: OnceLock<Plain>,
-    added: HashMap<u32, AddedToken>,
+    added: HashMap<u32, AddedFlags>,
     bos: Option<u32>,
 }
 
@@ -97,12 +95,8 @@ impl Tokenizer {
     /// # Errors
     /// `Decode` when the bytes are not a tokenizer.
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self> {
-        let mut inner = parse(bytes, name)?;
-        // transformers overrides the file's truncation and padding on every call.
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| error!(Decode, "tokenizer `{name}`: {error}"))?;
-        let added = inner.get_added_tokens_decoder().into_iter().collect();
-        let bos = prefix(&inner, name)?;
+        let inner = Inner::parse(bytes, name)?;
+        let (added, bos) = (inner.added()?, inner.prefix()?);
         let (name, json) = (name.to_string(), bytes.to_vec());
         let (plain, notes) = (OnceLock::new(), Notes::default());
         let parts = Arc::new(TokenizerParts { name, json, inner, plain, added, bos });
@@ -132,8 +126,7 @@ impl Tokenizer {
     /// The ids of a text as the file says: its post-processor decides about a BOS, and the text of a special
     /// token becomes that token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.parts.inner.encode(text, true).map_err(|error| self.failed(error))?;
-        Ok(encoding.get_ids().to_vec())
+        Ok(self.parts.inner.encode(text, true)?.into_iter().map(|(id, _)| id).collect())
     }
 
     /// The text of ids without special tokens and rows of the embedding without a token.
@@ -141,26 +134,26 @@ impl Tokenizer {
     /// # Errors
     /// `Data` for an id that neither the vocabulary nor the embedding has.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let unknown = |id: &&u32| **id as usize >= self.rows && self.parts.inner.id_to_token(**id).is_none();
+        let unknown = |id: &&u32| **id as usize >= self.rows && self.parts.inner.token(**id).is_none();
         if let Some(id) = ids.iter().find(unknown) {
             bail!(Data, "tokenizer `{}` has no token {id}; its vocabulary has {}", self.name(), self.vocab());
         }
-        self.parts.inner.decode(ids, true).map_err(|error| self.failed(error))
+        self.parts.inner.decode(ids)
     }
 
     /// The number of tokens, added ones included.
     pub fn vocab(&self) -> usize {
-        self.parts.inner.get_vocab_size(true)
+        self.parts.inner.size()
     }
 
     /// The id of a token given by its text.
     pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.parts.inner.token_to_id(token)
+        self.parts.inner.id(token)
     }
 
     /// A token as it is written in the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
-        self.parts.inner.id_to_token(id)
+        self.parts.inner.token(id)
     }
 
     /// Whether the embedding has a row for a token; assumed where the number of rows is not known.
@@ -176,24 +169,20 @@ impl Tokenizer {
     /// The ids of text from data with their byte ranges: no BOS, the text of a special token is plain text. `follows` says
     /// that a special token directly precedes it.
     pub(super) fn encode_plain(&self, text: &str, follows: bool) -> Result<Spans> {
-        let plain = self.parts.plain.get_or_init(|| {
-            let first = plain(&self.parts.inner, &self.parts.added);
-            let next = without_prefix(&first);
-            Plain { first, next }
-        });
-        let inner = plain.next.as_ref().filter(|_| follows).unwrap_or(&plain.first);
-        let encoding = inner.encode(text, false).map_err(|error| self.failed(error))?;
-        let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
-        Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
+        let plain = match self.parts.plain.get() {
+            Some(plain) => plain,
+            None => {
+                let first = self.parts.inner.plain()?;
+                let next = first.without_prefix()?;
+                self.parts.plain.get_or_init(|| Plain { first, next })
+            }
+        };
+        plain.next.as_ref().filter(|_| follows).unwrap_or(&plain.first).encode(text, false)
     }
 
     /// Whether a special token strips the white space to its left and to its right.
     pub(super) fn strips(&self, id: u32) -> (bool, bool) {
         self.parts.added.get(&id).map_or((false, false), |token| (token.lstrip, token.rstrip))
-    }
-
-    fn failed(&self, error: tokenizers::Error) -> Error {
-        error!(Data, "tokenizer `{}`: {error}", self.name())
     }
 }
 
@@ -254,85 +243,6 @@ fn from_model(bytes: &[u8], declared: &Declared, notes: &Notes, file: &Path) -> 
         sentencepiece::use_metaspace(&mut json, !legacy);
     }
     Ok(json)
-}
-
-/// The section of the file that gives added tokens their ids.
-#[derive(Deserialize)]
-struct Added {
-    #[serde(default)]
-    added_tokens: Vec<AddedId>,
-}
-
-#[derive(Deserialize)]
-struct AddedId {
-    id: u32,
-    content: String,
-}
-
-/// Parses the file so that every added token keeps the id in the file. tokenizers 0.23 renumbers those that are
-/// not in the model's vocabulary from its size on, which is wrong where the ids have a gap (o200k, Phi-4).
-fn parse(bytes: &[u8], name: &str) -> Result<Inner> {
-    let not_one = |error: &dyn fmt::Display| error!(Decode, "`{name}` is not a tokenizer.json: {error}");
-    let inner = Inner::from_bytes(bytes).map_err(|error| not_one(&error))?;
-    let Added { added_tokens } = serde_json::from_slice(bytes).map_err(|error| not_one(&error))?;
-    let moved = |inner: &Inner| added_tokens.iter().find(|t| inner.token_to_id(&t.content) != Some(t.id)).map(|t| t.id);
-    if moved(&inner).is_none() {
-        return Ok(inner);
-    }
-    let mut json: Value = serde_json::from_slice(bytes).map_err(|error| not_one(&error))?;
-    if let Some(vocab) = json.pointer_mut("/model/vocab").and_then(Value::as_object_mut) {
-        for token in &added_tokens {
-            vocab.entry(&token.content).or_insert_with(|| token.id.into());
-        }
-    }
-    let inner = Inner::from_bytes(json.to_string()).map_err(|error| not_one(&error))?;
-    match moved(&inner) {
-        Some(id) => Err(error!(Decode, "tokenizer `{name}`: the added token {id} does not keep its id")),
-        None => Ok(inner),
-    }
-}
-
-/// The tokens that the post-processor adds before a text (not those after it, such as T5's `</s>`).
-fn prefix(inner: &Inner, name: &str) -> Result<Option<u32>> {
-    let ids = |special| {
-        inner
-            .encode("a", special)
-            .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|error| error!(Decode, "tokenizer `{name}`: {error}"))
-    };
-    let (with, without) = (ids(true)?, ids(false)?);
-    let bare = without.is_empty() || with.starts_with(&without);
-    Ok(if bare { None } else { with.first().copied() })
-}
-
-/// The tokenizer for text from data: without post-processing (offsets stay untrimmed), special tokens not recognized.
-fn plain(inner: &Inner, added: &HashMap<u32, AddedToken>) -> Inner {
-    let mut plain = inner.clone();
-    plain.with_post_processor(None::<PostProcessorWrapper>);
-    plain.set_encode_special_tokens(true);
-    // Some files do not flag their role markers as special (DeepSeek's `<|User|>` with full-width bars).
-    let markers = added.values().filter(|token| !token.special && is_marker(&token.content));
-    let markers: Vec<_> = markers.map(|token| AddedToken { special: true, ..token.clone() }).collect();
-    // Re-flagging an existing token only fails when a normalizer does, and markers are not normalized.
-    let _ = plain.add_special_tokens(markers);
-    plain
-}
-
-/// The same tokenizer without a prefix space, if it puts one before the first section only.
-fn without_prefix(first: &Inner) -> Option<Inner> {
-    let Some(PreTokenizerWrapper::Metaspace(metaspace)) = first.get_pre_tokenizer() else { return None };
-    if metaspace.get_prepend_scheme() != PrependScheme::First {
-        return None;
-    }
-    let mut metaspace = metaspace.clone();
-    metaspace.set_prepend_scheme(PrependScheme::Never);
-    let mut next = first.clone();
-    next.with_pre_tokenizer(Some(metaspace));
-    Some(next)
-}
-
-fn is_marker(text: &str) -> bool {
-    text.starts_with('<') && text.ends_with('>') && text.contains(['|', '\u{ff5c}'])
 }
 
 #[cfg(test)]

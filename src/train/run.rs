@@ -8,11 +8,11 @@ use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use super::options::{TrainOptions, changes_results};
-use crate::error;
 use crate::error::{Error, Result};
 use crate::events::{Event, EventFile, Step, read_events, steps};
 use crate::files::{EVENTS, RUN_LOCK};
 use crate::writer::Writer;
+use crate::{error, guard};
 
 /// What a run folder, or a study's, holds of what came of it.
 pub const SUMMARY: &str = "summary.json";
@@ -167,7 +167,9 @@ impl Run {
     pub fn lock(&self) -> Result<Lock> {
         let path = self.dir.join(RUN_LOCK);
         let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
-        toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))
+        guard::read("toml", &path.display(), || {
+            toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))
+        })
     }
 
     /// `running` while somebody trains it; else how it ended: `done`, `paused` (by Ctrl-C), `stopped` (by the function given

@@ -9,10 +9,13 @@ use fancy_regex::Regex;
 use serde_json::{Map, Value};
 
 use super::sites::{ALL, Layer, PREFIX, Plan, Site};
-use crate::error;
 use crate::error::Result;
 use crate::models::config::Config;
 use crate::weights::{ADAPTER, TensorFiles};
+use crate::{error, guard};
+
+/// The library that matches regular expressions.
+const REGEX: &str = "fancy-regex";
 
 /// The treatment of a key.
 enum Key {
@@ -171,12 +174,14 @@ fn is_end(path: &str, name: &str) -> bool {
 }
 
 fn regex(config: &Config, key: &str, text: &str) -> Result<Regex> {
-    Regex::new(text)
+    guard::catch(REGEX, || Regex::new(text))
+        .map_err(|failure| failure.error(&config.file()))?
         .map_err(|error| config.unsupported(key, text, &format!("regular expressions it can read: {error}")))
 }
 
 fn matches(regex: &Regex, text: &str) -> Result<bool> {
-    regex.is_match(text).map_err(|error| error!(Decode, "matching `{text}`: {error}"))
+    let matched = guard::catch(REGEX, || regex.is_match(text)).map_err(|failure| failure.error(&text))?;
+    matched.map_err(|error| error!(Decode, "matching `{text}`: {error}"))
 }
 
 /// `layers_to_transform` and `layers_pattern`, which apply only to lists of names.
@@ -206,7 +211,10 @@ impl Layers {
     }
 
     fn take(&self, path: &str) -> bool {
-        let number = |regex: &Regex| regex.captures(path).ok().flatten()?.get(1)?.as_str().parse().ok();
+        let number = |regex: &Regex| {
+            let found = guard::catch(REGEX, || regex.captures(path).ok().flatten()).ok().flatten();
+            found?.get(1)?.as_str().parse().ok()
+        };
         self.patterns.iter().find_map(number).is_some_and(|number: u64| self.numbers.contains(&number))
     }
 }

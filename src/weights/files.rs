@@ -20,7 +20,12 @@ use crate::assets::Folder;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::notes::Notes;
-use crate::{bail, error};
+use crate::{bail, error, guard};
+
+const SAFETENSORS: &str = "safetensors";
+const CANDLE: &str = "candle-core";
+/// The largest product of the sides of a tensor without values, the one that is 0 left out.
+const LARGEST_EMPTY: u64 = 1 << 24;
 
 /// The tensors of one or more files, under their own names or under those of a view.
 pub struct TensorFiles {
@@ -71,11 +76,12 @@ impl TensorFiles {
         }
         // SAFETY: what `files::map` says holds here as well: candle maps the same files read-only, parses names, shapes and
         // offsets once into values of its own, checked against the length, and copies the bytes of a tensor out.
-        let mapped = unsafe { MmapedSafetensors::multi(paths) };
-        let mapped = mapped.map_err(|error| {
+        let mapped = guard::catch(SAFETENSORS, || unsafe { MmapedSafetensors::multi(paths) });
+        let mapped = mapped.map_err(|failure| failure.error(&path.display()))?.map_err(|error| {
             error!(Decode, "`{}` is not a whole safetensors file: {}", path.display(), plain(&error))
                 .help("it may be truncated: compare its size or sha256 with the source, or fetch it again")
         })?;
+        check_shapes(path, &mapped)?;
         Ok(TensorFiles::new(format!("`{}`", path.display()), Storage::Mapped(mapped)))
     }
 
@@ -211,13 +217,13 @@ impl TensorFiles {
         if let Some(scaled) = self.scaled.get(stored) {
             return self.product(stored, scaled)?.to_device(device).map_err(wrong);
         }
-        match self.storage.as_ref() {
+        let loaded = guard::catch(CANDLE, || match self.storage.as_ref() {
             Storage::Mapped(mapped) => mapped.get(stored).and_then(|view| read(&view, device)),
             Storage::Embedded(slice) => slice.load(stored, device),
             Storage::Torch(torch) => torch.load(stored, device),
             Storage::Gguf(view) => view.load(stored, device),
-        }
-        .map_err(wrong)
+        });
+        loaded.map_err(|failure| failure.error(&stored).context(self.name.clone()))?.map_err(wrong)
     }
 
     /// What the type is called that a tensor is stored in.
@@ -255,6 +261,19 @@ impl TensorFiles {
                 .help("`quantize: \"keep\"` is for GGUF files; name a type, as in `quantize: \"q8_0\"`")),
         }
     }
+}
+
+/// Refuses tensors without values whose other sides are larger than any: what goes through their rows would not end.
+fn check_shapes(path: &Path, files: &MmapedSafetensors) -> Result<()> {
+    for (name, view) in files.tensors() {
+        let sides = view.shape().iter().filter(|side| **side > 0).map(|side| *side as u64);
+        let product = sides.fold(1u64, u64::saturating_mul);
+        // Those of the others fit their bytes, which safetensors has checked.
+        if view.data().is_empty() {
+            guard::check(&path.display(), &format!("rows for the empty tensor `{name:.80}`"), product, LARGEST_EMPTY)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes tensors to a file: to a temporary name first, then renamed.

@@ -12,6 +12,7 @@ use super::Container;
 use crate::data::table::columns::{Leaf, leaves, read, read_some};
 use crate::data::table::file::{Keep, TableFile, TableParts};
 use crate::data::table::inline::is_picture;
+use crate::data::table::pages::{column, guarded, largest_group};
 use crate::data::table::pictures::ColumnPictures;
 use crate::error;
 use crate::error::{Error, Result};
@@ -20,6 +21,8 @@ use crate::error::{Error, Result};
 const ANSWER: &str = "answer";
 /// Rows that tell whether a column of texts holds pictures.
 const PEEK: usize = 64;
+/// More rows than this at once may be all of the file.
+const PART: usize = 1 << 16;
 
 /// Parquet files.
 pub(super) struct Parquet;
@@ -34,14 +37,23 @@ impl Container for Parquet {
     }
 }
 
-/// A file that is read from its first row to its last.
+/// A file that is read from its first row to its last; nothing is left of it after a panic.
 struct ParquetRows {
     path: PathBuf,
-    reader: Arc<SerializedFileReader<File>>,
     fields: Vec<String>,
+    pictures: Option<Arc<ColumnPictures>>,
+    /// Bytes of the file and of its largest row group.
+    length: u64,
+    group: u64,
+    reading: Option<Reading>,
+}
+
+/// Where the library stands; it goes to the thread that the library runs on, and comes back.
+struct Reading {
+    path: PathBuf,
+    reader: Arc<SerializedFileReader<File>>,
     /// Those that are read.
     leaves: Vec<Leaf>,
-    pictures: Option<Arc<ColumnPictures>>,
     group: usize,
     /// Of the row group under way, one for each leaf, and how many rows are left of it.
     columns: Vec<ColumnReader>,
@@ -51,54 +63,78 @@ struct ParquetRows {
     begun: bool,
 }
 
-impl ParquetRows {
-    /// Opens a file; `keep` says which fields are read, `None` stands for all of all.
-    fn open(path: &Path, keep: Option<Keep>) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::file(path, error))?;
+/// Columns by their fields, and how many rows they have.
+type Part = (Vec<(String, Vec<Value>)>, usize);
+
+/// A file and its leaves.
+struct Opened {
+    reader: Arc<SerializedFileReader<File>>,
+    leaves: Vec<Leaf>,
+}
+
+impl Opened {
+    fn open(path: &Path, file: File) -> Result<Self> {
         let broken = |error: &dyn std::fmt::Display| damaged(path, error);
         let reader = Arc::new(SerializedFileReader::new(file).map_err(|error| broken(&error))?);
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
-        let mut all = leaves(schema.root_schema());
-        if all.len() != schema.num_columns() {
+        let mut leaves = leaves(schema.root_schema());
+        if leaves.len() != schema.num_columns() {
             return Err(broken(&"its schema is not understood"));
         }
-        let mut fields: Vec<String> = all.iter().map(|leaf| leaf.field.clone()).collect();
-        fields.dedup();
-        for leaf in &mut all {
-            let text = schema.column(leaf.column).physical_type() == parquet::basic::Type::BYTE_ARRAY && !leaf.binary;
+        for leaf in &mut leaves {
+            let physical = schema.column(leaf.column).physical_type();
+            let text = physical == parquet::basic::Type::BYTE_ARRAY && !leaf.binary;
             let may_be = text && leaf.field.starts_with("image") && leaf.key().is_none();
             leaf.encoded = may_be && holds_pictures(&reader, leaf.column).map_err(|error| broken(&error))?;
             leaf.binary |= leaf.encoded;
+            leaf.readable = leaf.is_readable(physical);
         }
-        let pictures = ColumnPictures::new(path, reader.clone(), &all).map(Arc::new);
-        all.retain(|leaf| leaf.is_readable(schema.column(leaf.column).physical_type()));
+        Ok(Opened { reader, leaves })
+    }
+}
+
+impl ParquetRows {
+    /// Opens a file; `keep` says which fields are read, `None` stands for all of all.
+    fn open(path: &Path, keep: Option<Keep>) -> Result<Self> {
+        let failed = |error| Error::file(path, error);
+        let file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        let name = path.to_path_buf();
+        let Opened { reader, leaves: mut all } = guarded(path, length, move || Opened::open(&name, file))??;
+        let mut fields: Vec<String> = all.iter().map(|leaf| leaf.field.clone()).collect();
+        fields.dedup();
+        let pictures = ColumnPictures::new(path, reader.clone(), &all, length).map(Arc::new);
+        all.retain(|leaf| leaf.readable);
         if let Some(keep) = keep {
             all = wanted(all, keep);
         }
         all.retain(|leaf| !leaf.binary);
-        let (path, leaves, columns) = (path.to_path_buf(), all, Vec::new());
-        Ok(ParquetRows { path, reader, fields, leaves, pictures, group: 0, columns, left: 0, row: 0, begun: false })
+        let (path, group) = (path.to_path_buf(), largest_group(&reader, length));
+        let (leaves, columns) = (all, Vec::new());
+        let reading = Reading { path: path.clone(), reader, leaves, group: 0, columns, left: 0, row: 0, begun: false };
+        Ok(ParquetRows { path, fields, pictures, length, group, reading: Some(reading) })
     }
+}
 
+impl Reading {
     /// Goes on to the next row group that has rows.
     fn next_group(&mut self) -> Result<bool> {
         let broken = |error: &dyn std::fmt::Display| damaged(&self.path, error);
         while self.group < self.reader.num_row_groups() {
-            let group = self.reader.get_row_group(self.group).map_err(|error| broken(&error))?;
-            self.group += 1;
-            self.left = usize::try_from(group.metadata().num_rows()).map_err(|error| broken(&error))?;
-            let columns = self.leaves.iter().map(|leaf| group.get_column_reader(leaf.column));
+            let rows = self.reader.metadata().row_group(self.group).num_rows();
+            self.left = usize::try_from(rows).map_err(|error| broken(&error))?;
+            let columns = self.leaves.iter().map(|leaf| column(&self.reader, self.group, leaf.column));
             self.columns = columns.collect::<parquet::errors::Result<_>>().map_err(|error| broken(&error))?;
+            self.group += 1;
             if self.left > 0 {
                 return Ok(true);
             }
         }
         Ok(false)
     }
-}
 
-impl TableParts for ParquetRows {
-    fn next(&mut self, limit: usize) -> Result<Option<TableFile>> {
+    /// The next rows, `limit` at most.
+    fn part(&mut self, limit: usize) -> Result<Part> {
         let mut columns: Vec<(String, Vec<Value>)> = Vec::new();
         let mut rows = 0;
         while rows < limit && (self.left > 0 || self.next_group()?) {
@@ -122,13 +158,27 @@ impl TableParts for ParquetRows {
             }
             (rows, self.left) = (rows + count, self.left - count);
         }
+        Ok((columns, rows))
+    }
+}
+
+impl TableParts for ParquetRows {
+    fn next(&mut self, limit: usize) -> Result<Option<TableFile>> {
+        let Some(mut reading) = self.reading.take() else { return Ok(None) };
+        let bytes = if limit > PART { self.length } else { self.group };
+        let (mut reading, part) = guarded(&self.path, bytes, move || {
+            let part = reading.part(limit);
+            (reading, part)
+        })?;
+        let (columns, rows) = part?;
         // A file without rows is one part.
-        if rows == 0 && self.begun {
+        if rows == 0 && reading.begun {
             return Ok(None);
         }
-        self.begun = true;
-        let numbers = (self.row..self.row + rows).collect();
-        self.row += rows;
+        reading.begun = true;
+        let numbers = (reading.row..reading.row + rows).collect();
+        reading.row += rows;
+        self.reading = Some(reading);
         Ok(Some(TableFile {
             path: self.path.clone(),
             start: 0,
@@ -162,12 +212,11 @@ fn wanted(leaves: Vec<Leaf>, keep: Keep) -> Vec<Leaf> {
 }
 
 /// Whether the first texts of a column are pictures.
-fn holds_pictures(reader: &SerializedFileReader<File>, column: usize) -> parquet::errors::Result<bool> {
+fn holds_pictures(reader: &SerializedFileReader<File>, leaf: usize) -> parquet::errors::Result<bool> {
     if reader.num_row_groups() == 0 {
         return Ok(false);
     }
-    let mut column = reader.get_row_group(0)?.get_column_reader(column)?;
-    let (_, values) = read_some(&mut column, PEEK)?;
+    let (_, values) = read_some(&mut column(reader, 0, leaf)?, PEEK)?;
     Ok(values.first().and_then(Value::as_str).is_some_and(is_picture))
 }
 

@@ -32,6 +32,8 @@ pub(in crate::data) struct Leaf {
     pub binary: bool,
     /// Pictures as base64 text.
     pub encoded: bool,
+    /// As [`is_readable`](Self::is_readable) says, once it was asked.
+    pub readable: bool,
 }
 
 impl Step {
@@ -91,7 +93,7 @@ fn walk(node: &Type, field: &str, steps: &mut Vec<Step>, leaves: &mut Vec<Leaf>)
         let declared = info.converted_type() != ConvertedType::NONE || info.logical_type_ref().is_some();
         let binary = node.get_physical_type() == Physical::BYTE_ARRAY && !declared;
         let (column, field, steps) = (leaves.len(), field.to_string(), steps.clone());
-        leaves.push(Leaf { column, field, steps, binary, encoded: false });
+        leaves.push(Leaf { column, field, steps, binary, encoded: false, readable: false });
     } else if let Some(inner) = list_item(node) {
         // `x (LIST) { repeated list { element } }`: the names of the two inner levels say nothing.
         match inner.is_group() && inner.get_fields().len() == 1 && inner.name() != "array" {

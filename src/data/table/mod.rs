@@ -8,6 +8,7 @@ pub(super) mod file;
 mod files;
 pub(super) mod inline;
 mod names;
+pub(super) mod pages;
 mod parts;
 pub(super) mod pictures;
 mod places;

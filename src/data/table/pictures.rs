@@ -1,4 +1,4 @@
-//! ColumnPictures inside a parquet file. They are read in windows of a few rows, and the last windows are kept: questions come
+//! Pictures inside a parquet file. They are read in windows of a few rows, and the last windows are kept: questions come
 //! in order and in batches. A reader stays where it is and goes on from there; only a step back begins a row group
 //! anew, where pages that hold no wanted row are passed over without being unpacked.
 
@@ -9,15 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::columns::{Leaf, Levels, Step, each_entry};
 use super::inline;
+use super::pages::{self, guarded, largest_group};
 use crate::error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Rows in a window.
 const WINDOW: usize = 16;
+/// Rows of lists that are passed over at a time.
+const SKIPPED: usize = 1024;
 /// Windows that are kept, and the bytes they may hold together; one is always kept.
 const WINDOWS: usize = 8;
 const BYTES: usize = 256 << 20;
@@ -29,6 +33,8 @@ pub(in crate::data) struct ColumnPictures {
     /// First row of each row group, and the number of all rows.
     starts: Vec<usize>,
     columns: BTreeMap<String, Column>,
+    /// Bytes of the largest row group.
+    group: u64,
     state: Mutex<Windows>,
 }
 
@@ -42,6 +48,8 @@ struct Column {
 struct Windows {
     cursor: Option<Cursor>,
     windows: VecDeque<(WindowKey, Arc<Window>)>,
+    /// Columns of row groups that the library broke off on or did not end with: not begun again.
+    failed: Vec<((usize, usize), Error)>,
 }
 
 /// Column and first row.
@@ -64,7 +72,12 @@ struct Window {
 
 impl ColumnPictures {
     /// The columns of bytes among the leaves, if there are any.
-    pub(in crate::data) fn new(path: &Path, reader: Arc<SerializedFileReader<File>>, leaves: &[Leaf]) -> Option<Self> {
+    pub(in crate::data) fn new(
+        path: &Path,
+        reader: Arc<SerializedFileReader<File>>,
+        leaves: &[Leaf],
+        length: u64,
+    ) -> Option<Self> {
         let single = |leaf: &Leaf| leaf.steps.iter().filter(|step| **step == Step::Item).count() <= 1;
         let columns: BTreeMap<String, Column> = leaves
             .iter()
@@ -77,11 +90,12 @@ impl ColumnPictures {
         if columns.is_empty() {
             return None;
         }
-        let mut starts = vec![0];
+        let mut starts = vec![0usize];
         for group in reader.metadata().row_groups() {
-            starts.push(starts[starts.len() - 1] + group.num_rows().max(0) as usize);
+            starts.push(starts[starts.len() - 1].saturating_add(group.num_rows().max(0) as usize));
         }
-        Some(ColumnPictures { path: path.to_path_buf(), reader, starts, columns, state: Mutex::default() })
+        let group = largest_group(&reader, length);
+        Some(ColumnPictures { path: path.to_path_buf(), reader, starts, columns, group, state: Mutex::default() })
     }
 
     /// Names of the fields.
@@ -135,23 +149,37 @@ impl ColumnPictures {
         if let Some((_, window)) = state.windows.iter().find(|(known, _)| *known == key) {
             return Ok((window.clone(), row - first));
         }
+        if let Some((_, error)) = state.failed.iter().find(|(known, _)| *known == (key.0, group)) {
+            return Err(error.clone());
+        }
         let cursor = state.cursor.take().filter(|c| c.column == key.0 && c.group == group && c.row <= first);
-        let mut cursor = match cursor {
-            Some(cursor) => cursor,
-            None => self.begin(key.0, group, start).map_err(|error| named(&error))?,
-        };
-        let window = read_window(&mut cursor, &column.leaf, first, WINDOW.min(end - first));
-        let window = Arc::new(window.map_err(|error| named(&error))?);
+        let (reader, leaf, count) = (self.reader.clone(), column.leaf.clone(), WINDOW.min(end - first));
+        let read = guarded(&self.path, self.group, move || -> parquet::errors::Result<_> {
+            let mut cursor = match cursor {
+                Some(cursor) => cursor,
+                None => begin(&reader, leaf.column, group, start)?,
+            };
+            let window = read_window(&mut cursor, &leaf, first, count)?;
+            Ok((cursor, window))
+        });
+        let read = read.inspect_err(|error| state.failed.push(((key.0, group), error.clone())))?;
+        let (cursor, window) = read.map_err(|error| named(&error))?;
+        let window = Arc::new(window);
         state.cursor = Some(cursor);
         state.keep(key, window.clone());
         Ok((window, row - first))
     }
+}
 
-    fn begin(&self, column: usize, group: usize, row: usize) -> parquet::errors::Result<Cursor> {
-        match self.reader.get_row_group(group)?.get_column_reader(column)? {
-            ColumnReader::ByteArrayColumnReader(reader) => Ok(Cursor { column, group, row, reader }),
-            _ => Err(parquet::errors::ParquetError::General("the column does not hold bytes".to_string())),
-        }
+fn begin(
+    reader: &SerializedFileReader<File>,
+    column: usize,
+    group: usize,
+    row: usize,
+) -> parquet::errors::Result<Cursor> {
+    match pages::column(reader, group, column)? {
+        ColumnReader::ByteArrayColumnReader(reader) => Ok(Cursor { column, group, row, reader }),
+        _ => Err(ParquetError::General("the column does not hold bytes".to_string())),
     }
 }
 
@@ -165,8 +193,30 @@ impl Windows {
     }
 }
 
+impl Cursor {
+    /// Passes over the rows before `first`. In a list that is damaged `skip_records` (parquet 60) does not end, so the rows of
+    /// lists are read and dropped; their pages have to be unpacked in either case.
+    fn skip_to(&mut self, first: usize, leaf: &Leaf) -> parquet::errors::Result<()> {
+        if !leaf.steps.contains(&Step::Item) {
+            self.row += self.reader.skip_records(first - self.row)?;
+            return Ok(());
+        }
+        while self.row < first {
+            let (mut levels, mut values) = (Levels::default(), Vec::new());
+            let (definitions, repetitions) = (Some(&mut levels.definitions), Some(&mut levels.repetitions));
+            let count = (first - self.row).min(SKIPPED);
+            let (rows, ..) = self.reader.read_records(count, definitions, repetitions, &mut values)?;
+            if rows == 0 {
+                break;
+            }
+            self.row += rows;
+        }
+        Ok(())
+    }
+}
+
 fn read_window(cursor: &mut Cursor, leaf: &Leaf, first: usize, count: usize) -> parquet::errors::Result<Window> {
-    cursor.row += cursor.reader.skip_records(first - cursor.row)?;
+    cursor.skip_to(first, leaf)?;
     let (mut levels, mut values) = (Levels::default(), Vec::new());
     let (definitions, repetitions) = (Some(&mut levels.definitions), Some(&mut levels.repetitions));
     (levels.rows, _, levels.count) = cursor.reader.read_records(count, definitions, repetitions, &mut values)?;

@@ -8,8 +8,12 @@ use std::rc::Rc;
 
 use candle_core::DType;
 
+use super::MAX_RANK;
 use crate::error::Result;
 use crate::{bail, error};
+
+/// The most arguments of a call; torch.save writes seven.
+const MOST_ARGUMENTS: usize = 16;
 
 /// A tensor as a pickle describes it, not yet checked against its storage.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,6 +188,10 @@ impl Machine<'_> {
         let (Value::Tuple(arguments), Value::Global(function)) = (self.pop()?, self.pop()?) else {
             bail!(Decode, "a call of something that is not a function");
         };
+        let length = self.containers[arguments].len();
+        if length > MOST_ARGUMENTS {
+            bail!(Decode, "a call with {length} arguments, where {MOST_ARGUMENTS} are the most");
+        }
         let arguments = self.containers[arguments].clone();
         let made = match (function, arguments.as_slice()) {
             (Global::OrderedDict, []) => Value::Dict(self.container(Vec::new())),
@@ -219,6 +227,10 @@ impl Machine<'_> {
     }
 
     fn counts(&self, tuple: usize) -> Result<Vec<usize>> {
+        let length = self.containers[tuple].len();
+        if length > MAX_RANK {
+            bail!(Decode, "a tensor of {length} dimensions, where {MAX_RANK} are the most");
+        }
         let number = |value: &Value| match value {
             Value::Int(value) => count(*value),
             _ => bail!(Decode, "a shape that is not made of whole numbers"),
