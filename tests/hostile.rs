@@ -108,6 +108,19 @@ fn damaged_safetensors() {
 }
 
 #[test]
+fn sides_of_tensors_without_values() {
+    let folder = Copy::new("empty-tensors");
+    let path = folder.path("empty.safetensors");
+    let open = |shape: &str| {
+        safetensors(&path, &format!(r#"{{"a":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}}}"#), 0);
+        llmore::weights::TensorFiles::open(&path).map(|files| files.names())
+    };
+    assert_eq!(open("[0, 4096]").unwrap(), ["a"]);
+    let error = open("[1152921504606846976, 0]").unwrap_err().to_string();
+    assert!(error.contains("empty.safetensors` declares 1152921504606846976 rows for the empty tensor `a`"), "{error}");
+}
+
+#[test]
 fn an_index_that_points_elsewhere() {
     let copy = Copy::new("index");
     // The one file would win.

@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 
 use super::run::{Lock, Run};
 use crate::data::{Dataset, Print, hex};
-use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::events::{Event, Listeners};
 use crate::files::write_atomically;
+use crate::{error, guard};
 
 /// The fingerprints of a run's pictures: a line `hash, tab, place` each.
 pub(super) const PICTURES: &str = "pictures.tsv.gz";
@@ -112,7 +112,8 @@ impl Run {
             return Ok(Vec::new());
         }
         let (mut text, failed) = (String::new(), |error| Error::file(&path, error));
-        GzDecoder::new(std::fs::File::open(&path).map_err(failed)?).read_to_string(&mut text).map_err(failed)?;
+        let mut packed = GzDecoder::new(std::fs::File::open(&path).map_err(failed)?);
+        guard::read("flate2", &path.display(), || packed.read_to_string(&mut text).map_err(failed))?;
         let print = |line: &str| {
             let (hash, place) = line.split_once('\t')?;
             let hash = u64::from_str_radix(hash, 16).ok()?.to_be_bytes();

@@ -51,6 +51,18 @@ fn what_is_not_a_tensor_is_refused_by_name() {
 }
 
 #[test]
+fn a_call_has_no_more_arguments_than_a_tensor_needs() {
+    let call = |count: usize| {
+        let mut bytes = b"ccollections\nOrderedDict\n(".to_vec();
+        bytes.extend(b"K\x01".repeat(count));
+        bytes.extend(b"tR.");
+        super::machine::tensors(&bytes).unwrap_err().message()
+    };
+    assert!(call(16).contains("arguments that torch.save does not write"), "{}", call(16));
+    assert!(call(17).contains("a call with 17 arguments, where 16 are the most"), "{}", call(17));
+}
+
+#[test]
 fn no_damage_panics_or_allocates_without_bound() {
     let whole = std::fs::read(path("tensors.bin")).unwrap();
     for length in 0..whole.len() {
