@@ -201,13 +201,19 @@ macro_rules! bail {
 /// The candidate a person most likely meant, when one is close enough to be worth suggesting.
 pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
+    let (length, limit) = (wanted.chars().count(), (name.chars().count() / 3).max(1));
     let score = |candidate: &str| {
         let candidate = candidate.to_lowercase();
         // A name that was cut short ("llama-3.1-8b") is nearer than its edit distance says.
         let starts = wanted.len() >= 3 && candidate.starts_with(&wanted);
-        if starts { 1 } else { strsim::osa_distance(&wanted, &candidate) }
+        // No distance is less than the difference of the lengths; names out of files may be of any length.
+        let differs = candidate.chars().count().abs_diff(length);
+        match (starts, differs > limit) {
+            (true, _) => 1,
+            (false, true) => differs,
+            (false, false) => strsim::osa_distance(&wanted, &candidate),
+        }
     };
-    let limit = (name.chars().count() / 3).max(1);
     candidates
         .into_iter()
         .map(|candidate| (score(candidate), candidate))

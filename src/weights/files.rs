@@ -255,7 +255,10 @@ impl TensorFiles {
     /// `Option` for `keep` where nothing is stored quantized, `Shape` for a matrix of another shape.
     pub fn load_blocks(&self, name: &str, quantize: Quantize, shape: [usize; 2]) -> Result<Option<Quantized>> {
         match (self.storage.as_ref(), quantize) {
-            (Storage::Gguf(view), _) => self.stored(name).map_or(Ok(None), |name| view.blocks(name, quantize, shape)),
+            (Storage::Gguf(view), _) => self.stored(name).map_or(Ok(None), |name| {
+                guard::catch(CANDLE, || view.blocks(name, quantize, shape))
+                    .map_err(|failure| failure.error(&name).context(self.name.clone()))?
+            }),
             (_, Quantize::To(_)) => Ok(None),
             (_, Quantize::Keep) => Err(error!(Option, "{} holds no quantized weights to keep", self.name)
                 .help("`quantize: \"keep\"` is for GGUF files; name a type, as in `quantize: \"q8_0\"`")),

@@ -39,11 +39,12 @@ fn named(file: &Source) -> Vec<(usize, String)> {
         names => names.first().cloned(),
     };
     let known = paths.filter_map(|path| Some((path.line, of(&path.names)?)));
-    // A module of the program may be called as a library is; `use super::x` shows that it is meant.
+    // A module of the program may be called as a library is; `use super::x` and `mod x` show that it is meant.
     let paths = file.paths();
-    let above = paths.iter().filter(|path| path.names.first().is_some_and(|first| first == "super"));
-    let own: Vec<&String> = above.filter_map(|path| path.import.as_ref()).collect();
-    known.filter(|(_, name)| LIBRARIES.contains(&name.as_str()) && !own.contains(&name)).collect()
+    let above =
+        paths.iter().filter(|path| path.names.first().is_some_and(|first| first == "super" || first == "crate"));
+    let own: Vec<&str> = above.filter_map(|path| path.import.as_deref()).chain(file.modules()).collect();
+    known.filter(|(_, name)| LIBRARIES.contains(&name.as_str()) && !own.contains(&name.as_str())).collect()
 }
 
 /// Whether it calls the guard.
