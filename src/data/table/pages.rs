@@ -1,7 +1,6 @@
 //! The pages of a parquet column, each checked before anything is made of it: the library takes memory for as many values as
 //! a page says it has. All of the library's work goes through [`guarded`], for it panics on damaged pages, and once did not end.
 
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -73,15 +72,15 @@ impl Pages {
         let declared = u64::from(page.num_values());
         if page.is_dictionary_page() {
             let most = page.buffer().len() as u64 * ENTRIES_A_BYTE;
-            return refuse(declared > most, &"a dictionary", declared, most);
+            return refuse(declared > most, "a dictionary", declared, most);
         }
         let left = self.left;
         self.left = left.saturating_sub(declared);
-        refuse(declared > left, &"a page", declared, left)
+        refuse(declared > left, "a page", declared, left)
     }
 }
 
-fn refuse(wrong: bool, what: &dyn fmt::Display, declared: u64, most: u64) -> Result<()> {
+fn refuse(wrong: bool, what: &str, declared: u64, most: u64) -> Result<()> {
     let text = || format!("{what} declares {declared} values, where {most} are the most there can be");
     if wrong { Err(ParquetError::General(text())) } else { Ok(()) }
 }

@@ -98,3 +98,45 @@ fn tempfolder(name: &str) -> PathBuf {
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
+
+/// A parquet file of one column, `images`: row `r` is a list of `r % 3` pictures, which are the texts `r-0`, `r-1`.
+fn lists(path: &Path, rows: usize) {
+    let schema = "message s { optional group images (LIST) { repeated group list { optional binary element; } } }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(schema).unwrap());
+    let properties = parquet::file::properties::WriterProperties::builder();
+    let properties = Arc::new(properties.set_data_page_row_count_limit(20).set_write_batch_size(8).build());
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = parquet::file::writer::SerializedFileWriter::new(file, schema, properties).unwrap();
+    let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
+    for row in 0..rows {
+        for item in 0..(row % 3).max(1) {
+            // Levels: the list, an item, its bytes.
+            definitions.push(if row % 3 == 0 { 1 } else { 3 });
+            repetitions.push(i16::from(item > 0));
+            values.extend((row % 3 > 0).then(|| parquet::data_type::ByteArray::from(format!("{row}-{item}").as_str())));
+        }
+    }
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let typed = column.typed::<parquet::data_type::ByteArrayType>();
+    typed.write_batch(&values, Some(&definitions), Some(&repetitions)).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn pictures_of_lists_are_found_in_any_order() {
+    let path = std::env::temp_dir().join(format!("llmore-lists-{}.parquet", std::process::id()));
+    lists(&path, 200);
+    let rows = containers::rows(&path, None).unwrap().next(usize::MAX).unwrap().unwrap();
+    let pictures = rows.pictures.unwrap();
+    for row in [190, 3, 100, 101, 199, 7, 160, 0] {
+        assert_eq!(pictures.count("images", row).unwrap(), row % 3, "row {row}");
+        for item in 0..row % 3 {
+            let expected = format!("{row}-{item}").into_bytes();
+            assert_eq!(pictures.bytes("images", row, item).unwrap(), Some(expected));
+        }
+    }
+    std::fs::remove_file(path).unwrap();
+}
