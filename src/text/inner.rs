@@ -62,8 +62,11 @@ impl Inner {
             read.map_err(|error| not_one(&error))
         };
         let sections: serde_json::Result<Sections> = serde_json::from_slice(bytes);
-        if let Ok(sections) = &sections {
-            sections.check(name)?;
+        match &sections {
+            Ok(sections) => sections.check(name)?,
+            // The library breaks off on some of what is no JSON at all.
+            Err(error) if error.is_syntax() || error.is_eof() => return Err(not_one(error)),
+            Err(_) => {}
         }
         let mut library = read(bytes)?;
         // After the library's own message, which says more.
@@ -280,6 +283,8 @@ mod tests {
             "`x` declares 4294967295 bytes of `precompiled_charsmap`, where 12 are the most there can be"
         );
         assert_eq!(Inner::parse(&json(Value::Null, 1), "x").unwrap().id("<x>"), Some(1));
+        let cut = refused(json(Value::Null, 1)[..90].to_vec());
+        assert!(cut.starts_with("`x` is not a tokenizer.json: EOF while parsing"), "{cut}");
     }
 
     #[test]
