@@ -259,7 +259,7 @@ impl Declared {
             return Ok(id);
         }
         let last = added.iter().filter_map(|entry| entry["id"].as_u64()).max();
-        let next = last.map_or(0, |last| last + 1).max(size as u64);
+        let next = last.map_or(0, |last| last.saturating_add(1)).max(size as u64);
         let Some(id) = token.id else { return Ok(next) };
         let other = match vocab {
             Some(Value::Object(map)) => {
