@@ -54,7 +54,7 @@ impl Folder {
         match self {
             Folder::Disk(path) => {
                 let path = path.join(file);
-                let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+                let bytes = crate::fs::read(&path).map_err(|error| Error::file(&path, error))?;
                 refuse_pointer(&path, &bytes)?;
                 Ok(Cow::Owned(bytes))
             }

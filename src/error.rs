@@ -38,6 +38,8 @@ pub enum Kind {
     Interrupted,
     /// The plan needs more memory than there is.
     DoesNotFit,
+    /// The sandbox does not allow it.
+    Refused,
 }
 
 impl Kind {
@@ -59,6 +61,7 @@ impl Kind {
             Kind::Tensor => "tensor",
             Kind::Interrupted => "interrupted",
             Kind::DoesNotFit => "does_not_fit",
+            Kind::Refused => "refused",
         }
     }
 }
@@ -96,9 +99,13 @@ impl Error {
         self
     }
 
-    /// A file that could not be read or written.
+    /// A file that could not be read or written; what the sandbox says of it stays as it is.
     pub fn file(path: impl AsRef<Path>, error: std::io::Error) -> Self {
         let path = path.as_ref();
+        let error = match error.downcast::<Error>() {
+            Ok(own) => return own,
+            Err(error) => error,
+        };
         let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::Missing } else { Kind::File };
         let message = match error.kind() {
             std::io::ErrorKind::NotFound => format!("no file or folder `{}`", path.display()),

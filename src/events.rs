@@ -1,7 +1,7 @@
 //! What a run tells the world while it goes on. The JSON-lines file in the run folder is the source of every
 //! plot and table; the progress bar is another listener on the same events.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -143,7 +143,7 @@ impl EventFile {
     /// Opens the file for appending. A line torn by a kill is closed, so that what follows is readable.
     pub fn open(path: &Path) -> Result<Self> {
         let open = || -> std::io::Result<File> {
-            let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+            let mut file = crate::fs::open_with(path, |how| how.create(true).read(true).append(true))?;
             if file.metadata()?.len() > 0 {
                 file.seek(SeekFrom::End(-1))?;
                 let mut last = [0u8];
@@ -190,7 +190,7 @@ impl Listener for EventFile {
 
 /// The events of a run folder; a torn line is passed over.
 pub fn read_events(path: &Path) -> Result<Vec<Event>> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
+    let text = crate::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 

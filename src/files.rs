@@ -21,19 +21,19 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
     let name = path.file_name().ok_or_else(|| error!(File, "`{}` is not a file name", path.display()))?;
     let temporary = path.with_file_name(format!(".{}.part", name.to_string_lossy()));
     // As files of this process are, whatever `write` may make of it: safetensors writes files that only the owner can read.
-    let mode = std::fs::File::create(&temporary)
+    let mode = crate::fs::create(&temporary)
         .and_then(|file| file.metadata())
         .map(|file| file.permissions())
         .map_err(|error| Error::file(&temporary, error));
     let done = mode
         .and_then(|mode| {
             write(&temporary)?;
-            std::fs::set_permissions(&temporary, mode).map_err(|error| Error::file(&temporary, error))
+            crate::fs::set_permissions(&temporary, mode).map_err(|error| Error::file(&temporary, error))
         })
         .and_then(|()| sync(&temporary))
-        .and_then(|()| std::fs::rename(&temporary, path).map_err(|error| Error::file(path, error)));
+        .and_then(|()| crate::fs::rename(&temporary, path).map_err(|error| Error::file(path, error)));
     done.map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
+        let _ = crate::fs::remove_file(&temporary);
         error.context(format!("writing `{}`", path.display()))
     })
 }
@@ -43,7 +43,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
 /// # Errors
 /// `File`, naming the path.
 pub fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
-    write_atomically(path, |file| std::fs::write(file, content).map_err(|error| Error::file(file, error)))
+    write_atomically(path, |file| crate::fs::write(file, content.as_ref()).map_err(|error| Error::file(file, error)))
 }
 
 /// Waits until a file or, after a rename, a folder is on the disk and would survive a power cut.
@@ -51,7 +51,7 @@ pub fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
 /// # Errors
 /// `File`, naming the path.
 pub fn sync(path: &Path) -> Result<()> {
-    std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(|error| Error::file(path, error))
+    crate::fs::open(path).and_then(|file| file.sync_all()).map_err(|error| Error::file(path, error))
 }
 
 /// Maps a file for reading.
@@ -59,7 +59,7 @@ pub fn sync(path: &Path) -> Result<()> {
 /// # Errors
 /// `File`, naming the path.
 pub fn map(path: &Path) -> Result<Mmap> {
-    let file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
+    let file = crate::fs::open(path).map_err(|error| Error::file(path, error))?;
     // SAFETY: the bytes behind the map must not change while it is seen as `&[u8]`. Nothing in this process changes them:
     // files that can be mapped are written by `write_atomically`, which fills a new file and renames it, so that a map keeps
     // the old one; no file is truncated or written in place. No Rust code can keep another process from doing so. For that

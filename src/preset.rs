@@ -105,7 +105,7 @@ impl Presets {
             .map(|(_, id, _)| id.to_string())
             .collect();
         for folder in &self.folders {
-            let Ok(entries) = std::fs::read_dir(folder.join(kind.folder())) else { continue };
+            let Ok(entries) = crate::fs::read_dir(&folder.join(kind.folder())) else { continue };
             for path in entries.flatten().map(|entry| entry.path()) {
                 if path.extension().is_some_and(|extension| extension == "toml")
                     && let Some(stem) = path.file_stem()
@@ -171,7 +171,7 @@ impl Presets {
         for folder in &self.folders {
             let path = folder.join(kind.folder()).join(format!("{id}.toml"));
             if path.is_file() {
-                return std::fs::read_to_string(&path).map(Some).map_err(|error| Error::file(&path, error));
+                return crate::fs::read_to_string(&path).map(Some).map_err(|error| Error::file(&path, error));
             }
         }
         let embedded = EMBEDDED.iter().find(|(folder, name, _)| *folder == kind.folder() && *name == id);

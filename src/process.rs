@@ -6,7 +6,7 @@ use std::path::Path;
 /// only this one could start it.
 #[cfg(target_os = "linux")]
 fn is_alone() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = crate::fs::of_system("/proc/self/status").unwrap_or_default();
     let threads = status.lines().find_map(|line| line.strip_prefix("Threads:"));
     threads.is_some_and(|count| count.trim() == "1")
 }

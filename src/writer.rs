@@ -1,7 +1,7 @@
 //! One writer a folder. Whoever writes a run or a study's cell holds a lock in its folder that names process, host and
 //! time, and that the system takes away with the process: what a crash leaves behind locks nobody out.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -40,11 +40,11 @@ impl Writer {
     /// # Errors
     /// `Busy` when somebody holds it, naming process, host and time; `File` when the folder cannot be written.
     pub fn take(folder: &Path) -> Result<(Writer, Option<String>)> {
-        std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
+        crate::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
         let path = folder.join(FILE);
         let failed = |error| Error::file(&path, error);
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = crate::fs::open_with(&path, |how| how.read(true).write(true).create(true).truncate(false))
+            .map_err(failed)?;
         let note = match lock(&file, File::try_lock) {
             Lock::Mine => read(&mut file).filter(|before| before.host != host()).map(|before| {
                 let folder = folder.display();
@@ -72,7 +72,7 @@ impl Writer {
 
     /// Who writes in a folder now.
     pub fn holder(folder: &Path) -> Option<Holder> {
-        let mut file = File::open(folder.join(FILE)).ok()?;
+        let mut file = crate::fs::open(&folder.join(FILE)).ok()?;
         match lock(&file, File::try_lock_shared) {
             Lock::Mine => None,
             // Between its lock and its name there is a moment.
@@ -134,8 +134,7 @@ fn read(file: &mut File) -> Option<Holder> {
 
 /// The name of this machine.
 fn host() -> String {
-    let name =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    let name = crate::fs::of_system("/proc/sys/kernel/hostname").or_else(|_| crate::fs::of_system("/etc/hostname"));
     name.map_or_else(|_| "this machine".to_string(), |name| name.trim().to_string())
 }
 

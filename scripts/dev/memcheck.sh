@@ -14,6 +14,7 @@ table=(
     "src/image/resize.rs image::resize"
     "src/memory          memory::"
     "src/process.rs      process::"
+    "src/sandbox/kernel.rs sandbox::kernel"
     "src/weights/files.rs weights::files weights::hashing"
     "src/weights/quantized.rs weights::quantized"
     "src/cli/output.rs   - asks a terminal for its size"

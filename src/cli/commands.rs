@@ -82,7 +82,7 @@ fn models(presets: &Presets) -> Result<Table> {
 fn runs(folder: &Path) -> Result<Table> {
     let mut table =
         Table::new("runs").column("run").column("status").number("steps").number("last loss").column("model");
-    let mut folders: Vec<_> = match std::fs::read_dir(folder) {
+    let mut folders: Vec<_> = match crate::fs::read_dir(folder) {
         Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect(),
         Err(_) => Vec::new(),
     };

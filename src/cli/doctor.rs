@@ -91,5 +91,5 @@ fn is_writable(folder: &Path) -> bool {
     let mut existing = if folder.is_absolute() { folder.to_path_buf() } else { Path::new(".").join(folder) };
     while !existing.exists() && existing.pop() {}
     let probe = existing.join(format!(".llmore-doctor-{}", std::process::id()));
-    std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).is_ok()
+    crate::fs::write(&probe, b"").and_then(|()| crate::fs::remove_file(&probe)).is_ok()
 }

@@ -1,5 +1,7 @@
 //! The meaning of a line at the prompt: code, or one of the `:` commands. The table is also their help.
 
+use std::path::Path;
+
 use crate::error::{Error, Result};
 
 /// A command.
@@ -85,7 +87,7 @@ pub(super) fn wrong(name: &str) -> Error {
 
 /// The text of `:load`'s file.
 pub(super) fn read(path: &str) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| Error::file(path, error))
+    crate::fs::read_to_string(Path::new(path)).map_err(|error| Error::file(path, error))
 }
 
 /// The list that `:help` prints.

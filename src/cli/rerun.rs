@@ -36,7 +36,7 @@ pub(super) fn rerun(args: &Args, settings: &Settings, path: &Path) -> Result<i32
     let code = opened.code(code);
     let compared = compared(&asked, path, &root, &opened)?;
     // The folder is missing when the script failed early.
-    let _ = std::fs::remove_dir(&root);
+    let _ = crate::fs::remove_dir(&root);
     match compared {
         Some(compared) => Ok(match (code, compared.print(args.json)) {
             (0, verdict) => verdict,
@@ -138,7 +138,7 @@ fn studies_below(folder: &Path) -> Vec<PathBuf> {
 fn search(folder: &Path, file: &str, depth: usize) -> Vec<PathBuf> {
     let mut found = if folder.join(file).is_file() { vec![folder.to_path_buf()] } else { Vec::new() };
     let Some(deeper) = depth.checked_sub(1) else { return found };
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = crate::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     folders.sort();
     found.extend(folders.iter().flat_map(|folder| search(folder, file, deeper)));

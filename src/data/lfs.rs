@@ -1,6 +1,5 @@
 //! Data files that Git LFS did not fetch.
 
-use std::fs::File;
 use std::path::Path;
 
 use super::read_at::read_up_to;
@@ -11,7 +10,7 @@ use crate::error::{Error, Result};
 pub(super) fn refuse_file(path: &Path) -> Result<Vec<u8>> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut head = vec![0; 512];
-        let length = read_up_to(&File::open(path)?, &mut head, 0)?;
+        let length = read_up_to(&crate::fs::open(path)?, &mut head, 0)?;
         head.truncate(length);
         Ok(head)
     };

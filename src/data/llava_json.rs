@@ -27,7 +27,7 @@ impl LlavaJson {
     /// not its name: `datasets` and DuckDB write lines into `.json` files.
     pub(super) fn open(path: &Path, pictures: Pictures) -> Result<Self> {
         let layout = Layout::of(&lfs::refuse_file(path)?);
-        let file = File::open(path).map_err(|error| Error::file(path, error))?;
+        let file = crate::fs::open(path).map_err(|error| Error::file(path, error))?;
         let index = Index::build(&file, path, layout).map_err(|error| match layout {
             Layout::Lines => error.help(
                 "expected one record { image, conversations: [{ from, value }] } a line, or a list of them: `[` at the beginning",

@@ -1,7 +1,6 @@
 //! The fingerprint of a picture or of a file with many: of small ones all bytes, of larger ones the length, the beginning,
 //! the middle and the end, which is what a picture that was replaced differs in.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -64,7 +63,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 pub(super) fn of_file(path: &Path, places: usize) -> std::io::Result<[u8; 8]> {
-    let file = File::open(path)?;
+    let file = crate::fs::open(path)?;
     let length = file.metadata()?.len();
     print(length, places, |bytes, at| file.read_exact_at(bytes, at))
 }

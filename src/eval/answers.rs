@@ -2,7 +2,7 @@
 //! folder is one file of JSON lines for each state of a model, to which runs append.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,9 +74,9 @@ impl AnswerCache {
 
 /// A file's answers, and the file to append to. A line torn by a kill is passed over and closed.
 fn open_file(folder: &Path, path: &Path) -> std::io::Result<(HashMap<String, Answer>, File)> {
-    std::fs::create_dir_all(folder)?;
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    let text = std::fs::read(path)?;
+    crate::fs::create_dir_all(folder)?;
+    let mut file = crate::fs::open_with(path, |how| how.create(true).append(true))?;
+    let text = crate::fs::read(path)?;
     let lines = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
     let answers = lines.map(|line| (line.key, line.answer)).collect();
     if text.last().is_some_and(|byte| *byte != b'\n') {
@@ -134,7 +134,7 @@ mod tests {
         first.add(vec![(keys[0].clone(), answer("a\nb")), (keys[1].clone(), answer("c"))]).unwrap();
         let path = folder.join("m.jsonl");
         let length = std::fs::metadata(&path).unwrap().len();
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 4).unwrap();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 4).unwrap();
         let mut second = cache.open("m").unwrap();
         assert_eq!((second.get(&keys[0]), second.get(&keys[1])), (Some(answer("a\nb")), None));
         second.add(vec![(keys[2].clone(), answer("d"))]).unwrap();

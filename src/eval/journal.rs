@@ -2,7 +2,7 @@
 //! cut off in the middle is taken away; everything before it counts.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -69,10 +69,10 @@ impl Journal {
     ) -> Result<Self> {
         let failed = |error| Error::file(path, error);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
+            crate::fs::create_dir_all(folder).map_err(failed)?;
         }
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+        let mut file = crate::fs::open_with(path, |how| how.read(true).write(true).create(true).truncate(false))
+            .map_err(failed)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -111,7 +111,7 @@ impl Journal {
             file.set_len(whole as u64).map_err(failed)?;
         } else {
             rewrite(path, &lines)?;
-            file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+            file = crate::fs::open_with(path, |how| how.read(true).write(true)).map_err(failed)?;
         }
         file.seek(SeekFrom::End(0)).map_err(failed)?;
         // A file says what was asked; where this run asks otherwise, a line of its own says so.

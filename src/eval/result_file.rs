@@ -201,7 +201,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lines> {
 
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Lines> {
-    parse(path, &std::fs::read(path).map_err(|error| Error::file(path, error))?)
+    parse(path, &crate::fs::read(path).map_err(|error| Error::file(path, error))?)
 }
 
 /// A line of facts alone, for a file without questions.

@@ -58,7 +58,7 @@ fn in_folder(path: &Path) -> Result<HashMap<String, PathBuf>> {
     if !path.is_dir() {
         return Ok(named);
     }
-    for entry in std::fs::read_dir(path).map_err(|error| Error::file(path, error))? {
+    for entry in crate::fs::read_dir(path).map_err(|error| Error::file(path, error))? {
         let file = entry.map_err(|error| Error::file(path, error))?.path();
         let ending = file.extension().map(|ending| ending.to_string_lossy().to_lowercase());
         if !ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {

@@ -36,7 +36,7 @@ impl Tally {
     /// `Missing` or `File` when it cannot be read, `Decode` for a line that is none, `Data` for a question that is answered
     /// twice.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
+        let bytes = crate::fs::read(path).map_err(|error| Error::file(path, error))?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let mut tally = Tally { is_cut: whole < bytes.len(), ..Tally::default() };
         for (number, text) in

@@ -8,6 +8,7 @@ use hf_hub::RepoType;
 use super::{Failure, Hub, Inner, Wanted, split, status};
 use crate::error;
 use crate::error::{Context, Error, Result};
+use crate::sandbox;
 
 /// Picks the wanted files out of the names of all files (with slashes between folders); the error says why none fits.
 pub type Choose<'a> = &'a dyn Fn(&BTreeSet<String>) -> Result<Vec<String>>;
@@ -27,9 +28,10 @@ impl Hub {
             return Err(error!(Missing, "no file or folder `{id}`, and this session has no access to the hub"));
         };
         let here = || format!("data set `{id}` of {}", inner.settings.endpoint);
-        if inner.settings.offline {
-            return match inner.cached(&wanted) {
+        if inner.settings.offline || sandbox::is_on() {
+            return match inner.cached(&wanted).filter(|path| sandbox::readable(path).is_ok()) {
                 Some(snapshot) => inner.choose_cached(snapshot, choose).context(here),
+                None if sandbox::is_on() => Err(inner.refused(&wanted)),
                 None => Err(inner.offline(&wanted, &["its data".to_string()])),
             };
         }
@@ -77,7 +79,7 @@ fn is_inside(name: &str) -> bool {
 
 /// Names of all files below a folder.
 fn list(folder: &Path, prefix: &str, names: &mut BTreeSet<String>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(|error| Error::file(folder, error))? {
+    for entry in crate::fs::read_dir(folder).map_err(|error| Error::file(folder, error))? {
         let entry = entry.map_err(|error| Error::file(folder, error))?;
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         match entry.path().is_dir() {

@@ -22,6 +22,7 @@ use crate::assets::Folder;
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::events::Listeners;
+use crate::sandbox;
 use crate::weights::{INDEX, WHOLE, indexed_files};
 
 /// Files that are fetched whenever a repository has them.
@@ -128,10 +129,11 @@ impl Hub {
         let Some(inner) = &self.0 else {
             return Err(error!(Missing, "no folder `{id}`, and this session has no access to the hub"));
         };
-        let snapshot = inner.cached(&wanted);
+        let snapshot = inner.cached(&wanted).filter(|path| sandbox::readable(path).is_ok());
         let lacking = snapshot.as_deref().map_or_else(|| vec!["config.json".to_string()], |path| wanted.lacking(path));
         match snapshot {
             Some(path) if lacking.is_empty() => Ok(path),
+            _ if sandbox::is_on() => Err(inner.refused(&wanted)),
             _ if inner.settings.offline => Err(inner.offline(&wanted, &lacking)),
             _ => inner.fetch(&wanted).context(|| format!("`{id}` is no folder here; from {}", inner.settings.endpoint)),
         }
@@ -189,10 +191,16 @@ impl Inner {
     fn cached(&self, wanted: &Wanted) -> Option<PathBuf> {
         let repo = wanted.repo(wanted.revision);
         let refs = self.settings.cache.join(repo.folder_name()).join("refs").join(wanted.revision);
-        let commit = std::fs::read_to_string(refs).unwrap_or_else(|_| wanted.revision.to_string());
+        let commit = crate::fs::read_to_string(&refs).unwrap_or_else(|_| wanted.revision.to_string());
         let commit = commit.trim();
         let snapshot = self.cache().repo(repo).pointer_path(commit);
         (is_safe(commit) && snapshot.is_dir()).then_some(snapshot)
+    }
+
+    /// What the sandbox says of a repository that it does not find in the cache, or must not read there.
+    fn refused(&self, wanted: &Wanted) -> Error {
+        let refused = sandbox::may_fetch(wanted.id).err();
+        refused.unwrap_or_else(|| self.offline(wanted, &["what is wanted".to_string()]))
     }
 
     fn offline(&self, wanted: &Wanted, lacking: &[String]) -> Error {
@@ -294,12 +302,12 @@ impl Inner {
         let size = said.size() as u64;
         if length(&part) >= size {
             // Complete already, or another file: the server has nothing to send beyond this position.
-            let _ = std::fs::remove_file(&part);
+            let _ = crate::fs::remove_file(&part);
         }
         let tell = Tell::new(&self.listeners, task);
         repo.download_with_progress(name, tell).map_err(|error| {
             if status(&error) == Some(BEYOND_THE_END) {
-                let _ = std::fs::remove_file(&part);
+                let _ = crate::fs::remove_file(&part);
             }
             Failure::Hub(error)
         })?;
@@ -307,9 +315,9 @@ impl Inner {
         if got == size {
             return Ok(());
         }
-        let _ = std::fs::remove_file(snapshot.join(name));
+        let _ = crate::fs::remove_file(&snapshot.join(name));
         // A file that is too short can be resumed; one that is too long is another file.
-        let _ = if got < size { std::fs::rename(&blob, &part) } else { std::fs::remove_file(&blob) };
+        let _ = if got < size { crate::fs::rename(&blob, &part) } else { crate::fs::remove_file(&blob) };
         Err(Failure::Wrong(error!(File, "{got} bytes arrived, the hub says it has {size}")))
     }
 

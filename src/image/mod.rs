@@ -41,7 +41,7 @@ impl Image {
     /// # Errors
     /// `Missing` or `File` when the file cannot be read, `Decode` naming the file and what was found in it.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
+        let bytes = crate::fs::read(path).map_err(|error| Error::file(path, error))?;
         Self::decode(&bytes, &path.display().to_string())
     }
 

@@ -1,9 +1,17 @@
 //! The memory of this machine, which tensors of the CPU share with all else that the process has.
 
 use super::{DeviceMemory, counting};
+use crate::sandbox;
 
 /// The host's memory.
 pub struct Host;
+
+impl Host {
+    /// Resident memory that is no file's: mapped weights do not count.
+    pub fn anonymous() -> Option<u64> {
+        kib("/proc/self/status", "RssAnon:")
+    }
+}
 
 impl DeviceMemory for Host {
     fn held(&self) -> u64 {
@@ -32,12 +40,12 @@ impl DeviceMemory for Host {
         kib("/proc/self/status", "VmHWM:")
     }
 
-    /// What the process has and what is free, within the limits of its control group.
+    /// What the process has and what is free, within the limits of its control group and of the sandbox.
     fn limit(&self) -> Option<u64> {
         let resident = self.taken()?;
         let free = kib("/proc/meminfo", "MemAvailable:").map(|free| free + resident);
-        let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-        let group = |limit: &str, used: &str| {
+        let number = |path: &'static str| crate::fs::of_system(path).ok()?.trim().parse::<u64>().ok();
+        let group = |limit: &'static str, used: &'static str| {
             let (limit, used) = (number(limit)?, number(used)?);
             // Others of the group use it too.
             Some(limit.saturating_sub(used.saturating_sub(resident)))
@@ -47,12 +55,12 @@ impl DeviceMemory for Host {
             group("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
             group("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
         ];
-        limits.into_iter().flatten().min()
+        limits.into_iter().flatten().chain(sandbox::limits().map(|limits| limits.memory)).min()
     }
 }
 
-fn kib(file: &str, key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(file).ok()?;
+fn kib(file: &'static str, key: &str) -> Option<u64> {
+    let text = crate::fs::of_system(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)

@@ -73,7 +73,7 @@ pub fn page_of_results(
 /// Writes a page atomically; missing folders are created.
 pub fn write(page: &Page, path: &Path) -> Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
+        crate::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
     }
     let html = page.html()?;
     files::write(path, &html)

@@ -167,7 +167,7 @@ fn named(samples: &[String], total: u64) -> String {
 
 /// Sections for the results files in the run's folder; the newest checkpoint of the run makes their maps.
 fn results_in(run: &Run, options: &ReportOptions) -> Result<Vec<Section>> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(run.dir())
+    let mut files: Vec<PathBuf> = crate::fs::read_dir(run.dir())
         .map_err(|error| Error::file(run.dir(), error))?
         .flatten()
         .map(|entry| entry.path())
@@ -204,7 +204,7 @@ pub(super) fn model_of(run: &Run, options: &ReportOptions) -> Result<Option<Vlm>
 /// run.lock as it is, and the script in it.
 pub(super) fn lock_section(run: &Run, lock: &Lock, title: &str) -> Result<Section> {
     let path = run.dir().join(RUN_LOCK);
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+    let text = crate::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
     let mut options = Table::new("options").column("option").column("value");
     flatten("", &lock.options, &mut options);
     Ok(Section::new(title)

@@ -37,7 +37,7 @@ pub(super) fn page(path: &Path, options: &ReportOptions) -> Result<Page> {
     sections.push(training(&cells)?);
     sections.extend(galleries(&cells, options)?);
     let file = path.join(RECORD);
-    let record = std::fs::read_to_string(&file).map_err(|error| Error::file(&file, error))?;
+    let record = crate::fs::read_to_string(&file).map_err(|error| Error::file(&file, error))?;
     sections.push(locks(&cells, record)?);
     sections.retain(|section| !section.blocks.is_empty());
     let about = match folder.record().about.as_str() {

@@ -76,7 +76,7 @@ impl Figure {
             }
         };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| Error::file(path, error))?;
+            crate::fs::create_dir_all(folder).map_err(|error| Error::file(path, error))?;
         }
         files::write(path, &content)
     }

@@ -31,7 +31,7 @@ impl AskedQuestions {
         if !path.is_file() {
             return Ok(AskedQuestions::default());
         }
-        let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+        let bytes = crate::fs::read(&path).map_err(|error| Error::file(&path, error))?;
         serde_json::from_slice(&bytes)
             .map(AskedQuestions)
             .map_err(|error| error!(Decode, "`{}`: {error}", path.display()))

@@ -65,14 +65,14 @@ impl Record {
         if !path.is_file() {
             return Err(error!(Missing, "`{}` is not the folder of a study: it has no {FILE}", dir.display()));
         }
-        let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+        let text = crate::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
         guard::read("toml", &path.display(), || {
             toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))
         })
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        std::fs::create_dir_all(dir).map_err(|error| Error::file(dir, error))?;
+        crate::fs::create_dir_all(dir).map_err(|error| Error::file(dir, error))?;
         let text = toml::to_string(self).map_err(|error| error!(File, "{FILE}: {error}"))?;
         files::write(&dir.join(FILE), &text)
     }

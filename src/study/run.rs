@@ -128,7 +128,7 @@ impl Study {
             file.display()
         );
         listeners.tell(&Event::Warning { text });
-        std::fs::remove_file(file).map_err(|error| Error::file(file, error))
+        crate::fs::remove_file(file).map_err(|error| Error::file(file, error))
     }
 
     /// The last finished stage whose checkpoint holds all weights trained so far, where the runs before it are gone.
@@ -189,7 +189,7 @@ impl Study {
             Progress::At(_) => trainer.resume(&folder)?,
             // A run that ended before its first checkpoint has nothing to resume from.
             Progress::New if folder.exists() => {
-                std::fs::remove_dir_all(&folder).map_err(|error| Error::file(&folder, error))?;
+                crate::fs::remove_dir_all(&folder).map_err(|error| Error::file(&folder, error))?;
             }
             Progress::New => {}
         }

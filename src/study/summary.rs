@@ -72,7 +72,7 @@ impl Folder {
             return Err(error!(Missing, "`{}` has no {SUMMARY}: the study's `run` has not ended", dir.display())
                 .help("`run()` of the study writes one whenever it ends"));
         }
-        let text = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+        let text = crate::fs::read(&path).map_err(|error| Error::file(&path, error))?;
         let summary: Summary =
             serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}`: {error}", path.display()))?;
         let mut found = Verified::of(&summary.build);

@@ -55,7 +55,7 @@ pub(super) struct Declared {
 }
 
 fn json_of(path: &Path) -> Result<Option<Value>> {
-    match std::fs::read(path) {
+    match crate::fs::read(path) {
         Ok(bytes) => match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Some(value)),
             Err(error) => Err(error!(Decode, "`{}`: {error}", path.display())),

@@ -71,7 +71,7 @@ impl Tokenizer {
             tokenizer.notes.extend(&notes);
             return Ok(tokenizer);
         }
-        let mut bytes = std::fs::read(&file).map_err(|error| {
+        let mut bytes = crate::fs::read(&file).map_err(|error| {
             Error::file(&file, error).help("a tokenizer is a `tokenizer.json` file or a folder that holds one")
         })?;
         refuse_pointer(&file, &bytes)?;

@@ -38,7 +38,7 @@ pub(super) fn write(stepper: &Stepper, history: &[Step], run: &Run) -> Result<Pa
     }
     let part = run.dir().join(format!(".checkpoint-{step}.part"));
     if let Err(error) = write_parts(stepper, history, &part, &path) {
-        let _ = std::fs::remove_dir_all(&part);
+        let _ = crate::fs::remove_dir_all(&part);
         let last = match checkpoints(run.dir())?.pop() {
             Some((_, path)) => format!("`{}` is whole", path.display()),
             None => "there is none before it".to_string(),
@@ -50,7 +50,7 @@ pub(super) fn write(stepper: &Stepper, history: &[Step], run: &Run) -> Result<Pa
     for (step, old) in checkpoints(run.dir())?.iter().rev().skip(stepper.options.keep) {
         // By one rename as well: a kill in the middle must not leave half of it under its name.
         let gone = run.dir().join(format!(".checkpoint-{step}.part"));
-        std::fs::rename(old, &gone).map_err(|error| Error::file(old, error))?;
+        crate::fs::rename(old, &gone).map_err(|error| Error::file(old, error))?;
     }
     sweep(run.dir())?;
     Ok(path)
@@ -85,7 +85,7 @@ pub(super) fn what_checkpoints_hold(stepper: &Stepper, folder: &Path) -> Result<
 
 fn write_parts(stepper: &Stepper, history: &[Step], part: &Path, path: &Path) -> Result<()> {
     if part.exists() {
-        std::fs::remove_dir_all(part).map_err(|error| Error::file(part, error))?;
+        crate::fs::remove_dir_all(part).map_err(|error| Error::file(part, error))?;
     }
     // What else they hold was said before the first step.
     if stepper.vlm().llm.lora().is_some() {
@@ -104,7 +104,7 @@ fn write_parts(stepper: &Stepper, history: &[Step], part: &Path, path: &Path) ->
     let state = TrainerState { step: stepper.done(), steps: stepper.steps(), losses: history.to_vec() };
     let text = serde_json::to_vec(&state).map_err(|error| error!(File, "trainer.json: {error}"))?;
     crate::files::write(&part.join("trainer.json"), &text)?;
-    std::fs::rename(part, path).map_err(|error| Error::file(path, error))?;
+    crate::fs::rename(part, path).map_err(|error| Error::file(path, error))?;
     // The rename itself must survive a power cut.
     let parent = path.parent().unwrap_or(Path::new("."));
     crate::files::sync(parent)
@@ -115,7 +115,7 @@ fn write_parts(stepper: &Stepper, history: &[Step], part: &Path, path: &Path) ->
 /// # Errors
 /// `Missing` for a checkpoint that holds weights only, `Decode` and `Shape` for files that are not what they should be.
 pub(super) fn load(stepper: &mut Stepper, step: u64, path: &Path) -> Result<Vec<Step>> {
-    let text = std::fs::read(path.join("trainer.json")).map_err(|error| Error::file(path, error))?;
+    let text = crate::fs::read(&path.join("trainer.json")).map_err(|error| Error::file(path, error))?;
     let state: TrainerState =
         serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}/trainer.json`: {error}", path.display()))?;
     let moments = path.join(MOMENTS);
@@ -154,11 +154,11 @@ pub(super) fn load_all_weights(stepper: &Stepper, path: &Path) -> Result<()> {
 
 /// Removes what is no checkpoint yet, or none any more.
 fn sweep(run: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(run).map_err(|error| Error::file(run, error))?.flatten() {
+    for entry in crate::fs::read_dir(run).map_err(|error| Error::file(run, error))?.flatten() {
         let (name, path) = (entry.file_name(), entry.path());
         let name = name.to_string_lossy();
         if name.starts_with(".checkpoint-") && name.ends_with(".part") && path.is_dir() {
-            std::fs::remove_dir_all(&path).map_err(|error| Error::file(&path, error))?;
+            crate::fs::remove_dir_all(&path).map_err(|error| Error::file(&path, error))?;
         }
     }
     Ok(())
@@ -171,11 +171,11 @@ impl Run {
         let Some((_, last)) = all.pop() else { return Ok(()) };
         for (step, old) in all {
             let gone = self.dir().join(format!(".checkpoint-{step}.part"));
-            std::fs::rename(&old, &gone).map_err(|error| Error::file(&old, error))?;
+            crate::fs::rename(&old, &gone).map_err(|error| Error::file(&old, error))?;
         }
         sweep(self.dir())?;
         for path in [MOMENTS, MASTERS].map(|name| last.join(name)).iter().filter(|path| path.exists()) {
-            std::fs::remove_file(path).map_err(|error| Error::file(path, error))?;
+            crate::fs::remove_file(path).map_err(|error| Error::file(path, error))?;
         }
         self.forget_removed()
     }

@@ -44,19 +44,21 @@ impl RunPlace {
         };
         let stem = match self {
             RunPlace::Given(folder) => {
-                return std::fs::create_dir_all(folder).map(|()| folder.clone()).map_err(|error| failed(folder, error));
+                return crate::fs::create_dir_all(folder)
+                    .map(|()| folder.clone())
+                    .map_err(|error| failed(folder, error));
             }
             RunPlace::Numbered(stem) => stem,
         };
         let parent = stem.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(parent).map_err(|error| failed(parent, error))?;
+        crate::fs::create_dir_all(parent).map_err(|error| failed(parent, error))?;
         let mut number = 1;
         loop {
             let folder = match number {
                 1 => stem.clone(),
                 _ => PathBuf::from(format!("{}-{number}", stem.display())),
             };
-            match std::fs::create_dir(&folder) {
+            match crate::fs::create_dir(&folder) {
                 Ok(()) => return Ok(folder),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
                 Err(error) => return Err(failed(&folder, error)),
@@ -107,11 +109,11 @@ impl Run {
             return Ok(None);
         }
         let aside = self.dir().join("aside");
-        std::fs::create_dir_all(&aside).map_err(|error| Error::file(&aside, error))?;
+        crate::fs::create_dir_all(&aside).map_err(|error| Error::file(&aside, error))?;
         let mut names = Vec::new();
         for (at, path) in later {
             let place = free(&aside, &format!("checkpoint-{at}"));
-            std::fs::rename(&path, &place).map_err(|error| Error::file(&path, error))?;
+            crate::fs::rename(&path, &place).map_err(|error| Error::file(&path, error))?;
             names.push(format!("`{}`", place.display()));
         }
         Ok(Some(format!("this goes on from step {step}; what the run had later was moved: {}", names.join(", "))))
@@ -125,7 +127,7 @@ fn set_aside(dir: &Path) -> Result<String> {
         let path = dir.join(name);
         if path.is_file() {
             let place = free(dir, name);
-            std::fs::rename(&path, &place).map_err(|error| Error::file(&path, error))?;
+            crate::fs::rename(&path, &place).map_err(|error| Error::file(&path, error))?;
             kept.push(format!("`{}`", place.file_name().unwrap_or_default().to_string_lossy()));
         }
     }
@@ -149,10 +151,10 @@ pub fn is_part_of_run(name: &str) -> bool {
 
 /// Removes what a run wrote; the folder may hold other things.
 fn remove(dir: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(dir).map_err(|error| Error::file(dir, error))?.flatten() {
+    for entry in crate::fs::read_dir(dir).map_err(|error| Error::file(dir, error))?.flatten() {
         let path = entry.path();
         if is_part_of_run(&entry.file_name().to_string_lossy()) {
-            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let removed = if path.is_dir() { crate::fs::remove_dir_all(&path) } else { crate::fs::remove_file(&path) };
             removed.map_err(|error| Error::file(&path, error))?;
         }
     }

@@ -92,7 +92,7 @@ impl Run {
         let path = self.dir().join(PICTURES);
         write_atomically(&path, |path| {
             let failed = |error| Error::file(path, error);
-            let mut file = GzEncoder::new(std::fs::File::create(path).map_err(failed)?, Compression::fast());
+            let mut file = GzEncoder::new(crate::fs::create(path).map_err(failed)?, Compression::fast());
             for Print { place, hash } in prints {
                 let hash = hex(hash);
                 let place = std::path::absolute(place).unwrap_or_else(|_| PathBuf::from(place));
@@ -112,7 +112,7 @@ impl Run {
             return Ok(Vec::new());
         }
         let (mut text, failed) = (String::new(), |error| Error::file(&path, error));
-        let mut packed = GzDecoder::new(std::fs::File::open(&path).map_err(failed)?);
+        let mut packed = GzDecoder::new(crate::fs::open(&path).map_err(failed)?);
         guard::read("flate2", &path.display(), || packed.read_to_string(&mut text).map_err(failed))?;
         let print = |line: &str| {
             let (hash, place) = line.split_once('\t')?;

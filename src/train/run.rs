@@ -166,7 +166,7 @@ impl Run {
     /// What it was started with.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.dir.join(RUN_LOCK);
-        let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+        let text = crate::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
         guard::read("toml", &path.display(), || {
             toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))
         })
@@ -227,7 +227,7 @@ impl Run {
 /// The complete checkpoints of a run, oldest first.
 pub fn checkpoints(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(run).map_err(|error| Error::file(run, error))?.flatten() {
+    for entry in crate::fs::read_dir(run).map_err(|error| Error::file(run, error))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if let Some(step) = name.strip_prefix("checkpoint-").and_then(|step| step.parse().ok()) {
             found.push((step, entry.path()));

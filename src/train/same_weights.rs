@@ -45,7 +45,7 @@ pub(super) fn compare(a: &Run, b: &Run) -> Result<Option<WeightDifference>> {
 }
 
 fn tensor_files(checkpoint: &Path) -> Result<BTreeSet<String>> {
-    let entries = std::fs::read_dir(checkpoint).map_err(|error| Error::file(checkpoint, error))?;
+    let entries = crate::fs::read_dir(checkpoint).map_err(|error| Error::file(checkpoint, error))?;
     let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     Ok(names.filter(|name| name.ends_with(".safetensors") && !name.starts_with('.')).collect())
 }
@@ -81,7 +81,7 @@ fn values(tensor: &Tensor) -> Result<Vec<f64>> {
 
 fn same_bytes(a: &Path, b: &Path) -> Result<bool> {
     let open = |path: &Path| -> Result<(u64, BufReader<std::fs::File>)> {
-        let file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
+        let file = crate::fs::open(path).map_err(|error| Error::file(path, error))?;
         let length = file.metadata().map_err(|error| Error::file(path, error))?.len();
         Ok((length, BufReader::with_capacity(1 << 20, file)))
     };

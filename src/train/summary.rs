@@ -127,7 +127,7 @@ fn parts(vlm: &Vlm) -> BTreeMap<String, BTreeMap<String, String>> {
     let places = [(Part::Encoder, vlm.encoder.origin.place()), (Part::Llm, vlm.llm.origin.place())];
     let of = |place: &str| -> BTreeMap<String, String> {
         let path = Path::new(place);
-        let entries = || std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let entries = || crate::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
         let files: Vec<PathBuf> = match path.is_dir() {
             true => entries().filter(|path| is_of_a_model(path)).collect(),
             false => path.is_file().then(|| path.to_path_buf()).into_iter().collect(),
@@ -169,7 +169,7 @@ fn files(run: &Run, hashed: bool) -> Result<BTreeMap<String, Hash>> {
 
 fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| Error::file(folder, error))?.flatten() {
+    for entry in crate::fs::read_dir(folder).map_err(|error| Error::file(folder, error))?.flatten() {
         let path = entry.path();
         if path.is_dir() { files.extend(below(&path)?) } else { files.push(path) }
     }
@@ -220,7 +220,7 @@ impl Run {
             )
             .help("going on with it to its end writes one"));
         }
-        let text = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+        let text = crate::fs::read(&path).map_err(|error| Error::file(&path, error))?;
         serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}`: {error}", path.display()))
     }
 
@@ -303,7 +303,7 @@ impl Verified {
 /// What reading it gives.
 pub fn sha256_of(path: &Path) -> std::io::Result<String> {
     let mut hasher = Sha256::new();
-    std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+    std::io::copy(&mut crate::fs::open(path)?, &mut hasher)?;
     Ok(format!("{:x}", hasher.finalize()))
 }
 

@@ -2,7 +2,7 @@
 //! and speed per step. Format: TFRecord frames around `tensorflow.Event` messages (tensorflow 2.16, `event.proto`,
 //! `summary.proto`, `lib/io/record_writer.h`), of which the few fields needed are written by hand.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +27,7 @@ impl TensorBoard {
     pub fn create(run: &Path) -> Result<Self> {
         let now = now();
         let path = run.join(format!("events.out.tfevents.{}.llmore.{}", now as u64, std::process::id()));
-        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = crate::fs::open_with(&path, |how| how.create(true).append(true));
         let mut file = file.map_err(|error| Error::file(&path, error))?;
         let version = message(now, None, &bytes_field(3, b"brain.Event:2"));
         file.write_all(&frame(&version)).map_err(|error| Error::file(&path, error))?;

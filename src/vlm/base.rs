@@ -120,7 +120,7 @@ pub(super) fn looked_for(folder: &Folder, way: Option<&str>, name: &str) -> Stri
 pub(super) fn near(folder: &Folder, way: Option<&str>) -> Vec<PathBuf> {
     let place = folder.path().zip(way).map(|(root, way)| settled(&root.join(way)));
     let Some(parent) = place.as_deref().and_then(Path::parent) else { return Vec::new() };
-    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path());
+    let entries = crate::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path());
     let own = folder.path().map(settled);
     let mut near: Vec<PathBuf> =
         entries.filter(|path| path.join("config.json").is_file() && Some(settled(path)) != own).collect();

@@ -3,7 +3,7 @@
 //! A record is its key (32 bytes), a checksum of key and values (4 bytes), the values.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -30,9 +30,9 @@ pub(super) struct FeatureFile {
 impl FeatureFile {
     /// Opens or makes `<name>.features` and reads which keys it holds.
     pub(super) fn open(folder: &Path, name: &str, size: usize) -> Result<Self> {
-        std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
+        crate::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
         let path = folder.join(format!("{name}.features"));
-        let file = OpenOptions::new().create(true).read(true).append(true).open(&path);
+        let file = crate::fs::open_with(&path, |how| how.create(true).read(true).append(true));
         let file = file.map_err(|error| Error::file(&path, error))?;
         let mut opened = FeatureFile { file, size, index: HashMap::new(), full: false };
         opened.read_index(0).map_err(|error| Error::file(&path, error))?;
@@ -173,7 +173,7 @@ mod tests {
         let mut file = open(&folder);
         file.append("a", b"12345678", u64::MAX);
         // A file opened for appending cannot be written elsewhere.
-        let other = OpenOptions::new().write(true).open(folder.join("x.features")).unwrap();
+        let other = std::fs::OpenOptions::new().write(true).open(folder.join("x.features")).unwrap();
         other.write_all_at(b"X", HEAD as u64 + 3).unwrap();
         assert!(file.read("a").is_none() && !file.has("a"));
         file.append("a", b"12345678", u64::MAX);

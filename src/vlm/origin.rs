@@ -282,7 +282,7 @@ pub(super) fn gguf_file(path: &Path) -> Result<Option<PathBuf>> {
     if !path.is_dir() || path.join("config.json").is_file() {
         return Ok(None);
     }
-    let entries = std::fs::read_dir(path).map_err(|error| Error::file(path, error))?;
+    let entries = crate::fs::read_dir(path).map_err(|error| Error::file(path, error))?;
     let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_gguf(path)).collect();
     match found.len() {
         0 | 1 => Ok(found.pop()),

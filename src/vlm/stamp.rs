@@ -16,7 +16,7 @@ impl Stamp {
     pub(super) fn of(path: &Path) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         let names = |path: &Path| -> Vec<PathBuf> {
-            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            let entries = crate::fs::read_dir(path).into_iter().flatten().flatten();
             entries.map(|entry| entry.path()).filter(|path| decides(path)).collect()
         };
         let files = if path.is_dir() { names(&path) } else { vec![path.clone()] };

@@ -68,6 +68,7 @@ impl TensorFiles {
             return Ok(TensorFiles::new(format!("`{}`", file.display()), Storage::Torch(TorchFile::open(file)?)));
         }
         for path in paths {
+            crate::sandbox::readable(path)?;
             // mmap of a missing or empty file has a message without the path.
             let length = std::fs::metadata(path).map_err(|error| Error::file(path, error))?.len();
             if length < 8 {

@@ -111,7 +111,7 @@ pub(super) fn part(name: &str) -> Option<(&str, usize, usize)> {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = crate::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> =
         entries.filter(|entry| entry.path().is_file()).map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
@@ -167,7 +167,7 @@ fn variant(name: &str) -> Option<(&str, String)> {
 pub(super) fn check_pointer(path: &Path) -> Result<()> {
     use std::io::Read;
     let mut head = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
+    let file = crate::fs::open(path).map_err(|error| Error::file(path, error))?;
     file.take(512).read_to_end(&mut head).map_err(|error| Error::file(path, error))?;
     refuse_pointer(path, &head)
 }

@@ -49,7 +49,7 @@ type Row = Map<String, Value>;
 
 /// Reads a file; a line that is no object is kept out. Fields that are not to be kept are named but not held.
 fn open(path: &Path, keep: Keep) -> Result<TableFile> {
-    let mut file = BufReader::new(std::fs::File::open(path).map_err(|error| Error::file(path, error))?);
+    let mut file = BufReader::new(crate::fs::open(path).map_err(|error| Error::file(path, error))?);
     let head = file.fill_buf().map_err(|error| Error::file(path, error))?;
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     match head.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -103,12 +103,12 @@ fn lines(path: &Path, file: impl BufRead, keep: Keep) -> Result<TableFile> {
 
 /// The one object that a file is.
 fn whole(path: &Path) -> Result<Option<Row>> {
-    let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
+    let bytes = crate::fs::read(path).map_err(|error| Error::file(path, error))?;
     Ok(serde_json::from_slice(&bytes).ok())
 }
 
 fn list(path: &Path, keep: Keep) -> Result<TableFile> {
-    let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
+    let bytes = crate::fs::read(path).map_err(|error| Error::file(path, error))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let rows: Vec<Value> = serde_json::from_slice(bytes).map_err(|error| {
         error!(Decode, "`{}` is a JSON list that cannot be read: {error}", path.display())

@@ -8,7 +8,6 @@ mod tar;
 mod tsv;
 mod zip;
 
-use std::fs::File;
 use std::path::Path;
 
 use super::archive::{Archive, Members};
@@ -104,7 +103,7 @@ impl Archive {
     /// `Missing` or `File` when it cannot be read, `Decode` when it is no archive, damaged or cut off.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |error| Error::file(path, error);
-        let file = File::open(path).map_err(failed)?;
+        let file = crate::fs::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         let mut head = [0; 512];
         let read = read_up_to(&file, &mut head, 0).map_err(failed)?;

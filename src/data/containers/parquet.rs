@@ -97,7 +97,7 @@ impl ParquetRows {
     /// Opens a file; `keep` says which fields are read, `None` stands for all of all.
     fn open(path: &Path, keep: Option<Keep>) -> Result<Self> {
         let failed = |error| Error::file(path, error);
-        let file = File::open(path).map_err(failed)?;
+        let file = crate::fs::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         let name = path.to_path_buf();
         let Opened { reader, leaves: mut all } = guarded(path, length, move || Opened::open(&name, file))??;

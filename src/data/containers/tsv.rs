@@ -35,7 +35,7 @@ impl Container for Tsv {
 
 /// Reads a file; a row of another number of values is kept out.
 fn open(path: &Path, keep: Keep) -> Result<TableFile> {
-    let file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
+    let file = crate::fs::open(path).map_err(|error| Error::file(path, error))?;
     let mut rows = TsvRows { lines: BufReader::new(file), path, at: 0 };
     let Some((header, ..)) = rows.next_row()? else {
         return Err(error!(Decode, "`{}` is empty", path.display()));

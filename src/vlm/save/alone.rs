@@ -15,7 +15,7 @@ use crate::weights::save_shards;
 
 /// Writes the folder.
 pub(super) fn write(llm: &Llm, folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
+    crate::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
     let own = llm.params.iter().map(|param| Ok((param.name().to_string(), param.tensor()?.detach())));
     let tensors = own.chain(llm.unused.iter().cloned().map(Ok)).collect::<Result<Vec<_>>>()?;
     save_shards(&tensors, folder, SHARD)?;

@@ -26,7 +26,7 @@ pub(super) fn write(vlm: &Vlm, folder: &Path, (llm, parts): (&str, &[Part])) -> 
     let is_inside = parts.contains(&Part::Encoder);
     if is_inside {
         let tower = folder.join(TOWER_FOLDER);
-        std::fs::create_dir_all(&tower).map_err(|error| crate::error::Error::file(&tower, error))?;
+        crate::fs::create_dir_all(&tower).map_err(|error| crate::error::Error::file(&tower, error))?;
         vlm.encoder.save_config(&tower, None)?;
     }
     name_parts(vlm, &mut config, is_inside)?;
