@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::print::Printable;
 use crate::assets::refuse_pointer;
-use crate::bail;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::{bail, error};
 
 /// A picture in a file, an archive, a table, in memory.
 pub(super) trait Picture: Send + Sync {
@@ -67,6 +67,17 @@ impl ImageSource {
     /// A file.
     pub fn file(path: PathBuf) -> Self {
         ImageSource::new(FilePicture(path))
+    }
+
+    /// A file by its name in a folder, as data give it. A name with `..` leads nowhere, in the sandbox or not: whoever wrote the data
+    /// does not choose what else is read. An absolute name stands for itself, as in the reference.
+    pub(super) fn named(folder: &Path, name: &str) -> Self {
+        if stays(name) { ImageSource::file(folder.join(name)) } else { ImageSource::leading_out(folder, name) }
+    }
+
+    /// A name that leads out of the folder or archive it is for: an error when it is opened.
+    pub(super) fn leading_out(place: &Path, name: &str) -> Self {
+        ImageSource::new(LeadsOut { name: name.to_string(), place: place.to_path_buf() })
     }
 
     /// A picture in memory, called `key` in caches and messages.
@@ -145,6 +156,49 @@ impl ImageSource {
     }
 }
 
+/// The path of a picture by its name in a folder, as data give it.
+///
+/// # Errors
+/// `Data`, naming both, for a name with `..` in it.
+pub(super) fn below(folder: &Path, name: &str) -> Result<PathBuf> {
+    if stays(name) { Ok(folder.join(name)) } else { Err(leads_out(name, folder)) }
+}
+
+/// Whether a name that data give has no `..` in it.
+pub(super) fn stays(name: &str) -> bool {
+    name.split(['/', '\\']).all(|part| part != "..")
+}
+
+fn leads_out(name: &str, folder: &Path) -> Error {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    error!(Data, "picture `{name}` leads out of `{}`: names with `..` are not followed", folder.display())
+        .help("`images:` names the folder, `.zip` or `.tar` from which the names of pictures lead on")
+}
+
+/// A name that leads out of the folder it is for.
+struct LeadsOut {
+    name: String,
+    place: PathBuf,
+}
+
+impl Picture for LeadsOut {
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+
+    fn place(&self) -> String {
+        format!("{}, which leads out of {}", self.name, self.place.display())
+    }
+
+    fn is_there(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn bytes(&self) -> Result<Cow<'static, [u8]>> {
+        Err(leads_out(&self.name, &self.place))
+    }
+}
+
 /// A picture that is a file.
 struct FilePicture(PathBuf);
 
@@ -158,7 +212,7 @@ impl Picture for FilePicture {
     }
 
     fn bytes(&self) -> Result<Cow<'static, [u8]>> {
-        std::fs::read(&self.0).map(Cow::Owned).map_err(|error| Error::file(&self.0, error))
+        crate::fs::read(&self.0).map(Cow::Owned).map_err(|error| Error::file(&self.0, error))
     }
 
     fn prints(&self) -> Vec<Printable> {

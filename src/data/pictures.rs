@@ -1,11 +1,11 @@
 //! Where a data set's pictures are: folders and archives, each for the names that begin with its prefix. Nothing is
-//! opened before it is asked for, so a name may be anything.
+//! opened before it is asked for, so a name may be anything; one that leads out of its place is an error then.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::archive::{Archive, MemberPicture};
-use super::image_source::ImageSource;
+use super::image_source::{ImageSource, stays};
 use crate::error::Result;
 
 /// Places by prefix, the longest first.
@@ -48,8 +48,11 @@ impl Pictures {
             _ => name.strip_prefix(prefix)?.strip_prefix('/'),
         };
         match self.0.iter().find_map(|(prefix, place)| Some((rest(prefix)?, place))) {
-            None => ImageSource::file(name.into()),
-            Some((rest, PicturePlace::Folder(folder))) => ImageSource::file(folder.join(rest)),
+            None => ImageSource::named(Path::new(""), name),
+            Some((rest, PicturePlace::Folder(folder))) => ImageSource::named(folder, rest),
+            Some((rest, PicturePlace::Archive(archive))) if !stays(rest) => {
+                ImageSource::leading_out(archive.path(), rest)
+            }
             Some((rest, PicturePlace::Archive(archive))) => MemberPicture::source(archive, rest),
         }
     }

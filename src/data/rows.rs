@@ -105,7 +105,7 @@ impl RowItems {
     fn named(&self, row: usize, name: &str) -> ImageSource {
         match &self.pictures {
             Some(pictures) => pictures.find(name),
-            None => ImageSource::file(self.rows.folder(row).join(name)),
+            None => ImageSource::named(self.rows.folder(row), name),
         }
     }
 

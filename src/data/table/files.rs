@@ -62,7 +62,7 @@ fn walk(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) -> R
 
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut entries = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| Error::file(folder, error))? {
+    for entry in crate::fs::read_dir(folder).map_err(|error| Error::file(folder, error))? {
         let entry = entry.map_err(|error| Error::file(folder, error))?;
         entries.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
     }
@@ -104,7 +104,7 @@ fn revision(path: &Path, homes: &[String]) -> Result<PathBuf> {
 }
 
 fn only_revision(snapshots: &Path, repository: &Path) -> Result<PathBuf> {
-    if let Ok(commit) = std::fs::read_to_string(repository.join("refs/main")) {
+    if let Ok(commit) = crate::fs::read_to_string(&repository.join("refs/main")) {
         let folder = snapshots.join(commit.trim());
         // A commit is a name, never a path.
         if !commit.trim().is_empty() && !commit.contains(['/', '\\', '.']) && folder.is_dir() {
@@ -148,7 +148,7 @@ fn check_equal(files: &[PathBuf]) -> Result<()> {
 }
 
 fn equal(a: &Path, b: &Path) -> std::io::Result<bool> {
-    let (mut a, mut b) = (std::fs::File::open(a)?, std::fs::File::open(b)?);
+    let (mut a, mut b) = (crate::fs::open(a)?, crate::fs::open(b)?);
     let (mut left, mut right) = (Vec::new(), Vec::new());
     loop {
         left.clear();

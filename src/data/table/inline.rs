@@ -2,7 +2,6 @@
 //! that stands for it in messages and hashes is short.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -149,7 +148,7 @@ impl Inline {
             Some(parse) => {
                 let (start, length) = self.places.get(row).copied().unwrap_or_default();
                 let mut bytes = vec![0; length];
-                let file = File::open(&self.path).map_err(|error| Error::file(&self.path, error))?;
+                let file = crate::fs::open(&self.path).map_err(|error| Error::file(&self.path, error))?;
                 file.read_exact_at(&mut bytes, start).map_err(|error| Error::file(&self.path, error))?;
                 let value = parse(&bytes, field);
                 let one = |value: &Value| match value {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::Rows;
+use crate::data::image_source::below;
 use crate::error::Result;
 
 impl Rows {
@@ -41,7 +42,8 @@ impl Rows {
     /// Whether a picture is in the file or beside it.
     pub fn has_picture(&self, row: usize, field: &str, number: usize) -> Result<bool> {
         let path = self.picture_path(row, field, number);
-        Ok(self.has_bytes(row, field, number)? || path.is_some_and(|path| self.folder(row).join(path).is_file()))
+        Ok(self.has_bytes(row, field, number)?
+            || path.is_some_and(|path| below(self.folder(row), path).is_ok_and(|path| path.is_file())))
     }
 
     /// All files.
