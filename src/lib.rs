@@ -15,6 +15,7 @@ pub mod fs;
 pub mod guard;
 pub mod hub;
 pub mod image;
+pub mod ledger;
 pub mod memory;
 pub mod models;
 pub mod nn;

@@ -98,19 +98,26 @@ pub fn run(name: &str, text: &str) -> Result<String, String> {
     }
 }
 
-#[test]
-fn every_documented_example_runs() {
-    // What another build answered is not gone on with.
-    for entry in std::fs::read_dir("target").unwrap().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("example-run.jsonl") {
-            std::fs::remove_file(entry.path()).unwrap();
+/// What another build answered is not gone on with, and what another session wrote is not replaced.
+fn remove_what_examples_wrote() {
+    for path in std::fs::read_dir("target").unwrap().flatten().map(|entry| entry.path()) {
+        let is_example = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("example"));
+        if is_example && path.is_dir() {
+            std::fs::remove_dir_all(path).unwrap();
+        } else if is_example {
+            std::fs::remove_file(path).unwrap();
         }
     }
+}
+
+#[test]
+fn every_documented_example_runs() {
     let (session, _) = session("examples-list");
     let (mut examples, mut failures) = (0, Vec::new());
     for function in session.functions() {
         for (number, example) in function.examples().into_iter().enumerate() {
             examples += 1;
+            remove_what_examples_wrote();
             if let Err(error) = run(&format!("example-{}-{number}", function.name), &example) {
                 failures.push(format!("{}:\n{error}", function.signature()));
             }

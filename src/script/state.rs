@@ -17,6 +17,7 @@ use crate::build;
 use crate::error::Result;
 use crate::eval::AnswerCache;
 use crate::events::{Event, Interrupt, Listeners};
+use crate::ledger::Ledger;
 use crate::notes::Notes;
 use crate::preset::Presets;
 use crate::show::{Figure, Painted, Table as ShownTable};
@@ -50,7 +51,7 @@ pub struct SessionOptions {
     pub args: Vec<String>,
     /// Where run folders go.
     pub runs: PathBuf,
-    /// Where features and answers are kept between runs.
+    /// Where features, answers and the ledger of what was written are kept between runs.
     pub cache: PathBuf,
     /// What the script is to make again, where it is not run for its own sake: everything is written below `runs` then.
     pub repeats: Option<Repeat>,
@@ -254,13 +255,14 @@ fn kind_of(options: &SessionOptions) -> (Files, Box<dyn Fitting>) {
     let ids = overrides.smoke.then(|| Ids(options.presets.clone()));
     let fitting: Box<dyn Fitting> =
         if overrides.smoke { Box::new(Tiny(options.presets.clone())) } else { Box::new(AsWritten) };
+    let ledger = Ledger::in_folder(&options.cache);
     let files = match (&options.repeats, ids) {
-        (Some(repeat), ids) => Files::new(Rerun::new(repeat.clone(), options.runs.clone(), ids, listeners)),
+        (Some(repeat), ids) => Files::new(Rerun::new(repeat.clone(), options.runs.clone(), ids, listeners), ledger),
         (None, Some(ids)) => {
             let elsewhere = options.runs.join(folder_name(&format!("smoke-run-{}", std::process::id())));
-            Files::new(Smoke::new(ids, elsewhere, overrides.train.contains_key("out"), listeners))
+            Files::new(Smoke::new(ids, elsewhere, overrides.train.contains_key("out"), listeners), ledger)
         }
-        (None, None) => Files::new(Plain),
+        (None, None) => Files::new(Plain, ledger),
     };
     (files, fitting)
 }

@@ -42,6 +42,7 @@ pub use lora::{Lora, LoraOptions, Targets};
 pub use origin::{Origin, Weights};
 pub use preset::ModelPreset;
 pub use projector::ProjectorPart;
+pub use save::model_files;
 pub use splice::{Batch, Sequence, batch};
 
 use crate::error::Result;

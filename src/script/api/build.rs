@@ -58,7 +58,7 @@ fn open_encoder(state: &State, id: &str, map: Map) -> Result<EncoderHandle> {
         seed: seed(&options, state)?,
         target: target(state, &options)?,
     };
-    let opened = state.places().id(PresetKind::Encoders, id);
+    let opened = state.places().id(PresetKind::Encoders, id)?;
     if opened != id {
         state.fitting().encoder(&opened, &mut options)?;
     }
@@ -71,7 +71,7 @@ fn open_llm(state: &State, id: &str, map: Map) -> Result<LlmHandle> {
     let options = Options::new(map, &LLM)?;
     let (weights, seed) = (weights(&options)?, seed(&options, state)?);
     let options = LlmOptions { weights, seed, target: quantized_target(state, &options)? };
-    let id = state.places().id(PresetKind::Llms, id);
+    let id = state.places().id(PresetKind::Llms, id)?;
     let llm = Llm::open(state.presets(), &id, options)?;
     state.tell_notes(llm.origin.config.notes());
     Ok(LlmHandle(Arc::new(llm)))
@@ -105,7 +105,7 @@ fn compose(
 fn compose_preset(state: &State, id: &str, map: Map) -> Result<VlmHandle> {
     let options = Options::new(map, &COMPOSE_PRESET)?;
     let weights = weights(&options)?;
-    let preset = ModelPreset::open(state.presets(), &state.places().id(PresetKind::Models, id))?;
+    let preset = ModelPreset::open(state.presets(), &state.places().id(PresetKind::Models, id)?)?;
     let template = preset_template(state, &preset, &options)?;
     let (seed, target) = (seed(&options, state)?, target(state, &options)?);
     finished(state, preset.compose(state.presets(), template.as_deref(), weights, seed, &target)?, &options)
@@ -121,7 +121,7 @@ fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
     let options = Options::new(map, &LOAD)?;
     let (weights, target) = (weights(&options)?, quantized_target(state, &options)?);
     let presets = state.presets();
-    let (id, place) = state.places().model(path);
+    let (id, place) = state.places().model(path)?;
     let base: Option<String> = options.get("base")?;
     if presets.contains(PresetKind::Models, &id) {
         // What stands in for a folder has no use for the folder's base.
@@ -141,7 +141,7 @@ fn open_model(state: &State, path: &str, map: Map) -> Result<VlmHandle> {
             .help("`presets(\"models\")` lists them"));
     }
     let template = state.fitting().template(options.get("template")?, &|| Tokenizer::open(&place).ok())?;
-    let base = base.and_then(|base| state.places().base(&base));
+    let base = base.map_or(Ok(None), |base| state.places().base(&base))?;
     let mut vlm = checkpoint::open_with(presets, &id, &LoadOptions { template, base }, &target)?;
     // The run a checkpoint lies in knows what its parts were called.
     let run = place.parent().and_then(|folder| Run::open(folder).ok()?.lock().ok());

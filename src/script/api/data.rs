@@ -19,13 +19,13 @@ fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
     let wanted: Option<String> = options.get("format")?;
     let format = Format::NAMES.into_iter().find(|(known, _)| wanted.as_deref() == Some(*known));
     let named = id;
-    let id = state.places().id(PresetKind::Datasets, named);
+    let id = state.places().id(PresetKind::Datasets, named)?;
     if state.presets().contains(PresetKind::Datasets, &id) {
         let data = Dataset::preset(state.presets(), &id)?;
         return Ok(DatasetHandle(if id == named { data } else { state.fitting().samples(data) }));
     }
     let choice = SetChoice { split: options.get("split")?, configuration: options.get("config")? };
-    let place = state.places().read(&id);
+    let place = state.places().read(&id)?;
     if place.is(&id) && is_on_hub(&id) {
         let data = Dataset::of_hub(state.presets().hub(), &id, &choice, pictures(state, &options)?)?;
         return Ok(DatasetHandle(data));
@@ -47,7 +47,7 @@ fn open(state: &State, id: &str, map: Map) -> Result<DatasetHandle> {
 
 /// A picture; what takes the place of one that is missing is the session's to say.
 fn open_image(state: &State, path: &str) -> Result<ImageHandle> {
-    let place = state.places().read(path);
+    let place = state.places().read(path)?;
     if !place.is_file()
         && let Some(sample) = state.fitting().picture()?
         && let Some(image) = ImageHandle::of(&sample).pop()
@@ -62,7 +62,7 @@ fn pictures(state: &State, options: &Options) -> Result<Option<Pictures>> {
     let Some(places) = options.value("images").and_then(|value| value.try_cast::<Map>()) else {
         return options
             .get::<Option<String>>("images")?
-            .map(|path| Pictures::at(&state.places().read(path)))
+            .map(|path| Pictures::at(&*state.places().read(path)?))
             .transpose();
     };
     let mut pictures = Pictures::default();
@@ -70,7 +70,7 @@ fn pictures(state: &State, options: &Options) -> Result<Option<Pictures>> {
         let Ok(path) = path.into_string() else {
             bail!(Option, "option `images`: `{prefix}` is not a path");
         };
-        pictures = pictures.with(&prefix, &state.places().read(path.as_str()))?;
+        pictures = pictures.with(&prefix, &*state.places().read(path.as_str())?)?;
     }
     Ok(Some(pictures))
 }

@@ -21,10 +21,11 @@ use crate::{bail, error, eval};
 pub(super) fn open(state: &State, id: &str, map: Map) -> Result<BenchmarkHandle> {
     let options = Options::new(map, &BENCHMARK)?;
     let limit = state.limit(options.get("limit")?);
-    let stand_in = state.places().id(PresetKind::Benchmarks, id);
+    let stand_in = state.places().id(PresetKind::Benchmarks, id)?;
     // A stand-in brings its own data.
     let path = |key: &str| -> Result<Option<Place>> {
-        Ok(options.get::<Option<String>>(key)?.filter(|_| stand_in == id).map(|path| state.places().read(path)))
+        let path = options.get::<Option<String>>(key)?.filter(|_| stand_in == id);
+        path.map(|path| state.places().read(path)).transpose()
     };
     let options = BenchmarkOptions {
         data: path("data")?.map(Place::into),
@@ -58,7 +59,11 @@ fn run_with(state: &State, b: &BenchmarkHandle, m: &VlmHandle, map: Map) -> Resu
         listeners: state.listeners().clone(),
         interrupt: state.interrupt().clone(),
     };
-    Ok(ResultsHandle(Arc::new(eval::run(&m.0, &b.0, &options)?)))
+    let results = eval::run(&m.0, &b.0, &options)?;
+    if let Some(out) = &options.out {
+        state.places().note(out);
+    }
+    Ok(ResultsHandle(Arc::new(results)))
 }
 
 /// Where answers are kept.
@@ -70,7 +75,7 @@ fn cache(state: &State, place: &str) -> Result<Option<AnswerCache>> {
         "disk" => Ok(Some(AnswerCache::Folder(state.cache().join("answers")))),
         "off" => Ok(None),
         folder if folder.contains(['/', '\\']) => {
-            Ok(Some(AnswerCache::Folder(state.places().write_beside(folder).into())))
+            Ok(Some(AnswerCache::Folder(state.places().write_beside(folder)?.into())))
         }
         other => {
             let help = "a folder is written with a slash, as in `cache: \"./answers\"`";

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::script::convert::{Options, number, numbers, shown};
 use crate::script::describe;
 use crate::script::handles::{FigureHandle, ImageHandle, PlanHandle, TableHandle, TensorHandle};
-use crate::script::options::{PLOT, RADAR};
+use crate::script::options::{PLOT, RADAR, SAVE_FIGURE};
 use crate::script::state::State;
 use crate::show::{Caption, Cell, Chart, Figure, Labels, LinePlot, Picture, Radar, Table};
 use crate::{bail, error};
@@ -276,7 +276,18 @@ pub mod look {
     /// Writes a figure to a `.png` or `.svg` file.
     #[rhai_fn(name = "save", return_raw)]
     pub fn save(context: NativeCallContext, f: FigureHandle, path: &str) -> Fallible<()> {
-        Ok(f.0.save(&State::of(&context)?.places().write_beside(path))?)
+        Ok(State::of(&context)?.places().write_file(path, false, |place| f.0.save(place))?)
+    }
+
+    /// The same with options.
+    ///
+    /// ```rhai
+    /// plot([3, 2, 1]).save("target/example-figure.svg", #{ overwrite: true });
+    /// ```
+    #[rhai_fn(name = "save", return_raw)]
+    pub fn save_with(context: NativeCallContext, f: FigureHandle, path: &str, options: Map) -> Fallible<()> {
+        let overwrite = Options::new(options, &SAVE_FIGURE)?.get("overwrite")?;
+        Ok(State::of(&context)?.places().write_file(path, overwrite, |place| f.0.save(place))?)
     }
 
     /// A table from an array of maps; columns are the keys.

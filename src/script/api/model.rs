@@ -10,9 +10,13 @@ use crate::script::convert::{self, Options};
 use crate::script::handles::{
     EncoderHandle, LlmHandle, ProjectorHandle, TableHandle, TemplateHandle, TensorHandle, VlmHandle,
 };
-use crate::script::options::SAVE;
+use crate::script::options::{SAVE, SAVE_ENCODER};
 use crate::script::state::State;
 use crate::show::{Cell, Table, count};
+
+fn save_tower(state: &State, e: &EncoderHandle, folder: &str, overwrite: bool) -> Fallible<()> {
+    Ok(state.places().write_model(folder, overwrite, |folder| e.0.save(folder))?)
+}
 
 fn summary_of(m: &VlmHandle) -> Table {
     let vlm = &m.0;
@@ -121,7 +125,7 @@ pub mod model {
     /// ```
     #[rhai_fn(name = "save", return_raw)]
     pub fn save(context: NativeCallContext, m: VlmHandle, folder: &str) -> Fallible<()> {
-        Ok(m.0.save(&State::of(&context)?.places().write(folder))?)
+        Ok(State::of(&context)?.places().write_model(folder, false, |folder| m.0.save(folder))?)
     }
 
     /// The same with options. Layout "transformers" adds an `<image>` token where the tokenizer has none, and cannot express
@@ -137,28 +141,24 @@ pub mod model {
     pub fn save_with(context: NativeCallContext, m: VlmHandle, folder: &str, options: Map) -> Fallible<()> {
         let options = Options::new(options, &SAVE)?;
         let state = State::of(&context)?;
-        let folder = &state.places().write(folder);
-        let layout: String = options.get("layout")?;
-        if !options.get::<bool>("merge")? {
-            return match layout.as_str() {
-                "llava-more" => {
-                    if let Some(text) = m.0.save_adapter(folder, false)? {
-                        state.listeners().tell(&Event::Warning { text });
-                    }
-                    Ok(())
+        let (layout, merge): (String, bool) = (options.get("layout")?, options.get("merge")?);
+        let write = |folder: &_| match (layout.as_str(), merge) {
+            ("llava-more", true) => m.0.save(folder),
+            ("llava-more", false) => {
+                if let Some(text) = m.0.save_adapter(folder, false)? {
+                    state.listeners().tell(&Event::Warning { text });
                 }
-                layout => Err(error!(Option, "`merge: false` has a layout of its own, not `{layout}`").into()),
-            };
-        }
-        match layout.as_str() {
-            "llava-more" => Ok(m.0.save(folder)?),
+                Ok(())
+            }
+            (layout, false) => Err(error!(Option, "`merge: false` has a layout of its own, not `{layout}`")),
             _ => {
                 if let Some(note) = m.0.save_transformers(folder)? {
                     state.output().text(&format!("note: {note}"));
                 }
                 Ok(())
             }
-        }
+        };
+        Ok(state.places().write_model(folder, options.get("overwrite")?, write)?)
     }
 
     /// Adds the adapter of a LoRA training to the LLM's weights; the model then is one without adapter.
@@ -183,6 +183,17 @@ pub mod model {
     /// ```
     #[rhai_fn(name = "save", return_raw)]
     pub fn save_encoder(context: NativeCallContext, e: EncoderHandle, folder: &str) -> Fallible<()> {
-        Ok(e.0.save(&State::of(&context)?.places().write(folder))?)
+        save_tower(&State::of(&context)?, &e, folder, false)
+    }
+
+    /// The same with options.
+    ///
+    /// ```rhai
+    /// load("tests/fixtures/training/checkpoint").encoder.save("target/example-tower", #{ overwrite: true });
+    /// ```
+    #[rhai_fn(name = "save", return_raw)]
+    pub fn save_encoder_with(context: NativeCallContext, e: EncoderHandle, folder: &str, options: Map) -> Fallible<()> {
+        let overwrite = Options::new(options, &SAVE_ENCODER)?.get("overwrite")?;
+        save_tower(&State::of(&context)?, &e, folder, overwrite)
     }
 }

@@ -31,9 +31,11 @@ fn report_folder(
     path: &str,
     options: &Options,
 ) -> Result<()> {
-    let data = options.get::<Option<String>>("data")?.map(|path| state.places().read(path).into());
+    let data = options.get::<Option<String>>("data")?.map(|path| state.places().read(path));
+    let (data, overwrite) = (data.transpose()?.map(Into::into), options.get("overwrite")?);
     let options = ReportOptions { presets: state.presets(), data, maps: options.get("maps")? };
-    report::write(&page(&options)?, &state.places().write_beside(path))
+    let page = page(&options)?;
+    state.places().write_file(path, overwrite, |place| report::write(&page, place))
 }
 
 fn run_report_of(state: &State, r: &RunHandle, path: &str, map: Map) -> Result<()> {
@@ -67,9 +69,10 @@ fn report_results(state: &State, results: &ResultsHandle, path: &str, map: Map) 
             }
         },
     };
+    let overwrite = options.get("overwrite")?;
     let options = ReportOptions { presets: state.presets(), data: None, maps: options.get("maps")? };
     let page = report::page_of_results(&results.0, benchmark.as_deref(), model.as_deref(), &options)?;
-    report::write(&page, &state.places().write_beside(path))
+    state.places().write_file(path, overwrite, |place| report::write(&page, place))
 }
 
 fn map_figure(encoder: &EncoderHandle, image: &ImageHandle, aspect: Aspect) -> Result<Figure> {

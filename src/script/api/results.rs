@@ -13,7 +13,7 @@ use crate::eval::{Published, Results, RightAnswers, Row, Rules};
 use crate::events::Event;
 use crate::script::convert::{Options, from_json, shown};
 use crate::script::handles::{ResultsHandle, TableHandle};
-use crate::script::options::{COMPARE, RESCORE};
+use crate::script::options::{COMPARE, RESCORE, SAVE_RESULTS};
 use crate::script::places::Place;
 use crate::script::state::State;
 
@@ -82,7 +82,7 @@ pub mod results {
     #[rhai_fn(name = "results", return_raw)]
     pub fn results(context: NativeCallContext, path: &str) -> Fallible<ResultsHandle> {
         let state = State::of(&context)?;
-        open(&state, &[state.places().read(path)])
+        open(&state, &[state.places().read(path)?])
     }
 
     /// Opens the files of a run in parts (`shard`) as one. A missing part is reported in a warning and under the table.
@@ -95,7 +95,7 @@ pub mod results {
     #[rhai_fn(name = "results", return_raw)]
     pub fn results_parts(context: NativeCallContext, paths: Array) -> Fallible<ResultsHandle> {
         let state = State::of(&context)?;
-        let paths: Vec<Place> = paths.iter().map(|path| state.places().read(path.to_string())).collect();
+        let paths = paths.iter().map(|path| state.places().read(path.to_string())).collect::<Result<Vec<Place>>>()?;
         open(&state, &paths)
     }
 
@@ -277,6 +277,17 @@ pub mod results {
     /// ```
     #[rhai_fn(name = "save", return_raw)]
     pub fn save(context: NativeCallContext, res: ResultsHandle, path: &str) -> Fallible<()> {
-        Ok(res.0.save(&State::of(&context)?.places().write_beside(path))?)
+        Ok(State::of(&context)?.places().write_file(path, false, |place| res.0.save(place))?)
+    }
+
+    /// The same with options.
+    ///
+    /// ```rhai
+    /// benchmark("tiny-vqa", #{ limit: 2 }).score(["yes", "no"]).save("target/example-results.jsonl", #{ overwrite: true });
+    /// ```
+    #[rhai_fn(name = "save", return_raw)]
+    pub fn save_with(context: NativeCallContext, res: ResultsHandle, path: &str, options: Map) -> Fallible<()> {
+        let overwrite = Options::new(options, &SAVE_RESULTS)?.get("overwrite")?;
+        Ok(State::of(&context)?.places().write_file(path, overwrite, |place| res.0.save(place))?)
     }
 }

@@ -30,7 +30,7 @@ pub mod runs {
     /// ```
     #[rhai_fn(name = "run", return_raw)]
     pub fn run(context: NativeCallContext, folder: &str) -> Fallible<RunHandle> {
-        Ok(RunHandle(Run::open(&State::of(&context)?.places().read_run(folder))?))
+        Ok(RunHandle(Run::open(&State::of(&context)?.places().read_run(folder)?)?))
     }
 
     /// Where it is.
@@ -68,7 +68,7 @@ pub mod runs {
     #[rhai_fn(name = "plot", return_raw)]
     pub fn plot(context: NativeCallContext, r: RunHandle) -> Fallible<FigureHandle> {
         let figure = plot_of(&r.0)?;
-        let folder = State::of(&context)?.places().write_beside(r.0.dir().join("plots"));
+        let folder = State::of(&context)?.places().write_beside(r.0.dir().join("plots"))?;
         figure.save(&folder.join("loss.png"))?;
         figure.save(&folder.join("loss.svg"))?;
         Ok(FigureHandle(figure))

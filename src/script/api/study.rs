@@ -25,7 +25,7 @@ fn make(state: &State, map: Map) -> Result<StudyHandle> {
     let options = Options::new(map, &STUDY)?;
     let ids = |key: &str, kind: PresetKind| -> Result<Vec<String>> {
         let ids = strings(&options, key)?;
-        Ok(ids.iter().map(|id| state.places().id(kind, id)).collect())
+        ids.iter().map(|id| state.places().id(kind, id)).collect()
     };
     let name: String = options.get("name")?;
     let mut stage = options.value("stage").map_or(Ok(Toml::new()), |value| match value.try_cast::<Map>() {
@@ -45,18 +45,19 @@ fn make(state: &State, map: Map) -> Result<StudyHandle> {
     stage.extend(state.overrides().train());
     let llms = ids("llms", PresetKind::Llms)?;
     state.fitting().stages(&mut stage, &llms)?;
-    let out = options.get::<Option<String>>("out")?.map(|out| state.places().write_study(out).into());
+    let out = options.get::<Option<String>>("out")?.map(|out| state.places().write_study(out));
+    let out = out.transpose()?.map(Into::into);
     let options = StudyOptions {
         encoders: ids("encoders", PresetKind::Encoders)?,
         llms,
         projector: projector(state, &options)?,
-        recipe: state.places().id(PresetKind::Recipes, &options.get::<String>("recipe")?),
+        recipe: state.places().id(PresetKind::Recipes, &options.get::<String>("recipe")?)?,
         stage,
         benchmarks: benchmarks(state, &options)?,
         limit: state.limit(options.get("limit")?),
         seeds: seeds(state, &options)?,
         seeds_from: options.get("seeds_from")?,
-        data: options.get::<Option<String>>("data")?.map(|path| state.places().read(path).into()),
+        data: options.get::<Option<String>>("data")?.map(|path| state.places().read(path)).transpose()?.map(Into::into),
         batch: options.get("batch")?,
         target: target(state, &options)?,
         out: out.map_or_else(|| state.own_folder(&name), Ok)?,

@@ -7,7 +7,9 @@ use rhai::{Array, Map, NativeCallContext};
 use super::Fallible;
 use crate::device::{device_name, dtype};
 use crate::error::{Error, Result};
+use crate::script::convert::Options;
 use crate::script::handles::{TensorHandle, dtype_name};
+use crate::script::options::SAVE_TENSORS;
 use crate::script::state::State;
 use crate::weights::{read_tensors, save_tensors};
 use crate::{bail, error};
@@ -93,6 +95,17 @@ fn element(x: &TensorHandle, index: i64) -> Result<Dynamic> {
     }
 }
 
+fn save_all(state: &State, map: Map, path: &str, overwrite: bool) -> Result<()> {
+    let mut all = Vec::new();
+    for (name, value) in map {
+        let Some(tensor) = value.clone().try_cast::<TensorHandle>() else {
+            return Err(error!(Type, "`{name}` is of type {}, expected a Tensor", value.type_name()));
+        };
+        all.push((name.to_string(), tensor.0));
+    }
+    state.places().write_file(path, overwrite, |place| save_tensors(&all, place))
+}
+
 #[export_module]
 pub mod tensor {
     /// All tensors of a safetensors file (or folder) by name.
@@ -103,7 +116,7 @@ pub mod tensor {
     /// ```
     #[rhai_fn(name = "tensors", return_raw)]
     pub fn tensors(context: NativeCallContext, path: &str) -> Fallible<Map> {
-        let all = read_tensors(&State::of(&context)?.places().read(path), &Device::Cpu)?;
+        let all = read_tensors(&*State::of(&context)?.places().read(path)?, &Device::Cpu)?;
         Ok(all.into_iter().map(|(name, tensor)| (name.into(), Dynamic::from(TensorHandle(tensor)))).collect())
     }
 
@@ -115,14 +128,19 @@ pub mod tensor {
     /// ```
     #[rhai_fn(name = "save_tensors", return_raw)]
     pub fn save(context: NativeCallContext, map: Map, path: &str) -> Fallible<()> {
-        let mut all = Vec::new();
-        for (name, value) in map {
-            let Some(tensor) = value.clone().try_cast::<TensorHandle>() else {
-                return Err(error!(Type, "`{name}` is of type {}, expected a Tensor", value.type_name()).into());
-            };
-            all.push((name.to_string(), tensor.0));
-        }
-        Ok(save_tensors(&all, &State::of(&context)?.places().write_beside(path))?)
+        Ok(save_all(&State::of(&context)?, map, path, false)?)
+    }
+
+    /// The same with options.
+    ///
+    /// ```rhai
+    /// let x = encoder("tiny-clip").encode(image("tests/fixtures/images/red-circle.png"));
+    /// save_tensors(#{ features: x }, "target/example.safetensors", #{ overwrite: true });
+    /// ```
+    #[rhai_fn(name = "save_tensors", return_raw)]
+    pub fn save_with(context: NativeCallContext, map: Map, path: &str, options: Map) -> Fallible<()> {
+        let overwrite = Options::new(options, &SAVE_TENSORS)?.get("overwrite")?;
+        Ok(save_all(&State::of(&context)?, map, path, overwrite)?)
     }
 
     /// The largest absolute difference of two float tensors of one shape.

@@ -22,8 +22,8 @@ fn token_ids(array: &Array) -> Result<Vec<u32>> {
 }
 
 fn open(state: &State, id: &str) -> Result<TokenizerHandle> {
-    let id = state.places().id(PresetKind::Llms, id);
-    let place = state.places().read(&id);
+    let id = state.places().id(PresetKind::Llms, id)?;
+    let place = state.places().read(&id)?;
     if place.exists() {
         let tokenizer = Tokenizer::open(&place)?;
         state.tell_notes(tokenizer.notes());
@@ -78,7 +78,7 @@ pub mod text {
     #[rhai_fn(name = "template", return_raw)]
     pub fn template(context: NativeCallContext, name: &str) -> Fallible<TemplateHandle> {
         let state = State::of(&context)?;
-        let id = state.places().id(PresetKind::Templates, name);
+        let id = state.places().id(PresetKind::Templates, name)?;
         Ok(TemplateHandle(Template::load(state.presets(), &id)?))
     }
 

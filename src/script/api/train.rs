@@ -32,7 +32,7 @@ fn make(state: &State, m: VlmHandle, d: DatasetHandle, options: Toml) -> Result<
     let repeats = state.repeats(number);
     let mut options: TrainOptions = typed(options, "trainer")?;
     if let Some(out) = options.out.as_mut() {
-        *out = state.places().write_run(&*out).into();
+        *out = state.places().write_run(&*out)?.into();
     }
     let template = match &options.template {
         Some(name) => Template::load(state.presets(), name)?,
@@ -165,7 +165,7 @@ pub mod train {
     #[rhai_fn(name = "recipe", return_raw)]
     pub fn recipe_with(context: NativeCallContext, id: &str, overrides: Map) -> Fallible<RecipeHandle> {
         let state = State::of(&context)?;
-        let id = state.places().id(PresetKind::Recipes, id);
+        let id = state.places().id(PresetKind::Recipes, id)?;
         Ok(RecipeHandle(Arc::new(Recipe::open(state.presets(), &id, &table(&overrides)?)?)))
     }
 
@@ -335,7 +335,7 @@ pub mod train {
     /// own `out` need not be there yet: with `t.resume(out); t.fit()` a script starts a run and goes on with it alike.
     #[rhai_fn(name = "resume", return_raw)]
     pub fn resume(context: NativeCallContext, t: TrainerHandle, folder: &str) -> Fallible<()> {
-        match State::of(&context)?.places().resume(folder) {
+        match State::of(&context)?.places().resume(folder)? {
             Some(folder) => Ok(lock(&t)?.resume(&folder)?),
             None => Ok(()),
         }

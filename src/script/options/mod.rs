@@ -93,6 +93,14 @@ const LENGTH: OptionSpec = option(
     Unset::Words("the LLM's context, at most 4096"),
     "longest sequence, image tokens included",
 );
+/// Of what writes a file or a folder under a name that the script gives.
+const OVERWRITE: OptionSpec = option(
+    "overwrite",
+    Kind::Flag,
+    Unset::Flag(false),
+    "replaces what is there even if llmore did not write it, or it was changed since",
+)
+.harmless();
 const MAPS_SHOWN: OptionSpec = option(
     "maps",
     Kind::Count,
@@ -114,6 +122,10 @@ pub(super) const TABLES: &[&OptionTable] = &[
     &COMPOSE_PRESET,
     &LOAD,
     &SAVE,
+    &SAVE_ENCODER,
+    &SAVE_TENSORS,
+    &SAVE_FIGURE,
+    &SAVE_RESULTS,
     &ASK,
     &SAY,
     &GENERATE,

@@ -1,6 +1,6 @@
 //! Options of what opens, joins, saves, asks and looks at models.
 
-use super::{ASPECTS, BATCH, DEVICE, DTYPE, OptionTable, QUANTIZE, QUIRKS, SEED, WEIGHTS, option, table};
+use super::{ASPECTS, BATCH, DEVICE, DTYPE, OVERWRITE, OptionTable, QUANTIZE, QUIRKS, SEED, WEIGHTS, option, table};
 use crate::models::projectors;
 use crate::options::{Kind, OptionSpec, Unset, value_of};
 use crate::vlm::generate::Sampling;
@@ -130,8 +130,11 @@ pub(in crate::script) const SAVE: OptionTable = table(
             Unset::Flag(true),
             "adds an adapter to the weights; false writes it alone, as PEFT does",
         ),
+        OVERWRITE,
     ]],
 );
+pub(in crate::script) const SAVE_ENCODER: OptionTable = table("save", "Encoder", &[&[OVERWRITE]]);
+pub(in crate::script) const SAVE_TENSORS: OptionTable = table("save_tensors", "map", &[&[OVERWRITE]]);
 
 pub(in crate::script) const ASK: OptionTable = table("ask", "Vlm", &[SAMPLING, STREAM]);
 pub(in crate::script) const SAY: OptionTable = table("say", "Chat", &[SAMPLING, STREAM]);

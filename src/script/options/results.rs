@@ -1,6 +1,6 @@
 //! Options of benchmarks, results, reports, studies and figures.
 
-use super::{BATCH, DEVICE, DTYPE, LIMIT, MAPS_SHOWN, NOT_SET, OptionTable, RULES, option, table};
+use super::{BATCH, DEVICE, DTYPE, LIMIT, MAPS_SHOWN, NOT_SET, OVERWRITE, OptionTable, RULES, option, table};
 use crate::options::{Kind, OptionSpec, Unset};
 
 pub(in crate::script) const BENCHMARK: OptionTable = table(
@@ -71,6 +71,7 @@ pub(in crate::script) const COMPARE: OptionTable = table(
 const REPORT_FOLDER: &[OptionSpec] = &[
     option("data", Kind::Text, NOT_SET, "the data of a benchmark that does not bring its own").harmless(),
     MAPS_SHOWN,
+    OVERWRITE,
 ];
 pub(in crate::script) const REPORT_RUN: OptionTable = table("report", "Run", &[REPORT_FOLDER]);
 pub(in crate::script) const REPORT_STUDY: OptionTable = table("report", "Study", &[REPORT_FOLDER]);
@@ -83,8 +84,11 @@ pub(in crate::script) const REPORT_RESULTS: OptionTable = table(
         option("model", Kind::Other("a model"), NOT_SET, "the one that answered: the first questions get maps")
             .harmless(),
         MAPS_SHOWN,
+        OVERWRITE,
     ]],
 );
+pub(in crate::script) const SAVE_RESULTS: OptionTable = table("save", "Results", &[&[OVERWRITE]]);
+pub(in crate::script) const SAVE_FIGURE: OptionTable = table("save", "Figure", &[&[OVERWRITE]]);
 
 pub(in crate::script) const STUDY: OptionTable = table(
     "study",

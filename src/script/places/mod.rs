@@ -10,7 +10,7 @@ mod rerun;
 mod smoke;
 
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 pub(super) use ids::Ids;
 pub(super) use plain::Plain;
@@ -19,7 +19,11 @@ pub(super) use rerun::Rerun;
 pub(super) use smoke::Smoke;
 
 use crate::error::{Error, Result};
+use crate::hub::is_id;
+use crate::ledger::Ledger;
 use crate::preset::PresetKind;
+use crate::sandbox;
+use crate::vlm::model_files;
 
 /// What a kind of session says of ids and paths.
 pub(super) trait Places: Send + Sync {
@@ -108,78 +112,177 @@ impl Place {
     }
 }
 
-/// The ids and files of a session, as script functions ask for them.
-pub(super) struct Files(Box<dyn Places>);
+/// The ids and files of a session, as script functions ask for them. In the sandbox a path that it refuses is an error here, so that
+/// nothing is said of what lies there.
+pub(super) struct Files {
+    places: Box<dyn Places>,
+    /// What was written for scripts.
+    ledger: Ledger,
+}
 
 impl Files {
-    pub(super) fn new(places: impl Places + 'static) -> Self {
-        Files(Box::new(places))
+    pub(super) fn new(places: impl Places + 'static, ledger: Ledger) -> Self {
+        Files { places: Box::new(places), ledger }
     }
 
     /// The id to open.
-    pub(super) fn id(&self, kind: PresetKind, id: &str) -> String {
-        self.0.id(kind, id)
+    ///
+    /// # Errors
+    /// `Refused` for a path outside of what the sandbox reads.
+    pub(super) fn id(&self, kind: PresetKind, id: &str) -> Result<String> {
+        let id = self.places.id(kind, id);
+        readable_id(&id)?;
+        Ok(id)
     }
 
     /// The id or the folder of a whole model, and that folder.
-    pub(super) fn model(&self, path: &str) -> (String, Place) {
-        let id = self.0.model(path);
+    ///
+    /// # Errors
+    /// As [`id`](Self::id).
+    pub(super) fn model(&self, path: &str) -> Result<(String, Place)> {
+        let id = self.places.model(path);
+        readable_id(&id)?;
         let place = Place(PathBuf::from(&id));
-        (id, place)
+        Ok((id, place))
     }
 
     /// The LLM that a folder with a projector or an adapter goes with.
-    pub(super) fn base(&self, base: &str) -> Option<String> {
-        self.0.base(base)
-    }
-
-    /// Where a folder is written.
-    pub(super) fn write(&self, path: impl AsRef<Path>) -> Place {
-        Place(self.0.write(path.as_ref()))
+    ///
+    /// # Errors
+    /// As [`id`](Self::id).
+    pub(super) fn base(&self, base: &str) -> Result<Option<String>> {
+        let base = self.places.base(base);
+        base.as_deref().map_or(Ok(()), readable_id)?;
+        Ok(base)
     }
 
     /// Where a run is written.
-    pub(super) fn write_run(&self, path: impl AsRef<Path>) -> Place {
-        Place(self.0.write_run(path.as_ref()))
+    ///
+    /// # Errors
+    /// `Refused` outside of where the sandbox writes.
+    pub(super) fn write_run(&self, path: impl AsRef<Path>) -> Result<Place> {
+        writable(self.places.write_run(path.as_ref()))
     }
 
     /// Where a study is written.
-    pub(super) fn write_study(&self, path: impl AsRef<Path>) -> Place {
-        Place(self.0.write_study(path.as_ref()))
+    ///
+    /// # Errors
+    /// `Refused` outside of where the sandbox writes.
+    pub(super) fn write_study(&self, path: impl AsRef<Path>) -> Result<Place> {
+        writable(self.places.write_study(path.as_ref()))
     }
 
-    /// Where a file of answers is written.
+    /// Where a file of answers is written. What is there is looked at, and gone on with, by whoever writes it.
+    ///
+    /// # Errors
+    /// `Refused` outside of where the sandbox writes; `File` when an earlier one that gives way cannot be removed.
     pub(super) fn write_answers(&self, path: impl AsRef<Path>) -> Result<Place> {
-        self.0.write_answers(path.as_ref()).map(Place)
+        writable(self.places.write_answers(path.as_ref())?)
     }
 
-    /// Where a figure, a report or the like is written.
-    pub(super) fn write_beside(&self, path: impl AsRef<Path>) -> Place {
-        Place(self.0.write_beside(path.as_ref()))
+    /// Where a folder of kept answers, or the plots of a run, are written.
+    ///
+    /// # Errors
+    /// `Refused` outside of where the sandbox writes.
+    pub(super) fn write_beside(&self, path: impl AsRef<Path>) -> Result<Place> {
+        writable(self.places.write_beside(path.as_ref()))
+    }
+
+    /// Lets `write` make a file; one of somebody else is left alone, unless `overwrite`.
+    ///
+    /// # Errors
+    /// `Refused` outside of where the sandbox writes, `File` for somebody else's file, or what `write` gives.
+    pub(super) fn write_file<T>(
+        &self,
+        path: &str,
+        overwrite: bool,
+        write: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<T> {
+        let place = self.write_beside(path)?;
+        if !overwrite {
+            self.ledger.may_replace(&place)?;
+        }
+        let done = write(&place)?;
+        self.ledger.note(&place);
+        Ok(done)
+    }
+
+    /// Lets `write` make the folder of a model; files of a model of somebody else's are left alone, unless `overwrite`.
+    ///
+    /// # Errors
+    /// As [`write_file`](Self::write_file).
+    pub(super) fn write_model<T>(
+        &self,
+        path: &str,
+        overwrite: bool,
+        write: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<T> {
+        let place = writable(self.places.write(path.as_ref()))?;
+        if !overwrite {
+            model_files(&place)?.iter().try_for_each(|file| self.ledger.may_replace(file))?;
+        }
+        let done = write(&place)?;
+        model_files(&place)?.iter().for_each(|file| self.ledger.note(file));
+        Ok(done)
+    }
+
+    /// Remembers a file that was written at a place: it may be replaced.
+    pub(super) fn note(&self, place: &Path) {
+        self.ledger.note(place);
     }
 
     /// Where something is read.
-    pub(super) fn read(&self, path: impl AsRef<Path>) -> Place {
-        Place(self.0.read(path.as_ref()))
+    ///
+    /// # Errors
+    /// `Refused` outside of what the sandbox reads.
+    pub(super) fn read(&self, path: impl AsRef<Path>) -> Result<Place> {
+        let place = self.places.read(path.as_ref());
+        // An id of the hub looks like a path; what it leads to is asked about where it is opened.
+        let is_id = place.to_str().is_some_and(is_id) && !place.exists();
+        if is_id { Ok(Place(place)) } else { readable(place) }
     }
 
     /// The text of a UTF-8 file.
+    ///
+    /// # Errors
+    /// `Missing` or `File`; `Refused` outside of what the sandbox reads.
     pub(super) fn text(&self, path: &str) -> Result<String> {
-        std::fs::read_to_string(&*self.read(path)).map_err(|error| Error::file(path, error))
+        crate::fs::read_to_string(&self.read(path)?).map_err(|error| Error::file(path, error))
     }
 
     /// Where a run is read.
-    pub(super) fn read_run(&self, path: impl AsRef<Path>) -> Place {
-        Place(self.0.read_run(path.as_ref()))
+    ///
+    /// # Errors
+    /// `Refused` outside of what the sandbox reads.
+    pub(super) fn read_run(&self, path: impl AsRef<Path>) -> Result<Place> {
+        readable(self.places.read_run(path.as_ref()))
     }
 
     /// The run that a trainer goes on with.
-    pub(super) fn resume(&self, path: impl AsRef<Path>) -> Option<Place> {
-        self.0.resume(path.as_ref()).map(Place)
+    ///
+    /// # Errors
+    /// `Refused` outside of what the sandbox reads.
+    pub(super) fn resume(&self, path: impl AsRef<Path>) -> Result<Option<Place>> {
+        self.places.resume(path.as_ref()).map(readable).transpose()
     }
 
     /// What was written elsewhere, by the names the script gave, each with its place.
     pub(super) fn written(&self) -> Vec<(PathBuf, PathBuf)> {
-        self.0.written()
+        self.places.written()
     }
+}
+
+fn readable(path: PathBuf) -> Result<Place> {
+    sandbox::readable(&path).map(|()| Place(path))
+}
+
+fn writable(path: PathBuf) -> Result<Place> {
+    sandbox::writable(&path).map(|()| Place(path))
+}
+
+/// An id that is a path is asked about as one; a name that is neither there nor leads anywhere is one of a preset or of the hub.
+fn readable_id(id: &str) -> Result<()> {
+    let path = Path::new(id);
+    let leads = path.is_absolute() || path.components().any(|part| part == Component::ParentDir);
+    if leads || path.exists() { sandbox::readable(path) } else { Ok(()) }
 }

@@ -109,7 +109,7 @@ pub(super) fn stand_in_model(places: &dyn Places, path: &str) -> String {
 /// A file of answers without those of another benchmark: those that share a stand-in may share a file, too.
 pub(super) fn emptied(place: PathBuf) -> Result<PathBuf> {
     if place.is_file() {
-        std::fs::remove_file(&place).map_err(|error| Error::file(&place, error))?;
+        crate::fs::remove_file(&place).map_err(|error| Error::file(&place, error))?;
     }
     Ok(place)
 }

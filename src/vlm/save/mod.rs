@@ -19,6 +19,7 @@ use crate::image::{self, Aspect, Preprocessing};
 use crate::vlm::written::{write_json, write_text};
 use crate::weights::save_shards;
 
+pub use swap::model_files;
 use swap::write_folder;
 
 /// Weights above this many bytes are written in parts, as transformers does.

@@ -49,21 +49,32 @@ pub(super) fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()
     let fill = || {
         restore(folder)?;
         remove(&temporary)?;
-        std::fs::create_dir_all(&temporary).map_err(|error| Error::file(&temporary, error))?;
+        crate::fs::create_dir_all(&temporary).map_err(|error| Error::file(&temporary, error))?;
         write(&temporary)?;
         if folder.exists() {
             return swap(&temporary, folder);
         }
-        std::fs::rename(&temporary, folder).map_err(|error| Error::file(folder, error))
+        crate::fs::rename(&temporary, folder).map_err(|error| Error::file(folder, error))
     };
     let done = fill().context(|| format!("saving to `{}`", folder.display()));
     let _ = remove(&temporary);
     done
 }
 
+/// The files in a folder that a save into it replaces or removes: those of a model.
+///
+/// # Errors
+/// `File` when the folder cannot be read.
+pub fn model_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    Ok(files(folder, &belongs)?.into_iter().map(|file| folder.join(file)).collect())
+}
+
 fn remove(path: &Path) -> Result<()> {
     match path.exists() {
-        true => std::fs::remove_dir_all(path).map_err(|error| Error::file(path, error)),
+        true => crate::fs::remove_dir_all(path).map_err(|error| Error::file(path, error)),
         false => Ok(()),
     }
 }
@@ -83,10 +94,10 @@ fn restore(folder: &Path) -> Result<()> {
 /// Gives the files of a folder a second name each in another one; when that is not possible, nothing is left.
 pub(super) fn link(from: &Path, to: &Path) -> bool {
     let links = || -> std::io::Result<()> {
-        std::fs::create_dir_all(to)?;
-        for entry in std::fs::read_dir(from)? {
+        crate::fs::create_dir_all(to)?;
+        for entry in crate::fs::read_dir(from)? {
             let path = entry?.path();
-            std::fs::hard_link(&path, to.join(path.file_name().unwrap_or_default()))?;
+            crate::fs::hard_link(&path, &to.join(path.file_name().unwrap_or_default()))?;
         }
         Ok(())
     };
@@ -117,21 +128,21 @@ fn swap(new: &Path, folder: &Path) -> Result<()> {
     }
     if old.exists() {
         // By one rename: half of it must not be taken for what has to be put back.
-        match std::fs::rename(&old, &gone) {
+        match crate::fs::rename(&old, &gone) {
             Ok(()) => drop(remove(&gone)),
             Err(_) => remove(&old)?,
         }
     }
     // What a part's folder held may have been all of it.
-    PARTS.iter().map(|part| folder.join(part)).for_each(|part| drop(std::fs::remove_dir(part)));
+    PARTS.iter().map(|part| folder.join(part)).for_each(|part| drop(crate::fs::remove_dir(&part)));
     Ok(())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = to.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| Error::file(parent, error))?;
+        crate::fs::create_dir_all(parent).map_err(|error| Error::file(parent, error))?;
     }
-    std::fs::rename(from, to).map_err(|error| Error::file(to, error))
+    crate::fs::rename(from, to).map_err(|error| Error::file(to, error))
 }
 
 /// Whether a file of a folder, by its path in it, is of the model there.
@@ -147,7 +158,7 @@ fn files(folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> 
     let (mut found, mut folders) = (Vec::new(), vec![PathBuf::new()]);
     while let Some(inside) = folders.pop() {
         let path = folder.join(&inside);
-        for entry in std::fs::read_dir(&path).map_err(|error| Error::file(&path, error))? {
+        for entry in crate::fs::read_dir(&path).map_err(|error| Error::file(&path, error))? {
             let entry = entry.map_err(|error| Error::file(&path, error))?;
             let name = inside.join(entry.file_name());
             // A folder of somebody else's is not walked through.
