@@ -16,6 +16,8 @@ pub(super) struct Args {
     /// Override an option of every trainer, or `limit`, or `smoke=true`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    #[command(flatten)]
+    pub guard: GuardArgs,
     /// Print tables as JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -24,10 +26,38 @@ pub(super) struct Args {
     pub quiet: bool,
 }
 
+/// Limits of an evaluation in the sandbox: seconds, MiB, operations.
+pub(super) const TIME: u64 = 600;
+pub(super) const MEMORY: u64 = 4096;
+pub(super) const OPERATIONS: u64 = 100_000_000;
+
+/// What scripts of strangers may do.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Scripts of strangers")]
+pub(super) struct GuardArgs {
+    /// Read nothing but the script, `runs/` and what --allow names, write below `runs/` only, use no network, start no program,
+    /// and keep to limits: those below, calls 64 deep, texts of 64 MiB, arrays and maps of 1,048,576 entries
+    #[arg(long, global = true)]
+    pub sandbox: bool,
+    /// A folder, or a file, that the sandbox lets a script read; may be given again
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub allow: Vec<PathBuf>,
+    /// How long a script, or a line at the prompt, may take in the sandbox [default: 600]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub time_limit: Option<u64>,
+    /// How much memory it may take [default: 4096]
+    #[arg(long, global = true, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub memory_limit: Option<u64>,
+    /// How many operations of the script language it may take [default: 100000000]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub operations_limit: Option<u64>,
+}
+
 const EXAMPLES: &str = "Examples:
   llmore run scripts/quickstart.rhai                   train, evaluate and plot a small LLaVA
   llmore run scripts/quickstart.rhai --set smoke=true  the same in two steps
   llmore -c 'encoder(\"tiny-clip\").tokens'              evaluate an expression
+  llmore run theirs.rhai --sandbox --allow data        run a script of somebody else's
   llmore repl                                          explore
   llmore docs trainer                                  help on a function
 
@@ -77,6 +107,9 @@ pub(super) enum Command {
         /// How many questions of a gallery get a feature map and an attention map; 0 opens no model
         #[arg(long, default_value_t = crate::report::MAPS)]
         maps: usize,
+        /// Replace a file that llmore did not write, or that was changed since
+        #[arg(long)]
+        overwrite: bool,
     },
     /// Facts about this machine and this build, and possible problems
     Doctor,

@@ -7,6 +7,7 @@ mod compared;
 mod complete;
 mod doctor;
 pub mod graphics;
+mod guard;
 mod listen;
 mod option_map;
 mod output;
@@ -30,8 +31,10 @@ use clap::Parser;
 use crate::error::{Error, Kind, Result};
 use crate::events::{Interrupt, Listeners};
 use crate::hub::Hub;
+use crate::ledger::Ledger;
 use crate::preset::Presets;
 use crate::process::{end_with_the_pipe, keep_freed_memory, set_threads};
+use crate::sandbox;
 use crate::script::{Outcome, Output, Overrides, Repeat, Session, SessionOptions};
 use crate::settings::Settings;
 use args::{Args, Command};
@@ -51,9 +54,13 @@ const INTERRUPTED: i32 = 130;
 pub fn main() -> ExitCode {
     keep_freed_memory();
     let args = Args::parse();
-    let settings = Settings::from_env();
-    set_threads(settings.threads);
-    let code = match dispatch(args, &settings) {
+    // The sandbox comes first: the kernel holds threads to it that are started from inside.
+    let entered = guard::enter(&args, Settings::from_env());
+    let done = entered.and_then(|settings| {
+        set_threads(settings.threads);
+        dispatch(args, &settings)
+    });
+    let code = match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", error.message());
@@ -80,13 +87,13 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
     }
     match args.command {
         Some(Command::Run { ref script, args: ref script_args, .. }) => {
-            let text = std::fs::read_to_string(script).map_err(|error| Error::file(script, error))?;
+            let text = crate::fs::read_to_string(script).map_err(|error| Error::file(script, error))?;
             let mut opened = session(&args, settings, overrides, script_args.clone())?;
             let code = evaluate(&mut opened.session, &script.display().to_string(), &text);
             Ok(opened.code(code))
         }
         Some(Command::Check { ref script }) => {
-            let text = std::fs::read_to_string(script).map_err(|error| Error::file(script, error))?;
+            let text = crate::fs::read_to_string(script).map_err(|error| Error::file(script, error))?;
             let session = session(&args, settings, overrides, Vec::new())?.session;
             match session.check(&script.display().to_string(), &text) {
                 Ok(()) => Ok(0),
@@ -111,9 +118,10 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
         Some(Command::Rerun { ref run }) => rerun::rerun(&args, settings, run),
         Some(Command::Verify { ref run }) => verify::verify(run, args.json),
         Some(Command::Diff { ref a, ref b }) => Ok(Comparison::of(a, b)?.print(args.json)),
-        Some(Command::Report { ref path, ref out, ref data, maps }) => {
+        Some(Command::Report { ref path, ref out, ref data, maps, overwrite }) => {
             let presets = Presets::new(settings.preset_folders.clone());
-            let written = runs::report(path, out.as_deref(), data.clone(), (&presets, maps))?;
+            let ledger = Ledger::in_folder(&settings.cache_folder);
+            let written = runs::report(path, out.as_deref(), data.clone(), (&presets, maps), (&ledger, overwrite))?;
             println!("{}", written.display());
             Ok(0)
         }
@@ -133,7 +141,7 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
         Some(Command::Repl { ref file }) => {
             let mut opened = session(&args, settings, overrides, Vec::new())?;
             if let Some(file) = file {
-                let text = std::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
+                let text = crate::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
                 evaluate(&mut opened.session, &file.display().to_string(), &text);
             }
             Ok(repl::repl(&mut opened.session, &opened.fresh, settings, &opened.interrupt))
@@ -170,8 +178,14 @@ struct OpenedSession {
 }
 
 impl OpenedSession {
-    /// The exit code of an evaluation that ended with `code`: 130 when it was interrupted, however it ended.
+    /// The exit code of an evaluation that ended with `code`: 130 when it was interrupted, however it ended, but by the sandbox.
     fn code(&self, code: i32) -> i32 {
+        if let Some(error) = sandbox::exceeded() {
+            if code == 0 {
+                eprintln!("error: {error}");
+            }
+            return code.max(1);
+        }
         if !self.interrupt.is_set() {
             return code;
         }
@@ -196,10 +210,11 @@ fn session_repeating(
     let progress = Arc::new(Progress::new(args.quiet, std::io::stderr().is_terminal()));
     let interrupt = Interrupt::default();
     listen_for_signals(&interrupt)?;
+    guard::watch(&interrupt);
     // A rerun does not share features and answers with other runs either.
     let (repeats, runs, cache) = match repeats {
         Some((repeat, root)) => (Some(repeat), root.clone(), root.join("cache")),
-        None => (None, PathBuf::from("runs"), settings.cache_folder.clone()),
+        None => (None, PathBuf::from(guard::RUNS), settings.cache_folder.clone()),
     };
     let output = Arc::new(Terminal::new(progress.clone(), args.json, runs.clone()));
     let listeners = Listeners::default().with(Arc::new(ProgressListener::new(progress)));

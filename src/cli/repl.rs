@@ -19,6 +19,7 @@ use super::tokens::{RESULTS, is_silent, name_results};
 use crate::error::{Error, Kind, Result};
 use crate::events::Interrupt;
 use crate::preset::Presets;
+use crate::sandbox;
 use crate::script::docs::Function;
 use crate::script::{Outcome, Session};
 use crate::settings::Settings;
@@ -91,7 +92,7 @@ fn editor<'a, 'b>(assistant: Assistant<'a, 'b>, history: &Path) -> Result<Editor
     editor.set_helper(Some(assistant));
     // No history yet, or none that can be read: the session starts without.
     if let Some(folder) = history.parent() {
-        let _ = std::fs::create_dir_all(folder);
+        let _ = crate::fs::create_dir_all(folder);
     }
     let _ = editor.load_history(history);
     Ok(editor)
@@ -119,8 +120,12 @@ impl Repl<'_, '_> {
             Input::Help(Some(name)) => self.help(name),
             Input::Vars => print_table(&self.variables(), false),
             Input::Shell(command) => {
-                if let Err(error) = std::process::Command::new("sh").arg("-c").arg(command).status() {
-                    eprintln!("error: sh: {error}");
+                let started = sandbox::may_start("sh").and_then(|()| {
+                    let status = std::process::Command::new("sh").arg("-c").arg(command).status();
+                    status.map_err(|error| crate::error!(File, "sh: {error}"))
+                });
+                if let Err(error) = started {
+                    eprintln!("error: {error}");
                 }
             }
             Input::Wrong(name) => eprintln!("error: {}", wrong(name)),

@@ -1,6 +1,5 @@
 //! `llmore watch` and `llmore report`: showing runs and studies.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use super::listen::ProgressListener;
 use crate::error::{Error, Result};
 use crate::events::{Event, Interrupt, Listener};
 use crate::files::EVENTS;
+use crate::ledger::Ledger;
 use crate::preset::Presets;
 use crate::report::{self, ReportOptions};
 use crate::show::{Figure, LinePlot};
@@ -47,7 +47,7 @@ pub(super) fn watch(folder: &Path, listener: &ProgressListener, interrupt: &Inte
 /// Follows a run's events from its beginning until it ends.
 fn follow(run: &Run, listener: &ProgressListener, interrupt: &Interrupt) -> Result<()> {
     let path = run.dir().join(EVENTS);
-    let file = File::open(&path).map_err(|error| Error::file(&path, error))?;
+    let file = crate::fs::open(&path).map_err(|error| Error::file(&path, error))?;
     let (mut reader, mut line) = (BufReader::new(file), String::new());
     while !interrupt.is_set() {
         let read = reader.read_line(&mut line).map_err(|error| Error::file(&path, error))?;
@@ -88,10 +88,15 @@ pub(super) fn report(
     out: Option<&Path>,
     data: Option<PathBuf>,
     (presets, maps): (&Presets, usize),
+    (ledger, overwrite): (&Ledger, bool),
 ) -> Result<PathBuf> {
-    let page = report::page_of(path, &ReportOptions { presets, data, maps })?;
     let beside = if path.is_dir() { path.join("report.html") } else { path.with_extension("html") };
     let out = out.map_or(beside, Path::to_path_buf);
+    if !overwrite {
+        ledger.may_replace(&out)?;
+    }
+    let page = report::page_of(path, &ReportOptions { presets, data, maps })?;
     report::write(&page, &out)?;
+    ledger.note(&out);
     Ok(out)
 }

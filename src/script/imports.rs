@@ -130,7 +130,7 @@ impl Imports {
                 return Err(error!(Missing, "no script `{name}`")
                     .help("`import \"lib/parts\" as p;` is lib/parts.rhai beside the script that imports it"));
             }
-            None => std::fs::read_to_string(name).map_err(|error| Error::file(Path::new(name), error))?,
+            None => crate::fs::read_to_string(Path::new(name)).map_err(|error| Error::file(Path::new(name), error))?,
         };
         let text = plain_text(&text).to_string();
         let script = Script { key: key.to_string(), text: text.clone(), module: None };

@@ -9,6 +9,7 @@ use super::error::{ScriptError, lower_first};
 use super::imports::Imports;
 use super::{stdlib, suggest};
 use crate::error::Kind;
+use crate::sandbox;
 
 /// An error ready to be printed.
 #[derive(Clone, Debug)]
@@ -91,10 +92,23 @@ pub(super) fn report(error: &EvalAltResult, docs: &[Function], sources: &Sources
 fn explain(error: &EvalAltResult, docs: &[Function]) -> (Kind, String, Option<String>) {
     match error {
         EvalAltResult::ErrorRuntime(value, _) => match value.read_lock::<ScriptError>() {
+            // What the sandbox ends looks like Ctrl-C from inside.
+            Some(thrown) if thrown.kind == Kind::Interrupted && sandbox::exceeded().is_some() => {
+                let error = sandbox::exceeded().map(ScriptError::from).unwrap_or_else(|| thrown.clone());
+                (error.kind, error.message, error.help)
+            }
             Some(thrown) => (thrown.kind, thrown.message.clone(), thrown.help.clone()),
             None => (Kind::Usage, super::describe(value), None),
         },
-        EvalAltResult::ErrorTerminated(..) => (Kind::Interrupted, "interrupted".to_string(), None),
+        EvalAltResult::ErrorTerminated(value, _) => match value.read_lock::<ScriptError>() {
+            Some(thrown) => (thrown.kind, thrown.message.clone(), thrown.help.clone()),
+            None => (Kind::Interrupted, "interrupted".to_string(), None),
+        },
+        EvalAltResult::ErrorTooManyOperations(_) if sandbox::is_on() => {
+            let most = sandbox::limits().map_or(0, |limits| limits.operations);
+            let message = format!("the script has more operations than the sandbox gives it: {most}");
+            (Kind::Refused, message, Some("`--operations-limit N` gives more".to_string()))
+        }
         EvalAltResult::ErrorFunctionNotFound(signature, _) => suggest::function_not_found(signature, docs),
         EvalAltResult::ErrorVariableNotFound(name, _) => suggest::variable_not_found(name, docs),
         EvalAltResult::ErrorDotExpr(message, _) => suggest::property_not_found(message, docs),

@@ -2,18 +2,28 @@
 //! REPL line and a notebook cell are the same thing.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Module, OptimizationLevel, Scope};
 
-use super::error::Exit;
+use super::error::{Exit, ScriptError};
 use super::imports::{self, Imports, plain_text};
 use super::printed_error::{Report, Sources, report};
 use super::state::{SessionOptions, State};
 use super::{api, docs, handles, stdlib};
+use crate::events::Interrupt;
+use crate::sandbox;
 
 /// Depth of nested expressions; Rhai's own default differs between debug and release builds.
 const EXPRESSION_DEPTH: usize = 128;
 const CALL_DEPTH: usize = 64;
+/// In the sandbox: bytes of a text, or of all texts in a value, and entries of an array, a map, a scope.
+const TEXT: usize = 64 << 20;
+const ENTRIES: usize = 1 << 20;
+const VARIABLES: usize = 10_000;
+const MODULES: usize = 100;
+/// How often a sleeping script looks whether it is to end.
+const NAP: Duration = Duration::from_millis(10);
 /// Any four numbers.
 const HASHING: [u64; 4] = [2503, 15621, 336, 576];
 
@@ -52,7 +62,14 @@ impl Session {
         engine.on_print(move |text| out.output().text(text));
         engine.on_debug(move |text, _, position| debug.output().text(&format!("{position} {text}")));
         let interrupt = state.interrupt().clone();
-        engine.on_progress(move |_| interrupt.is_set().then(|| Dynamic::from("interrupted")));
+        engine.on_progress(move |_| {
+            let why =
+                || sandbox::exceeded().map_or("interrupted".into(), |error| Dynamic::from(ScriptError::from(error)));
+            interrupt.is_set().then(why)
+        });
+        if let Some(limits) = sandbox::limits() {
+            limit(&mut engine, limits, state.interrupt().clone());
+        }
 
         hand_out_captured_handles(&mut engine);
         handles::register(&mut engine);
@@ -75,6 +92,7 @@ impl Session {
     /// What went wrong, with its place; imports are read beside the file that `name` says.
     pub fn run(&mut self, name: &str, text: &str) -> Result<Outcome, Report> {
         let text = plain_text(text);
+        let _limited = sandbox::Evaluation::begin();
         self.state.set_script(text);
         self.imports().begin(name);
         match self.evaluate(name, text) {
@@ -171,4 +189,24 @@ fn hand_out_captured_handles(engine: &mut Engine) {
         let shared = context.scope().get(name).filter(|value| value.is_shared());
         Ok(shared.and_then(handles::callback_receiver))
     });
+}
+
+/// What the sandbox lets a script take by itself; time and memory are watched by the program.
+fn limit(engine: &mut Engine, limits: sandbox::Limits, interrupt: Interrupt) {
+    engine.set_max_operations(limits.operations);
+    engine.set_max_string_size(TEXT);
+    engine.set_max_array_size(ENTRIES);
+    engine.set_max_map_size(ENTRIES);
+    engine.set_max_variables(VARIABLES);
+    engine.set_max_modules(MODULES);
+    // Rhai's own `sleep` is one operation, however long it takes.
+    let nap = move |seconds: f64| {
+        let begun = Instant::now();
+        while begun.elapsed().as_secs_f64() < seconds && sandbox::exceeded().is_none() && !interrupt.is_set() {
+            std::thread::sleep(NAP);
+        }
+    };
+    let whole = nap.clone();
+    engine.register_fn("sleep", move |seconds: i64| whole(seconds as f64));
+    engine.register_fn("sleep", nap);
 }
