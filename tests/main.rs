@@ -50,6 +50,7 @@ mod resume_identity;
 mod ropes;
 mod run_folders;
 mod runs;
+mod sandbox;
 mod saves;
 mod scorers;
 mod script_files;
