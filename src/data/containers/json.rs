@@ -204,6 +204,7 @@ impl<'a> Reader<'a> {
             broken: self.broken,
             pictures: None,
             inline: self.inline.some().map(Arc::new),
+            placed: Vec::new(),
         }
     }
 }

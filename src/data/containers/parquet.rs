@@ -188,6 +188,7 @@ impl TableParts for ParquetRows {
             broken: Vec::new(),
             pictures: self.pictures.clone(),
             inline: None,
+            placed: Vec::new(),
         }))
     }
 }

@@ -81,6 +81,7 @@ fn open(path: &Path, keep: Keep) -> Result<TableFile> {
         broken,
         pictures: None,
         inline: inline.some().map(Arc::new),
+        placed: Vec::new(),
     })
 }
 

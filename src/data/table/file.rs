@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::inline::Inline;
 use super::pictures::ColumnPictures;
+use crate::data::image_source::{below, stays};
 use crate::error::{Error, Result};
 
 /// Which fields are read, by their names.
@@ -55,11 +56,25 @@ pub(in crate::data) struct TableFile {
     pub(in crate::data) pictures: Option<Arc<ColumnPictures>>,
     /// Pictures that are written in its texts.
     pub(in crate::data) inline: Option<Arc<Inline>>,
+    /// Folders that a layout, not the data, puts before names of pictures: they may begin with `..`.
+    pub(in crate::data) placed: Vec<String>,
 }
 
 impl TableFile {
     pub(super) fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// The place of a picture by its name in a row.
+    ///
+    /// # Errors
+    /// `Data` for a name that leads out of the file's folder, and of those where the layout has pictures.
+    pub(super) fn beside(&self, name: &str) -> Result<PathBuf> {
+        let placed = self.placed.iter().find_map(|folder| name.strip_prefix(folder.as_str())?.strip_prefix('/'));
+        match placed {
+            Some(rest) if stays(rest) => Ok(self.folder().join(name)),
+            _ => below(self.folder(), name),
+        }
     }
 
     /// Whether the row's pictures of a field lie in the file.
@@ -87,6 +102,7 @@ impl TableFile {
             broken: Vec::new(),
             pictures: self.pictures.clone(),
             inline: self.inline.clone(),
+            placed: self.placed.clone(),
         }
     }
 }

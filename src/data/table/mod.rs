@@ -27,7 +27,7 @@ pub use self::files::find;
 pub use self::parts::{Reading, parts};
 use self::row_picture::RowPicture;
 use super::containers;
-use super::image_source::{ImageSource, below};
+use super::image_source::ImageSource;
 use crate::error;
 use crate::error::{Context, Error, Result};
 
@@ -208,7 +208,10 @@ impl Rows {
             return Ok(RowPicture::source(rows, row, field, number));
         }
         match path.filter(|path| path.len() <= LONGEST_PATH) {
-            Some(path) => Ok(ImageSource::named(file.folder(), path)),
+            Some(path) => Ok(match file.beside(path) {
+                Ok(place) => ImageSource::file(place),
+                Err(_) => ImageSource::leading_out(file.folder(), path),
+            }),
             None => Err(self.unexpected(row, field, "a picture's path or bytes")),
         }
     }
@@ -228,7 +231,7 @@ impl Rows {
         let value = value.and_then(Value::as_array).map_or(value, |list| list.get(number));
         let path =
             value.and_then(|value| value.as_str().or_else(|| value.get("path")?.as_str())).ok_or_else(missing)?;
-        let path = below(file.folder(), path).context(|| self.place(row))?;
+        let path = file.beside(path).context(|| self.place(row))?;
         crate::fs::read(&path).map_err(|error| Error::file(&path, error).context(self.place(row)))
     }
 

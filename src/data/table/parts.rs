@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Rows;
 use super::file::{TableFile, TableParts};
 use crate::data::containers;
+use crate::data::image_source::stays;
 use crate::error::{Error, Result};
 
 /// Rows of a part.
@@ -115,9 +116,10 @@ impl TableFile {
 
     /// Names of pictures that are not beside the file, in the folder beside it where the first one is.
     fn find_pictures(&mut self, folders: &[String]) {
-        let beside = self.folder().to_path_buf();
+        let (beside, mut placed) = (self.folder().to_path_buf(), Vec::new());
         for (_, column) in self.columns.iter_mut().filter(|(field, _)| field.starts_with("image")) {
-            let Some(first) = column.iter().find_map(Value::as_str).filter(|name| name.len() < super::LONGEST_PATH)
+            let Some(first) =
+                column.iter().find_map(Value::as_str).filter(|name| name.len() < super::LONGEST_PATH && stays(name))
             else {
                 continue;
             };
@@ -128,10 +130,14 @@ impl TableFile {
                 continue;
             };
             for value in column.iter_mut() {
-                if let Value::String(name) = value {
+                if let Value::String(name) = value
+                    && stays(name)
+                {
                     *name = format!("{folder}/{name}");
                 }
             }
+            placed.push(folder.clone());
         }
+        self.placed.extend(placed);
     }
 }

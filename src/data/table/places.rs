@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::Rows;
-use crate::data::image_source::below;
 use crate::error::Result;
 
 impl Rows {
@@ -39,11 +38,16 @@ impl Rows {
         }
     }
 
+    /// The place of a picture that a row names; `None` where its name leads elsewhere.
+    pub(super) fn beside(&self, row: usize, name: &str) -> Option<PathBuf> {
+        self.find(row).and_then(|(file, _)| file.beside(name).ok())
+    }
+
     /// Whether a picture is in the file or beside it.
     pub fn has_picture(&self, row: usize, field: &str, number: usize) -> Result<bool> {
         let path = self.picture_path(row, field, number);
         Ok(self.has_bytes(row, field, number)?
-            || path.is_some_and(|path| below(self.folder(row), path).is_ok_and(|path| path.is_file())))
+            || path.is_some_and(|path| self.beside(row, path).is_some_and(|path| path.is_file())))
     }
 
     /// All files.

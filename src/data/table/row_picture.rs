@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Rows;
-use crate::data::image_source::{ImageSource, Picture, below};
+use crate::data::image_source::{ImageSource, Picture};
 use crate::data::print::Printable;
 use crate::error::Result;
 
@@ -49,8 +49,7 @@ impl Picture for RowPicture {
     }
 
     fn prints(&self) -> Vec<Printable> {
-        let beside =
-            self.path().and_then(|path| below(self.rows.folder(self.row), path).ok()).filter(|path| path.is_file());
+        let beside = self.path().and_then(|path| self.rows.beside(self.row, path)).filter(|path| path.is_file());
         let table = self.rows.file(self.row).map(Printable::of_table);
         table.into_iter().chain(beside.map(|path| Printable::of_picture(&path))).collect()
     }
