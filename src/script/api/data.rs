@@ -62,7 +62,7 @@ fn pictures(state: &State, options: &Options) -> Result<Option<Pictures>> {
     let Some(places) = options.value("images").and_then(|value| value.try_cast::<Map>()) else {
         return options
             .get::<Option<String>>("images")?
-            .map(|path| Pictures::at(&*state.places().read(path)?))
+            .map(|path| Pictures::at(&state.places().read(path)?))
             .transpose();
     };
     let mut pictures = Pictures::default();
@@ -70,7 +70,7 @@ fn pictures(state: &State, options: &Options) -> Result<Option<Pictures>> {
         let Ok(path) = path.into_string() else {
             bail!(Option, "option `images`: `{prefix}` is not a path");
         };
-        pictures = pictures.with(&prefix, &*state.places().read(path.as_str())?)?;
+        pictures = pictures.with(&prefix, &state.places().read(path.as_str())?)?;
     }
     Ok(Some(pictures))
 }

@@ -116,7 +116,7 @@ pub mod tensor {
     /// ```
     #[rhai_fn(name = "tensors", return_raw)]
     pub fn tensors(context: NativeCallContext, path: &str) -> Fallible<Map> {
-        let all = read_tensors(&*State::of(&context)?.places().read(path)?, &Device::Cpu)?;
+        let all = read_tensors(&State::of(&context)?.places().read(path)?, &Device::Cpu)?;
         Ok(all.into_iter().map(|(name, tensor)| (name.into(), Dynamic::from(TensorHandle(tensor)))).collect())
     }
 
