@@ -15,8 +15,8 @@ use source::{Source, root};
 /// The modules of `src/lib.rs` by layer, lowest first. A layer uses the layers before it.
 const LAYERS: &[&[&str]] = &[
     &[
-        "error", "guard", "build", "settings", "sandbox", "fs", "process", "memory", "device", "files", "ledger", "preset",
-        "weights", "events", "show", "assets", "rng", "hub", "notes", "options", "writer",
+        "error", "guard", "build", "settings", "sandbox", "fs", "process", "memory", "device", "files", "ledger",
+        "preset", "weights", "events", "show", "assets", "rng", "hub", "notes", "options", "writer",
     ],
     &["nn"],
     &["text", "image", "models"],
