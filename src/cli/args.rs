@@ -16,14 +16,15 @@ pub(super) struct Args {
     /// Override an option of every trainer, or `limit`, or `smoke=true`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    #[command(flatten)]
-    pub guard: GuardArgs,
     /// Print tables as JSON
     #[arg(long, global = true)]
     pub json: bool,
     /// Show no progress
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    // Last: the heading of its help goes on to what follows.
+    #[command(flatten)]
+    pub guard: GuardArgs,
 }
 
 /// Limits of an evaluation in the sandbox: seconds, MiB, operations.
