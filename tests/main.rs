@@ -20,6 +20,7 @@ mod declared_tokens;
 mod errors;
 mod exchange;
 mod families;
+mod fuzz;
 mod generation;
 mod gguf;
 mod grids;

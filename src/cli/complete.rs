@@ -19,7 +19,7 @@ const IDS: &[(&str, PresetKind)] = &[
 ];
 
 /// The names that can be completed.
-pub(super) struct Words {
+pub struct Words {
     pub(super) functions: Vec<Function>,
     /// (name, type) of every variable.
     pub(super) variables: Vec<(String, String)>,
@@ -27,7 +27,7 @@ pub(super) struct Words {
 
 impl Words {
     /// The names of a session. `_` and `_1` are listed as such.
-    pub(super) fn of(session: &Session) -> Self {
+    pub fn of(session: &Session) -> Self {
         let short = |name: String| RESULTS.iter().find(|(_, long)| *long == name).map_or(name, |(s, _)| s.to_string());
         let variables = session.variables().into_iter().map(|(name, kind, _)| (short(name), kind)).collect();
         Words { functions: session.functions(), variables }
@@ -83,7 +83,7 @@ impl Words {
     }
 
     /// Completions at the end of `text`: where the word begins, and the (shown, inserted) candidates.
-    pub(super) fn complete(&self, text: &str) -> (usize, Vec<(String, String)>) {
+    pub fn complete(&self, text: &str) -> (usize, Vec<(String, String)>) {
         let tokens = scan(text);
         let (word, before) = match tokens.split_last() {
             Some((last, before)) if last.kind == Kind::Name && last.range.end == text.len() => {
@@ -139,7 +139,7 @@ fn opening(text: &str, tokens: &[Token]) -> Option<usize> {
 }
 
 /// Inside a string: where it begins, and the kind of preset it names when it is the first argument of a constructor.
-pub(super) fn open_string(text: &str) -> Option<(usize, Option<PresetKind>)> {
+pub fn open_string(text: &str) -> Option<(usize, Option<PresetKind>)> {
     let tokens = scan(text);
     let (last, before) = tokens.split_last()?;
     if last.kind != (Kind::Text { closed: false }) {

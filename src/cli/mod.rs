@@ -4,7 +4,7 @@ mod args;
 mod assist;
 mod commands;
 mod compared;
-mod complete;
+pub mod complete;
 mod doctor;
 pub mod graphics;
 mod guard;
@@ -18,7 +18,7 @@ mod repl;
 mod rerun;
 mod runs;
 mod sixel;
-mod tokens;
+pub mod tokens;
 mod verify;
 
 use std::io::{IsTerminal, Read};

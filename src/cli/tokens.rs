@@ -112,7 +112,7 @@ fn number(text: &str) -> usize {
 }
 
 /// The text with `_` and `_1` replaced by the variables they stand for; `_ =>` of a `switch` stays.
-pub(super) fn name_results(text: &str) -> String {
+pub fn name_results(text: &str) -> String {
     let tokens = scan(text);
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
@@ -136,7 +136,7 @@ pub(super) fn is_silent(text: &str) -> bool {
 }
 
 /// The text in colors; its visible width is that of the input.
-pub(super) fn paint(text: &str) -> String {
+pub fn paint(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let mut done = 0;
     for token in scan(text) {
