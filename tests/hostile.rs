@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use llmore::error::Error;
+use llmore::eval::{Benchmark, BenchmarkOptions};
 use llmore::memory::{DeviceMemory, Host};
 use llmore::models::registry::Target;
 use llmore::preset::Presets;
@@ -281,4 +282,17 @@ fn what_does_not_fit_is_said_before_weights_are_read() {
     widths.set("llm/config.json", "hidden_size", json!(48)).set("llm/config.json", "num_attention_heads", json!(6));
     std::fs::write(widths.path("llm/model.safetensors"), "cut").unwrap();
     widths.fails(&["model.mm_projector.0.weight", "[24, 16]", "[48, 16]"]);
+}
+
+#[test]
+fn a_right_answer_at_a_place_that_no_list_has() {
+    let path = std::env::temp_dir().join(format!("llmore-hostile-{}-answer.jsonl", std::process::id()));
+    for answer in [json!(4), json!(-1), json!(u32::MAX), json!("4294967295"), json!(i64::MAX), json!(u64::MAX)] {
+        let row = json!({ "question": "which?", "options": ["a", "b"], "answer": answer });
+        std::fs::write(&path, format!("{row}\n")).unwrap();
+        let options = BenchmarkOptions { data: Some(path.clone()), ..BenchmarkOptions::default() };
+        let error = Benchmark::open(&Presets::default(), "ai2d", &options).err().unwrap().to_string();
+        assert!(error.contains("expected a position among 2 choices"), "{answer}: {error}");
+    }
+    std::fs::remove_file(path).unwrap();
 }

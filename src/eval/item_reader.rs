@@ -111,7 +111,8 @@ impl<'a> ItemReader<'a> {
         let value = rows.require(row, field)?;
         if fields.answer_is_position {
             let position = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
-            let letter = position.and_then(|position| char::from_u32(u32::try_from(position).ok()? + u32::from('A')));
+            let letter = |position: i64| char::from_u32(u32::try_from(position).ok()?.checked_add(u32::from('A'))?);
+            let letter = position.and_then(letter);
             let known = letter.filter(|letter| choices.iter().any(|choice| choice.letter == *letter));
             let expected = format!("a position among {} choices", choices.len());
             return known
