@@ -57,8 +57,10 @@ pub fn run(reader: &'static Reader, job: &Job, folder: &Path) {
     let (job, folder) = (job.clone(), folder.to_path_buf());
     let found = folder.clone();
     std::thread::spawn(move || watch(&found));
-    let loops = std::thread::Builder::new().stack_size(STACK).spawn(move || read_all(reader, &job, &folder));
-    loops.unwrap().join().unwrap();
+    // On one of rayon's threads, so that loops over few things run there and wake no other. A second one is for whoever waits
+    // for a thread with such a loop.
+    rayon::ThreadPoolBuilder::new().num_threads(2).stack_size(STACK).build_global().unwrap();
+    rayon::scope(|_| read_all(reader, &job, &folder));
 }
 
 /// A path below the sources of a crate.
@@ -156,8 +158,7 @@ fn watch(folder: &Path) {
 /// Seconds that this process computed; 0 where the system does not tell.
 fn computing() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Fields 14 and 15, counted from behind the name in brackets, in ticks of 10 ms.
-    let fields: Vec<u64> =
-        text.rsplit(')').next().unwrap_or("").split_whitespace().filter_map(|n| n.parse().ok()).collect();
-    fields.get(10..12).map_or(0.0, |ticks| ticks.iter().sum::<u64>() as f64 / 100.0)
+    // Fields 14 and 15, in ticks of 10 ms; field 3 is the first one behind the name in brackets.
+    let fields = text.rsplit(')').next().unwrap_or("").split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }

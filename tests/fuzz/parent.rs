@@ -36,14 +36,22 @@ pub struct Outcome {
     pub found: Vec<Found>,
 }
 
-/// A folder in memory where there is one.
+impl Outcome {
+    /// Inputs a second of reading.
+    pub fn rate(&self) -> f64 {
+        self.inputs as f64 / self.seconds.max(1e-3)
+    }
+}
+
+/// An empty folder, in memory where there is a place for it.
 pub fn scratch(name: &str) -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    let base = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
-    let folder = base.join(format!("llmore-fuzz-{}-{name}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
+    let inner = format!("llmore-fuzz-{}-{name}", std::process::id());
+    let empty = |base: &Path| {
+        let folder = base.join(&inner);
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).map(|()| folder)
+    };
+    empty(Path::new("/dev/shm")).or_else(|_| empty(&std::env::temp_dir())).unwrap()
 }
 
 /// Runs a reader for a time, or until so many inputs were tried.
@@ -92,7 +100,6 @@ fn process(reader: &str, job: &Job, folder: &Path) -> (Option<i32>, String) {
         .env(READER, reader)
         .env(JOB, format!("{} {} {} {}", job.seed, job.from, job.to, job.time.as_millis()))
         .env(FOLDER, folder)
-        .env("RAYON_NUM_THREADS", "2")
         .env("MALLOC_ARENA_MAX", "2")
         .current_dir(folder)
         .stdin(Stdio::null())
@@ -146,14 +153,13 @@ fn tail(text: &str) -> String {
 pub fn table(outcomes: &[Outcome], seed: u64) -> String {
     let mut text = format!("\n{:<14}{:>11}{:>11}{:>11}  found\n", "reader", "inputs", "whole", "inputs/s");
     for outcome in outcomes {
-        let rate = outcome.inputs as f64 / outcome.seconds.max(1e-3);
+        let rate = outcome.rate();
         let found = outcome.found.len();
         let Outcome { reader, inputs, whole, .. } = outcome;
         writeln!(text, "{reader:<14}{inputs:>11}{whole:>11}{rate:>11.0}  {found}").unwrap();
     }
     let inputs: u64 = outcomes.iter().map(|outcome| outcome.inputs).sum();
     writeln!(text, "{:<14}{inputs:>11}  seed {seed}", "all").unwrap();
-    text.push_str(&told(outcomes, seed));
     text
 }
 

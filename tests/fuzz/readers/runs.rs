@@ -1,7 +1,7 @@
 //! Folders of runs and of studies: one file is mutated at a time, and everything that looks at such a folder looks at it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use llmore::preset::Presets;
 use llmore::report::{ReportOptions, page_of};
@@ -147,15 +147,11 @@ pub const CHECKPOINT: Reader = Reader {
         ".v",
     ],
     open: |folder| {
-        let whole = lay_out(folder, &checkpoint_files(), &["run/checkpoint-1"]);
+        let whole = lay_out(folder, &checkpoint_files(), &["run"]);
         let run = folder.join("run");
-        let mut first = trainer(&model(llm()), OPTIONS, &folder.join("made"));
-        // run.lock, of a trainer made alike.
-        first.fit(&mut |_| Ok(true)).unwrap();
-        std::fs::copy(folder.join("made/run.lock"), run.join("run.lock")).unwrap();
         let mut trainer = trainer(&model(llm()), OPTIONS, &folder.join("again"));
         Box::new(move |input| {
-            let path = input.write(run.join("checkpoint-1").join(&input.kind));
+            let path = input.write(run.join(&input.kind));
             let resumed = trainer.resume(&run).is_ok();
             let _ = std::fs::remove_file(&path);
             std::fs::write(path, &whole[&input.kind]).unwrap();
@@ -171,7 +167,9 @@ fn lay_out(folder: &Path, seeds: &[Seed], into: &[&str]) -> BTreeMap<String, Vec
     for inner in into {
         std::fs::create_dir_all(folder.join(inner)).unwrap();
         for Seed { kind, bytes, .. } in seeds {
-            std::fs::write(folder.join(inner).join(kind), bytes).unwrap();
+            let path = folder.join(inner).join(kind);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
         }
     }
     seeds.iter().map(|seed| (seed.kind.clone(), seed.bytes.clone())).collect()
@@ -292,26 +290,35 @@ error = "it failed"
 results = [{ benchmark = "tiny-vqa", file = "b/tiny-vqa.jsonl", answered = 4 }]
 "#;
 
-/// The files of a checkpoint after one step: those that are small, and what can be mutated of the larger ones.
+/// What a run of one step leaves, of a trainer that another one is made like: its lock and the files of its checkpoint.
 fn checkpoint_files() -> Vec<Seed> {
-    let folder = crate::fuzz::parent::scratch(&format!("checkpoint-seeds-{:?}", std::thread::current().id()));
+    let folder = crate::fuzz::parent::scratch(&format!("checkpoint-{:?}", std::thread::current().id()));
     trainer(&model(llm()), OPTIONS, &folder).fit(&mut |_| Ok(true)).unwrap();
-    let mut names: Vec<_> =
-        std::fs::read_dir(folder.join("checkpoint-1")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    names.sort();
-    let seed = |path: &std::path::PathBuf| {
-        let kind = path.file_name().unwrap().to_string_lossy().into_owned();
-        let frame = if kind.ends_with(".json") { Frame::Json } else { Frame::Safetensors };
+    let entries = std::fs::read_dir(folder.join("checkpoint-1")).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
+    paths.push(folder.join("run.lock"));
+    paths.sort();
+    let seed = |path: &PathBuf| {
+        let kind = path.strip_prefix(&folder).unwrap().to_string_lossy().into_owned();
         let mut bytes = std::fs::read(path).unwrap();
-        if kind == "trainer.json" {
-            // The same in every process.
+        let frame = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("json") => Frame::Json,
+            Some("lock") => Frame::Toml,
+            _ => Frame::Safetensors,
+        };
+        // Paths and times are the same in every process.
+        if frame != Frame::Safetensors {
+            let text = String::from_utf8(bytes).unwrap();
+            bytes = text.replace(&folder.display().to_string(), "made").into_bytes();
+        }
+        if kind.ends_with("trainer.json") {
             let mut state: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             state["losses"][0]["seconds"] = 0.5.into();
             bytes = state.to_string().into_bytes();
         }
         Seed { kind, bytes, frame }
     };
-    let seeds = names.iter().filter(|path| path.is_file()).map(seed).collect();
+    let seeds = paths.iter().map(seed).collect();
     std::fs::remove_dir_all(folder).unwrap();
     seeds
 }

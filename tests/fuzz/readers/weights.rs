@@ -128,7 +128,7 @@ fn read_gguf(path: &Path) -> bool {
     let Ok(file) = Gguf::open(path) else { return false };
     let file = Arc::new(file);
     let told = text::gguf::template(&file).is_ok() & models::gguf_keys::check(&file, &Notes::default()).is_ok();
-    let tokens = text::Tokenizer::open(path).is_ok_and(|tokenizer| super::tokenizers::used(&tokenizer));
+    let tokens = super::tokenizers::opens(path);
     let Ok((config, names)) = models::gguf::describe(&file) else { return false };
     let config = models::config::Config::new(config, "model.gguf");
     let spec = models::registry::llm_spec(&config).is_ok();
