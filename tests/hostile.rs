@@ -8,6 +8,7 @@ use llmore::eval::{Benchmark, BenchmarkOptions};
 use llmore::memory::{DeviceMemory, Host};
 use llmore::models::registry::Target;
 use llmore::preset::Presets;
+use llmore::study::Record;
 use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, Weights, checkpoint};
 use serde_json::{Value, json};
 
@@ -295,4 +296,22 @@ fn a_right_answer_at_a_place_that_no_list_has() {
         assert!(error.contains("expected a position among 2 choices"), "{answer}: {error}");
     }
     std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_study_that_holds_a_part_twice() {
+    let folder = std::env::temp_dir().join(format!("llmore-hostile-{}-study", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let record = |llms: &str| {
+        let text = format!(
+            "about = \"\"\nencoders = [\"tiny-clip\"]\nllms = {llms}\nprojector = \"linear\"\nrecipe = \"tiny\"\n\
+             benchmarks = []\nseeds = [0]\ncells = []\n"
+        );
+        std::fs::write(folder.join("study.toml"), text).unwrap();
+        Record::open(&folder)
+    };
+    assert_eq!(record("[\"a\", \"b\"]").unwrap().llms.len(), 2);
+    let error = record("[\"a\", \"b\", \"a\"]").unwrap_err().to_string();
+    assert!(error.contains("study.toml") && error.contains("`llms` holds `a` twice"), "{error}");
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -1,7 +1,7 @@
 //! `study.toml`: the axes of a study, its cells with their folders, and which of their results are complete. It is written
 //! before anything else; a study can be continued only in a folder whose axes are a subset of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::Path;
 
@@ -66,9 +66,18 @@ impl Record {
             return Err(error!(Missing, "`{}` is not the folder of a study: it has no {FILE}", dir.display()));
         }
         let text = crate::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
-        guard::read("toml", &path.display(), || {
+        let record: Record = guard::read("toml", &path.display(), || {
             toml::from_str(&text).map_err(|error| error!(Decode, "`{}`: {}", path.display(), error.message()))
-        })
+        })?;
+        // Every pair of an axis is compared: a name that comes often would be against itself as often as it comes, squared.
+        for (axis, names) in [("encoders", &record.encoders), ("llms", &record.llms)] {
+            let mut known = BTreeSet::new();
+            if let Some(name) = names.iter().find(|name| !known.insert(*name)) {
+                return Err(error!(Decode, "`{}`: `{axis}` holds `{name}` twice", path.display())
+                    .help("a study has each part once: take the second one out"));
+            }
+        }
+        Ok(record)
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
