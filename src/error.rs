@@ -34,7 +34,7 @@ pub enum Kind {
     Device,
     /// A tensor operation failed inside candle.
     Tensor,
-    /// The person pressed Ctrl-C; everything worth keeping is on disk.
+    /// Somebody pressed Ctrl-C, or a signal came; everything worth keeping is on disk.
     Interrupted,
     /// The plan needs more memory than there is.
     DoesNotFit,

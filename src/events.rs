@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -81,24 +81,72 @@ pub trait Listener: Send + Sync {
     fn hear(&self, event: &Event);
 }
 
-/// Set by Ctrl-C; long work looks at it between micro-batches and batches.
+/// What asked for a stop, the weightiest last: of several it is the one that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A person pressed Ctrl-C.
+    CtrlC,
+    /// Nobody reads standard output any more.
+    ClosedOutput,
+    /// The terminal was closed.
+    Hangup,
+    User2,
+    User1,
+    /// A scheduler wants the machine back.
+    Terminate,
+}
+
+impl Cause {
+    const ALL: [Cause; 6] =
+        [Cause::CtrlC, Cause::ClosedOutput, Cause::Hangup, Cause::User2, Cause::User1, Cause::Terminate];
+
+    /// The signal's name, or what happened instead of one; as in `summary.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::CtrlC => "SIGINT",
+            Cause::ClosedOutput => "closed output",
+            Cause::Hangup => "SIGHUP",
+            Cause::User2 => "SIGUSR2",
+            Cause::User1 => "SIGUSR1",
+            Cause::Terminate => "SIGTERM",
+        }
+    }
+
+    /// Its place among all, from 1.
+    fn weight(self) -> u8 {
+        self as u8 + 1
+    }
+}
+
+/// Set by a signal, or when standard output is closed; long work looks at it between micro-batches and batches.
 #[derive(Clone, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt(Arc<AtomicU8>);
 
 impl Interrupt {
-    /// Asks whatever runs to save and stop.
+    /// Asks whatever runs to save and stop, as Ctrl-C does.
     pub fn set(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.set_by(Cause::CtrlC);
+    }
+
+    /// The same, saying why.
+    pub fn set_by(&self, cause: Cause) {
+        self.0.fetch_max(cause.weight(), Ordering::SeqCst);
     }
 
     /// Whether somebody asked.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.cause().is_some()
     }
 
-    /// Forgets it, before the next evaluation.
+    /// Why, if somebody asked.
+    pub fn cause(&self) -> Option<Cause> {
+        let weight = self.0.load(Ordering::SeqCst);
+        Cause::ALL.into_iter().find(|cause| cause.weight() == weight)
+    }
+
+    /// Forgets a Ctrl-C, before the next evaluation. Whatever else there is ends the session too.
     pub fn clear(&self) {
-        self.0.store(false, Ordering::SeqCst);
+        let _ = self.0.compare_exchange(Cause::CtrlC.weight(), 0, Ordering::SeqCst, Ordering::SeqCst);
     }
 }
 
@@ -235,6 +283,23 @@ mod tests {
             unsupervised: 0,
             seconds: 0.5,
         })
+    }
+
+    #[test]
+    fn of_several_causes_the_weightiest_counts() {
+        let interrupt = Interrupt::default();
+        assert_eq!((interrupt.is_set(), interrupt.cause()), (false, None));
+        interrupt.set();
+        assert_eq!(interrupt.cause(), Some(Cause::CtrlC));
+        interrupt.clear();
+        assert!(!interrupt.is_set());
+        interrupt.set_by(Cause::Terminate);
+        interrupt.set();
+        interrupt.clear();
+        assert_eq!(interrupt.cause().map(Cause::name), Some("SIGTERM"));
+        for (place, cause) in Cause::ALL.into_iter().enumerate() {
+            assert_eq!(usize::from(cause.weight()), place + 1, "{cause:?}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What this process asks of the system: threads, what becomes of freed memory, pipes, disks.
+//! What this process asks of the system: threads, what becomes of freed memory, pipes, signals, disks.
 
 use std::path::Path;
 
@@ -54,6 +54,49 @@ pub fn end_with_the_pipe() {
     }
 }
 
+/// Whether the process was started with a signal ignored, as `nohup` does with SIGHUP.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: sigaction is a struct of integers, sets of bits and an address that may be null, for each of which all bits
+    // zero is a value.
+    let mut found: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: with a null pointer as the new action sigaction(2) changes nothing and writes one sigaction to `found`, which is
+    // borrowed for the call.
+    let known = unsafe { libc::sigaction(signal, std::ptr::null(), &mut found) } == 0;
+    known && found.sa_sigaction == libc::SIG_IGN
+}
+
+/// Makes a write beyond the largest size of a file (`ulimit -f`) an error that names the file, as a full disk is; by default
+/// the system ends the process.
+pub fn survive_file_limits() {
+    #[cfg(unix)]
+    // SAFETY: signal(2) is thread-safe, and SIG_IGN installs no handler, so no code of ours runs inside a signal.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+/// Lets two folders change names in one step, so that at any moment one of them has each name.
+///
+/// # Errors
+/// What the system says, also where it or the file system cannot.
+pub fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let name = |path: &Path| Ok::<_, std::io::Error>(std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?);
+        let (a, b) = (name(a)?, name(b)?);
+        // SAFETY: both are C strings that outlive the call; renameat2(2) reads them and keeps neither.
+        let failed =
+            unsafe { libc::renameat2(libc::AT_FDCWD, a.as_ptr(), libc::AT_FDCWD, b.as_ptr(), libc::RENAME_EXCHANGE) }
+                != 0;
+        if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (a, b);
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// Free space in bytes on the disk of a folder, which need not exist yet.
 pub fn free_disk(folder: &Path) -> Option<u64> {
     let mut existing = if folder.is_absolute() { folder.to_path_buf() } else { Path::new(".").join(folder) };
@@ -76,6 +119,13 @@ mod tests {
         let known = free_disk(Path::new(".")).unwrap();
         assert!(known > 0);
         assert!(free_disk(Path::new("does/not/exist")).is_some());
+    }
+
+    #[test]
+    fn an_ignored_signal_is_known() {
+        // Nothing else of this process uses it.
+        survive_file_limits();
+        assert!(is_ignored(libc::SIGXFSZ) && !is_ignored(libc::SIGURG));
     }
 
     #[test]

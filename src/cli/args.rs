@@ -62,7 +62,10 @@ const EXAMPLES: &str = "Examples:
   llmore repl                                          explore
   llmore docs trainer                                  help on a function
 
-Exit codes: 0 ok, 1 script error, 2 usage, 3 does not fit, 130 interrupted and saved";
+Exit codes: 0 ok, 1 script error, 2 usage, 3 does not fit
+            99   stopped by SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2, unfinished and saved: run it again
+            130  interrupted by Ctrl-C and saved
+            141  nobody reads the output any more (`| head`): stopped and saved";
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -128,10 +131,17 @@ pub(super) enum Command {
 impl Command {
     /// Whether nothing is lost when the reader of its output stops reading.
     pub(super) fn only_prints(&self) -> bool {
-        use Command::{Check, Completions, Diff, Docs, Doctor, Ls, Verify};
+        use Command::{Check, Completions, Diff, Docs, Doctor, Ls, Verify, Watch};
         matches!(
             self,
-            Check { .. } | Completions { .. } | Diff { .. } | Docs { .. } | Doctor | Ls { .. } | Verify { .. }
+            Check { .. }
+                | Completions { .. }
+                | Diff { .. }
+                | Docs { .. }
+                | Doctor
+                | Ls { .. }
+                | Verify { .. }
+                | Watch { .. }
         )
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::args::Listing;
+use super::say::{say, write};
 use crate::error::{Error, Result};
 use crate::models::registry::Target;
 use crate::preset::{PresetKind, Presets};
@@ -105,7 +106,7 @@ fn runs(folder: &Path) -> Result<Table> {
 pub(super) fn docs(session: &Session, topic: Option<&str>, markdown: bool) -> Result<i32> {
     let functions = session.functions();
     if markdown {
-        print!("{}", reference(&functions));
+        write(&reference(&functions));
         return Ok(0);
     }
     let Some(topic) = topic else {
@@ -113,7 +114,7 @@ pub(super) fn docs(session: &Session, topic: Option<&str>, markdown: bool) -> Re
         for function in &functions {
             table.push([Cell::from(function.signature()), Cell::from(function.summary())]);
         }
-        print!("{}", table.text(None, false));
+        write(&table.text(None, false));
         return Ok(0);
     };
     let found: Vec<_> = functions.iter().filter(|function| function.name == topic).collect();
@@ -122,7 +123,7 @@ pub(super) fn docs(session: &Session, topic: Option<&str>, markdown: bool) -> Re
         return Err(Error::unknown("function", topic, &names, "`llmore docs` lists all"));
     }
     for function in found {
-        println!("{}\n\n{}\n", function.signature(), function.text());
+        say(&format!("{}\n\n{}\n", function.signature(), function.text()));
     }
     Ok(0)
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::output;
+use super::say::say;
 use crate::error;
 use crate::error::Result;
 use crate::eval::{AnswerDiff, Results};
@@ -102,7 +103,7 @@ impl Comparison {
     /// Prints it; the exit code says whether something was compared and both sides agree.
     pub(super) fn print(&self, json: bool) -> i32 {
         self.tables.iter().for_each(|table| output::print_table(table, json));
-        self.lines.iter().for_each(|line| println!("{line}"));
+        self.lines.iter().for_each(|line| say(line));
         i32::from(self.differs || self.count == 0)
     }
 }

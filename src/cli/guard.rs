@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::args::{Args, Command};
+use super::say::tell;
 use crate::error;
 use crate::error::{Error, Result};
 use crate::events::Interrupt;
@@ -87,9 +88,9 @@ pub(super) fn watch(interrupt: &Interrupt) {
 
 /// Ends the process where a script does not end by itself.
 fn end(error: &Error) -> ! {
-    eprintln!("error: {}", error.message());
+    tell(&format!("error: {}", error.message()));
     if let Some(help) = error.help_text() {
-        eprintln!("  = help: {help}");
+        tell(&format!("  = help: {help}"));
     }
     std::process::exit(1);
 }

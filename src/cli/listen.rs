@@ -1,5 +1,6 @@
 //! Events as progress lines.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::progress::{Progress, Update};
@@ -12,6 +13,7 @@ pub(super) struct ProgressListener {
     progress: Arc<Progress>,
     /// The running tasks, the innermost last: a callback may evaluate within a training run.
     tasks: Mutex<Vec<Current>>,
+    worked: AtomicBool,
 }
 
 /// A running task, its unit, and the facts shown on its line.
@@ -30,7 +32,12 @@ struct Current {
 
 impl ProgressListener {
     pub(super) fn new(progress: Arc<Progress>) -> Self {
-        ProgressListener { progress, tasks: Mutex::default() }
+        ProgressListener { progress, tasks: Mutex::default(), worked: AtomicBool::new(false) }
+    }
+
+    /// Whether a task has begun: a run, an evaluation, a walk over data.
+    pub(super) fn has_worked(&self) -> bool {
+        self.worked.load(Ordering::SeqCst)
     }
 }
 
@@ -38,6 +45,7 @@ impl Listener for ProgressListener {
     fn hear(&self, event: &Event) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Event::Start { task, unit, .. } = event {
+            self.worked.store(true, Ordering::SeqCst);
             tasks.retain(|known| known.task != *task);
             tasks.push(Current { task: task.clone(), unit: unit.clone(), ..Current::default() });
         }

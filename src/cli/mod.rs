@@ -17,6 +17,9 @@ mod query;
 mod repl;
 mod rerun;
 mod runs;
+mod say;
+mod screen;
+mod signals;
 mod sixel;
 pub mod tokens;
 mod verify;
@@ -29,11 +32,11 @@ use std::sync::Arc;
 use clap::Parser;
 
 use crate::error::{Error, Kind, Result};
-use crate::events::{Interrupt, Listeners};
+use crate::events::{Cause, Interrupt, Listeners};
 use crate::hub::Hub;
 use crate::ledger::Ledger;
 use crate::preset::Presets;
-use crate::process::{end_with_the_pipe, keep_freed_memory, set_threads};
+use crate::process::{end_with_the_pipe, keep_freed_memory, set_threads, survive_file_limits};
 use crate::sandbox;
 use crate::script::{Outcome, Output, Overrides, Repeat, Session, SessionOptions};
 use crate::settings::Settings;
@@ -42,17 +45,18 @@ use compared::Comparison;
 use listen::ProgressListener;
 use output::Terminal;
 use progress::Progress;
+use say::{say, tell};
+use signals::Prompt;
 
 /// Exit code of a wrong command line.
 const USAGE: i32 = 2;
 /// Exit code of a run that does not fit.
 const DOES_NOT_FIT: i32 = 3;
-/// Exit code after Ctrl-C, with everything saved.
-const INTERRUPTED: i32 = 130;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     keep_freed_memory();
+    survive_file_limits();
     let args = Args::parse();
     // The sandbox comes first: the kernel holds threads to it that are started from inside.
     let entered = guard::enter(&args, Settings::from_env());
@@ -63,9 +67,9 @@ pub fn main() -> ExitCode {
     let code = match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", error.message());
+            tell(&format!("error: {}", error.message()));
             if let Some(help) = error.help_text() {
-                eprintln!("  = help: {help}");
+                tell(&format!("  = help: {help}"));
             }
             match error.kind() {
                 Kind::Usage => USAGE,
@@ -89,8 +93,8 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
         Some(Command::Run { ref script, args: ref script_args, .. }) => {
             let text = crate::fs::read_to_string(script).map_err(|error| Error::file(script, error))?;
             let mut opened = session(&args, settings, overrides, script_args.clone())?;
-            let code = evaluate(&mut opened.session, &script.display().to_string(), &text);
-            Ok(opened.code(code))
+            let ended = opened.evaluate(&script.display().to_string(), &text);
+            Ok(opened.code(ended))
         }
         Some(Command::Check { ref script }) => {
             let text = crate::fs::read_to_string(script).map_err(|error| Error::file(script, error))?;
@@ -98,22 +102,23 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
             match session.check(&script.display().to_string(), &text) {
                 Ok(()) => Ok(0),
                 Err(report) => {
-                    eprintln!("{report}");
+                    tell(&report.to_string());
                     Ok(report.exit_code())
                 }
             }
         }
         Some(Command::Watch { ref run }) => {
             let opened = session(&args, settings, overrides, Vec::new())?;
-            let progress = Arc::new(Progress::new(args.quiet, std::io::stderr().is_terminal()));
-            let watched = runs::watch(run, &ProgressListener::new(progress), &opened.interrupt)?;
+            let watched = runs::watch(run, &opened.listener, &opened.interrupt)?;
             if watched.is_empty() {
-                println!("{}: nothing was trained yet", run.display());
+                say(&format!("{}: nothing was trained yet", run.display()));
             }
             for run in watched {
                 opened.output.figure(&runs::curve(&run)?, &format!("{}: {}", run.dir().display(), run.status()?));
             }
-            Ok(0)
+            // Ctrl-C is how one stops watching.
+            let cause = opened.interrupt.cause().filter(|cause| *cause != Cause::CtrlC);
+            Ok(cause.map_or(0, signals::exit_code))
         }
         Some(Command::Rerun { ref run }) => rerun::rerun(&args, settings, run),
         Some(Command::Verify { ref run }) => verify::verify(run, args.json),
@@ -122,7 +127,7 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
             let presets = Presets::new(settings.preset_folders.clone());
             let ledger = Ledger::in_folder(&settings.cache_folder);
             let written = runs::report(path, out.as_deref(), data.clone(), (&presets, maps), (&ledger, overwrite))?;
-            println!("{}", written.display());
+            say(&written.display().to_string());
             Ok(0)
         }
         Some(Command::Doctor) => {
@@ -142,9 +147,10 @@ fn dispatch(args: Args, settings: &Settings) -> Result<i32> {
             let mut opened = session(&args, settings, overrides, Vec::new())?;
             if let Some(file) = file {
                 let text = crate::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
-                evaluate(&mut opened.session, &file.display().to_string(), &text);
+                opened.evaluate(&file.display().to_string(), &text);
             }
-            Ok(repl::repl(&mut opened.session, &opened.fresh, settings, &opened.interrupt))
+            let signals = repl::Signals { interrupt: &opened.interrupt, prompt: &opened.prompt };
+            Ok(repl::repl(&mut opened.session, &opened.fresh, settings, &signals))
         }
         None => code(&args, settings, overrides),
     }
@@ -160,41 +166,76 @@ fn code(args: &Args, settings: &Settings, overrides: Overrides) -> Result<i32> {
             ("stdin", text)
         }
         None => {
-            eprintln!("{}", args::help());
+            tell(&args::help());
             return Ok(USAGE);
         }
     };
     let mut opened = session(args, settings, overrides, Vec::new())?;
-    let code = evaluate(&mut opened.session, name, &text);
-    Ok(opened.code(code))
+    let ended = opened.evaluate(name, &text);
+    Ok(opened.code(ended))
 }
 
 struct OpenedSession {
     session: Session,
     output: Arc<Terminal>,
+    listener: Arc<ProgressListener>,
     /// Creates another session like it.
     fresh: Box<dyn Fn() -> Session>,
     interrupt: Interrupt,
+    prompt: Prompt,
+}
+
+/// How an evaluation ended.
+struct Ended {
+    code: i32,
+    /// Of an error.
+    kind: Option<Kind>,
 }
 
 impl OpenedSession {
-    /// The exit code of an evaluation that ended with `code`: 130 when it was interrupted, however it ended, but by the sandbox.
-    fn code(&self, code: i32) -> i32 {
-        if let Some(error) = sandbox::exceeded() {
-            if code == 0 {
-                eprintln!("error: {error}");
+    /// Evaluates a text, shows its value unless that is `()`, prints an error with its place.
+    fn evaluate(&mut self, name: &str, text: &str) -> Ended {
+        match self.session.run(name, text) {
+            Ok(Outcome::Exit(code)) => Ended { code, kind: None },
+            Ok(Outcome::Value(value)) => {
+                if !value.is_unit() {
+                    self.session.show(&value);
+                }
+                Ended { code: 0, kind: None }
             }
-            return code.max(1);
+            Err(report) => {
+                // That nobody reads on is no error of the script.
+                if self.interrupt.cause() != Some(Cause::ClosedOutput) || report.kind != Kind::Interrupted {
+                    tell(&report.to_string());
+                }
+                Ended { code: report.exit_code(), kind: Some(report.kind) }
+            }
         }
-        if !self.interrupt.is_set() {
-            return code;
+    }
+
+    /// The exit code of the process after an evaluation: when it was asked to stop, that of what asked. What could not be
+    /// written is said as an error even then, as it is not saved.
+    fn code(&self, ended: Ended) -> i32 {
+        if let Some(error) = sandbox::exceeded() {
+            if ended.code == 0 {
+                tell(&format!("error: {error}"));
+            }
+            return ended.code.max(1);
         }
-        eprintln!("interrupted: what was done is saved; `t.resume(folder)` or `b.run(m, #{{ out: file }})` goes on");
-        INTERRUPTED
+        let Some(cause) = self.interrupt.cause().filter(|_| ended.kind != Some(Kind::File)) else { return ended.code };
+        let goes_on = "what was done is saved; `t.resume(folder)` or `b.run(m, #{ out: file })` goes on";
+        match cause {
+            Cause::CtrlC => tell(&format!("interrupted: {goes_on}")),
+            // Of a script that only printed there is nothing to say: `| head` wanted no more.
+            Cause::ClosedOutput if !self.listener.has_worked() => {}
+            Cause::ClosedOutput => tell(&format!("stopped, as nobody reads the output any more: {goes_on}")),
+            other => tell(&format!("stopped by {}: {goes_on}", other.name())),
+        }
+        signals::exit_code(cause)
     }
 }
 
-/// A session that prints to this terminal and stops on Ctrl-C.
+/// A session that prints to this terminal and stops on Ctrl-C and other signals.
 fn session(args: &Args, settings: &Settings, overrides: Overrides, script_args: Vec<String>) -> Result<OpenedSession> {
     session_repeating(args, settings, overrides, script_args, None)
 }
@@ -208,8 +249,9 @@ fn session_repeating(
     repeats: Option<(Repeat, PathBuf)>,
 ) -> Result<OpenedSession> {
     let progress = Arc::new(Progress::new(args.quiet, std::io::stderr().is_terminal()));
-    let interrupt = Interrupt::default();
-    listen_for_signals(&interrupt)?;
+    let (interrupt, prompt) = (Interrupt::default(), Prompt::default());
+    say::stops(&interrupt);
+    signals::listen(&interrupt, &prompt)?;
     guard::watch(&interrupt);
     // A rerun does not share features and answers with other runs either.
     let (repeats, runs, cache) = match repeats {
@@ -217,7 +259,8 @@ fn session_repeating(
         None => (None, PathBuf::from(guard::RUNS), settings.cache_folder.clone()),
     };
     let output = Arc::new(Terminal::new(progress.clone(), args.json, runs.clone()));
-    let listeners = Listeners::default().with(Arc::new(ProgressListener::new(progress)));
+    let listener = Arc::new(ProgressListener::new(progress));
+    let listeners = Listeners::default().with(listener.clone());
     let hub = Hub::new(settings.hub.clone(), listeners.clone());
     let presets = Presets::new(settings.preset_folders.clone()).with_hub(hub);
     let shown = output.clone();
@@ -235,40 +278,5 @@ fn session_repeating(
             repeats: repeats.clone(),
         })
     };
-    Ok(OpenedSession { session: fresh(), output: shown, fresh: Box::new(fresh), interrupt })
-}
-
-/// Evaluates a text, shows its value unless that is `()`, prints an error with its place.
-fn evaluate(session: &mut Session, name: &str, text: &str) -> i32 {
-    match session.run(name, text) {
-        Ok(Outcome::Exit(code)) => code,
-        Ok(Outcome::Value(value)) => {
-            if !value.is_unit() {
-                session.show(&value);
-            }
-            0
-        }
-        Err(report) => {
-            eprintln!("{report}");
-            report.exit_code()
-        }
-    }
-}
-
-/// The first Ctrl-C (or SIGTERM, SIGUSR1 from a scheduler) asks for a stop with everything saved; a second Ctrl-C
-/// within that stop ends the process.
-fn listen_for_signals(interrupt: &Interrupt) -> Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1])
-        .map_err(|error| crate::error!(File, "signals cannot be listened to: {error}"))?;
-    let interrupt = interrupt.clone();
-    std::thread::spawn(move || {
-        for _ in &mut signals {
-            if interrupt.is_set() {
-                std::process::exit(130);
-            }
-            interrupt.set();
-        }
-    });
-    Ok(())
+    Ok(OpenedSession { session: fresh(), output: shown, listener, fresh: Box::new(fresh), interrupt, prompt })
 }

@@ -1,12 +1,14 @@
 //! A session's output on a terminal: text and tables to stdout, figures as pictures with the path of their PNG.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::graphics::{Graphics, encode};
 use super::progress::Progress;
+use super::query::size;
+use super::say::write;
 use crate::script::Output;
 use crate::settings::variable;
 use crate::show::{Figure, Painted, Table};
@@ -32,11 +34,7 @@ impl Terminal {
     }
 
     fn print(&self, text: &str) {
-        self.progress.suspend(|| {
-            let mut out = std::io::stdout().lock();
-            // A closed pipe (`| head`) is not an error.
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        });
+        self.progress.suspend(|| write(text));
     }
 }
 
@@ -77,7 +75,7 @@ impl Output for Terminal {
 
 /// Prints a table to stdout.
 pub(super) fn print_table(table: &Table, json: bool) {
-    let _ = std::io::stdout().lock().write_all(table_text(table, json).as_bytes());
+    write(&table_text(table, json));
 }
 
 fn table_text(table: &Table, json: bool) -> String {
@@ -98,14 +96,6 @@ fn terminal_width() -> Option<usize> {
     if !std::io::stdout().is_terminal() {
         return None;
     }
-    let (_, columns) = console_size()?;
-    Some(columns)
-}
-
-fn console_size() -> Option<(usize, usize)> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCGWINSZ writes one winsize to the place it is given, which is one, borrowed for the call; on a descriptor that
-    // is no terminal it fails and writes nothing.
-    let done = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) };
-    (done == 0 && size.ws_col > 0).then_some((usize::from(size.ws_row), usize::from(size.ws_col)))
+    let (_, columns) = size(libc::STDOUT_FILENO)?;
+    Some(usize::from(columns))
 }

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::say::tell;
+use super::screen::Screen;
+use crate::settings::variable;
 use crate::show::seconds;
 
 /// Time between two plain lines of one task.
@@ -45,8 +48,11 @@ impl Progress {
         let look = match (quiet, is_tty) {
             (true, _) => Look::Quiet,
             (_, false) => Look::Plain(Mutex::default()),
-            (_, true) => {
-                let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            // It has no cursor to move.
+            _ if variable("TERM").is_some_and(|term| term == "dumb") => Look::Plain(Mutex::default()),
+            _ => {
+                let target = ProgressDrawTarget::term_like_with_hz(Box::new(Screen::default()), 10);
+                let all = MultiProgress::with_draw_target(target);
                 Look::Bars { all, bars: Mutex::default() }
             }
         };
@@ -68,7 +74,7 @@ impl Progress {
                     tasks.remove(update.task);
                 }
                 if let Some(line) = line {
-                    eprintln!("{line}");
+                    tell(&line);
                 }
             }
             Look::Bars { all, bars } => {
@@ -80,8 +86,7 @@ impl Progress {
                     bar.bar.finish_and_clear();
                     all.remove(&bar.bar);
                     bars.remove(update.task);
-                    // Not through the bars: indicatif prints nothing when its output is not a terminal.
-                    all.suspend(|| eprintln!("{line}"));
+                    all.suspend(|| tell(&line));
                 }
             }
         }
@@ -90,7 +95,7 @@ impl Progress {
     /// Prints a line that stays.
     pub fn note(&self, line: &str) {
         if !matches!(self.look, Look::Quiet) {
-            self.suspend(|| eprintln!("{line}"));
+            self.suspend(|| tell(line));
         }
     }
 

@@ -15,9 +15,11 @@ use super::assist::Assistant;
 use super::complete::Words;
 use super::output::print_table;
 use super::prompt::{Input, overview, read, wrong};
+use super::say::{say, tell};
+use super::signals::{Prompt, exit_code};
 use super::tokens::{RESULTS, is_silent, name_results};
 use crate::error::{Error, Kind, Result};
-use crate::events::Interrupt;
+use crate::events::{Cause, Interrupt};
 use crate::preset::Presets;
 use crate::sandbox;
 use crate::script::docs::Function;
@@ -32,31 +34,46 @@ const SLOW: f64 = 0.1;
 
 /// Reads and evaluates until `:quit`, `exit(n)` or the end of input; returns the exit code. `fresh` creates the session
 /// that `:reset` continues with.
-pub(super) fn repl(
-    session: &mut Session,
-    fresh: &dyn Fn() -> Session,
-    settings: &Settings,
-    interrupt: &Interrupt,
-) -> i32 {
-    match run(session, fresh, settings, interrupt) {
+pub(super) fn repl(session: &mut Session, fresh: &dyn Fn() -> Session, settings: &Settings, signals: &Signals) -> i32 {
+    match run(session, fresh, settings, signals) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(&format!("error: {error}"));
             1
         }
     }
 }
 
-fn run(session: &mut Session, fresh: &dyn Fn() -> Session, settings: &Settings, interrupt: &Interrupt) -> Result<i32> {
+/// What may end the session from outside.
+pub(super) struct Signals<'a> {
+    pub interrupt: &'a Interrupt,
+    pub prompt: &'a Prompt,
+}
+
+impl Signals<'_> {
+    /// The exit code when the session was asked to end. Ctrl-C asks that only of what runs.
+    fn ended(&self) -> Option<i32> {
+        self.interrupt.cause().filter(|cause| *cause != Cause::CtrlC).map(exit_code)
+    }
+}
+
+fn run(session: &mut Session, fresh: &dyn Fn() -> Session, settings: &Settings, signals: &Signals) -> Result<i32> {
     let history = settings.state_folder.join("history");
     let shared = RefCell::new(session);
     let presets = Presets::new(settings.preset_folders.clone());
     let mut editor = editor(Assistant::new(&shared, presets), &history)?;
-    let mut repl = Repl { session: &shared, interrupt, last: Dynamic::UNIT };
+    let mut repl = Repl { session: &shared, interrupt: signals.interrupt, last: Dynamic::UNIT };
     repl.forget();
-    println!("llmore {}, {}, type :help", crate::build::VERSION, repl.device());
+    say(&format!("llmore {}, {}, type :help", crate::build::VERSION, repl.device()));
     loop {
-        let line = match editor.readline(&("> ", "\u{1b}[1;34m> \u{1b}[0m")) {
+        // One that comes while the prompt waits ends the process there.
+        let read = || signals.ended().map_or_else(|| Ok(editor.readline(&("> ", "\u{1b}[1;34m> \u{1b}[0m"))), Err);
+        let line = match signals.prompt.wait(read) {
+            Ok(line) => line,
+            Err(code) => return Ok(code),
+        };
+        signals.interrupt.clear();
+        let line = match line {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => return Ok(0),
@@ -73,7 +90,7 @@ fn run(session: &mut Session, fresh: &dyn Fn() -> Session, settings: &Settings, 
                 repl.forget();
             }
             Input::History(word) => {
-                editor.history().iter().filter(|entry| entry.contains(word)).for_each(|entry| println!("{entry}"));
+                editor.history().iter().filter(|entry| entry.contains(word)).for_each(|entry| say(entry));
             }
             input => {
                 if let Some(code) = repl.act(input) {
@@ -114,9 +131,9 @@ impl Repl<'_, '_> {
             Input::Type(text) => return self.evaluate("repl", &format!("type_of({text})"), SLOW),
             Input::Load(path) => match read(path) {
                 Ok(text) => return self.evaluate(path, &text, SLOW),
-                Err(error) => eprintln!("error: {error}"),
+                Err(error) => tell(&format!("error: {error}")),
             },
-            Input::Help(None) => println!("{}", overview()),
+            Input::Help(None) => say(&overview()),
             Input::Help(Some(name)) => self.help(name),
             Input::Vars => print_table(&self.variables(), false),
             Input::Shell(command) => {
@@ -125,10 +142,10 @@ impl Repl<'_, '_> {
                     status.map_err(|error| crate::error!(File, "sh: {error}"))
                 });
                 if let Err(error) = started {
-                    eprintln!("error: {error}");
+                    tell(&format!("error: {error}"));
                 }
             }
-            Input::Wrong(name) => eprintln!("error: {}", wrong(name)),
+            Input::Wrong(name) => tell(&format!("error: {}", wrong(name))),
             // Handled by the loop, which has the editor.
             Input::Empty | Input::Reset | Input::Quit | Input::History(_) => {}
         }
@@ -137,7 +154,6 @@ impl Repl<'_, '_> {
 
     /// Evaluates, shows and remembers a value; shows the time when it is over `limit` seconds.
     fn evaluate(&mut self, name: &str, text: &str, limit: f64) -> Option<i32> {
-        self.interrupt.clear();
         let start = Instant::now();
         let text = name_results(text);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.session.borrow_mut().run(name, &text)));
@@ -154,12 +170,12 @@ impl Repl<'_, '_> {
             Ok(Err(report)) => {
                 // The terminal has written `^C`.
                 let line = if self.interrupt.is_set() { "\n" } else { "" };
-                eprintln!("{line}{report}");
+                tell(&format!("{line}{report}"));
             }
-            Err(_) => eprintln!("error: a defect of llmore, please report the line; the session goes on"),
+            Err(_) => tell("error: a defect of llmore, please report the line; the session goes on"),
         }
         if elapsed > limit {
-            eprintln!("({})", seconds(elapsed));
+            tell(&format!("({})", seconds(elapsed)));
         }
         None
     }
@@ -190,12 +206,10 @@ impl Repl<'_, '_> {
         let members: Vec<String> = words.members(kind).map(line).collect();
         if members.is_empty() {
             let known: Vec<&str> = words.functions.iter().map(|function| function.name.as_str()).collect();
-            eprintln!(
-                "error: {}",
-                Error::unknown("function, variable or type", name, &known, "`llmore docs` lists all")
-            );
+            let error = Error::unknown("function, variable or type", name, &known, "`llmore docs` lists all");
+            tell(&format!("error: {error}"));
         } else {
-            println!("{kind}\n{}", members.join("\n"));
+            say(&format!("{kind}\n{}", members.join("\n")));
         }
     }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::args::Args;
 use super::compared::Comparison;
-use super::{OpenedSession, evaluate, session_repeating};
+use super::say::tell;
+use super::{OpenedSession, session_repeating};
 use crate::error;
 use crate::error::Result;
 use crate::files::RUN_LOCK;
@@ -27,13 +28,17 @@ pub(super) fn rerun(args: &Args, settings: &Settings, path: &Path) -> Result<i32
     }
     let root = new_folder(Path::new("runs"), path)?;
     if !args.quiet {
-        eprintln!("making `{}` again in `{}`", path.display(), root.display());
+        tell(&format!("making `{}` again in `{}`", path.display(), root.display()));
     }
     let overrides = Overrides::of_table(&lock.set)?;
     let mut opened =
         session_repeating(args, settings, overrides, lock.args.clone(), Some((asked.clone(), root.clone())))?;
-    let code = evaluate(&mut opened.session, RUN_LOCK, &lock.script);
-    let code = opened.code(code);
+    let ended = opened.evaluate(RUN_LOCK, &lock.script);
+    let code = opened.code(ended);
+    if opened.interrupt.is_set() {
+        // Half of a run is no answer to whether it is the same.
+        return Ok(code);
+    }
     let compared = compared(&asked, path, &root, &opened)?;
     // The folder is missing when the script failed early.
     let _ = crate::fs::remove_dir(&root);

@@ -1,6 +1,8 @@
 //! Display in evcxr notebooks: the kernel calls `evcxr_display` on the value of a cell and reads what it prints.
 //! Source: evcxr 0.21, "How to display custom types".
 
+use std::io::Write;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -9,14 +11,14 @@ use super::{Figure, Painted, Table};
 impl Table {
     /// Shows the table as HTML.
     pub fn evcxr_display(&self) {
-        println!("EVCXR_BEGIN_CONTENT text/html\n{}\nEVCXR_END_CONTENT", self.html());
+        print("text/html", &self.html());
     }
 }
 
 impl Painted {
     /// Shows the text as HTML.
     pub fn evcxr_display(&self) {
-        println!("EVCXR_BEGIN_CONTENT text/html\n{}\nEVCXR_END_CONTENT", self.html());
+        print("text/html", &self.html());
     }
 }
 
@@ -24,8 +26,14 @@ impl Figure {
     /// Shows the figure as a PNG, or the error when it cannot be drawn.
     pub fn evcxr_display(&self) {
         match self.png() {
-            Ok(png) => println!("EVCXR_BEGIN_CONTENT image/png\n{}\nEVCXR_END_CONTENT", STANDARD.encode(png)),
-            Err(error) => println!("EVCXR_BEGIN_CONTENT text/plain\n{error}\nEVCXR_END_CONTENT"),
+            Ok(png) => print("image/png", &STANDARD.encode(png)),
+            Err(error) => print("text/plain", &error.to_string()),
         }
     }
+}
+
+/// Gives the kernel a value; one that is gone is no panic.
+fn print(mime: &str, content: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "EVCXR_BEGIN_CONTENT {mime}\n{content}\nEVCXR_END_CONTENT").and_then(|()| out.flush());
 }
