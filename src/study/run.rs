@@ -55,7 +55,7 @@ impl Study {
                 }
                 tried.insert(number);
                 worked = true;
-                self.try_cell(number, &mut kept)?;
+                self.try_cell(number, &mut kept).inspect_err(|error| self.note_stop(error))?;
             }
             // Cells held by another process may be free by now, done or not.
             if !(busy && worked) {
@@ -63,8 +63,22 @@ impl Study {
             }
         }
         self.end()?;
-        super::summary::write(&self.options.out, &self.record, (&self.setup.lock.llmore, &self.setup.lock.build))?;
+        self.write_summary(None)?;
         Ok(self.summary())
+    }
+
+    /// Writes what the study came to; `interrupted` says what ended it early.
+    fn write_summary(&self, interrupted: Option<&str>) -> Result<()> {
+        let by = (self.setup.lock.llmore.as_str(), self.setup.lock.build.as_str());
+        super::summary::write(&self.options.out, &self.record, by, interrupted)
+    }
+
+    /// Notes in the summary that the study was stopped. The error is told either way.
+    fn note_stop(&self, error: &Error) {
+        let cause = self.setup.interrupt.cause().filter(|_| error.kind() == Kind::Interrupted);
+        if let Some(cause) = cause {
+            let _ = self.write_summary(Some(cause.name()));
+        }
     }
 
     /// Runs a cell and records the outcome.
@@ -140,7 +154,7 @@ impl Study {
             return Ok(None);
         }
         let Some(checkpoint) = Run::open(&self.run_folder(cell, last)?)?.checkpoint()? else { return Ok(None) };
-        let names = TensorFiles::open(&checkpoint)?.names();
+        let names = TensorFiles::peek(&checkpoint)?.names();
         let (tower, projector) = (Part::Encoder.prefix(), Part::Projector.prefix());
         let is_of = |part: Part, name: &String| match part {
             Part::Llm => !name.starts_with(tower) && !name.starts_with(projector) && !Vlm::is_adapter(name),
@@ -246,7 +260,7 @@ pub(super) fn progress(folder: &Path) -> Result<Progress> {
     let Some(status) = Run::open(folder).ok().and_then(|run| run.status().ok()) else { return Ok(Progress::New) };
     Ok(match status == Status::Done.name() {
         // A checkpoint whose weights are missing or truncated does not count.
-        true if TensorFiles::open(&path).is_err() => Progress::New,
+        true if TensorFiles::peek(&path).is_err() => Progress::New,
         true => Progress::Done,
         false => Progress::At(step),
     })

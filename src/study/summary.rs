@@ -12,13 +12,17 @@ use super::record::Record;
 use crate::error;
 use crate::error::{Context, Error, Result};
 use crate::files::{self, RUN_LOCK};
-use crate::train::{Moved, Run, SUMMARY, Verified, sha256_of};
+use crate::train::{Moved, Run, SUMMARY, Verified};
+use crate::weights::sha256_of;
 
 /// The outcome of a study.
 #[derive(Serialize, Deserialize)]
 struct Summary {
     llmore: String,
     build: String,
+    /// The signal that ended it early, or what else asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    interrupted: Option<String>,
     cells: BTreeMap<String, CellSummary>,
 }
 
@@ -35,7 +39,12 @@ struct CellSummary {
 }
 
 /// Writes the summary of the study in a folder.
-pub(super) fn write(dir: &Path, record: &Record, llmore: (&str, &str)) -> Result<()> {
+pub(super) fn write(
+    dir: &Path,
+    record: &Record,
+    (llmore, build): (&str, &str),
+    interrupted: Option<&str>,
+) -> Result<()> {
     let mut cells = BTreeMap::new();
     for cell in &record.cells {
         let mut answers = BTreeMap::new();
@@ -56,7 +65,12 @@ pub(super) fn write(dir: &Path, record: &Record, llmore: (&str, &str)) -> Result
         };
         cells.insert(cell.id.clone(), summary);
     }
-    let summary = Summary { llmore: llmore.0.to_string(), build: llmore.1.to_string(), cells };
+    let summary = Summary {
+        llmore: llmore.to_string(),
+        build: build.to_string(),
+        interrupted: interrupted.map(str::to_string),
+        cells,
+    };
     let text = serde_json::to_vec_pretty(&summary).map_err(|error| error!(File, "{SUMMARY}: {error}"))?;
     files::write(&dir.join(SUMMARY), &text)
 }

@@ -11,13 +11,16 @@ use crate::error;
 use crate::error::{Error, Result};
 use crate::events::Step;
 use crate::vlm::Part;
-use crate::weights::{TensorFiles, save_tensors};
+use crate::weights::{TensorFiles, check_folder, save_tensors, seal_more, unseal_removed};
 
 /// AdamW's moments, and the f32 copies of narrower weights.
 const MOMENTS: &str = "optimizer.safetensors";
 const MASTERS: &str = "masters.safetensors";
 
-/// `trainer.json` of a checkpoint.
+/// The place in the run.
+const STATE: &str = "trainer.json";
+
+/// What [`STATE`] holds.
 #[derive(Serialize, Deserialize)]
 struct TrainerState {
     step: u64,
@@ -96,14 +99,17 @@ fn write_parts(stepper: &Stepper, history: &[Step], part: &Path, path: &Path) ->
     } else {
         stepper.vlm().save_projector(part)?;
     }
+    let mut added = vec![MOMENTS, STATE];
     save_tensors(&stepper.optimizer.moments()?, &part.join(MOMENTS))?;
     let masters = stepper.optimizer.masters();
     if !masters.is_empty() {
         save_tensors(&masters, &part.join(MASTERS))?;
+        added.push(MASTERS);
     }
     let state = TrainerState { step: stepper.done(), steps: stepper.steps(), losses: history.to_vec() };
-    let text = serde_json::to_vec(&state).map_err(|error| error!(File, "trainer.json: {error}"))?;
-    crate::files::write(&part.join("trainer.json"), &text)?;
+    let text = serde_json::to_vec(&state).map_err(|error| error!(File, "{STATE}: {error}"))?;
+    crate::files::write(&part.join(STATE), &text)?;
+    seal_more(part, &added)?;
     crate::fs::rename(part, path).map_err(|error| Error::file(path, error))?;
     // The rename itself must survive a power cut.
     let parent = path.parent().unwrap_or(Path::new("."));
@@ -113,27 +119,33 @@ fn write_parts(stepper: &Stepper, history: &[Step], part: &Path, path: &Path) ->
 /// Gives a stepper the weights, moments and place of the checkpoint of this step; the steps so far.
 ///
 /// # Errors
-/// `Missing` for a checkpoint that holds weights only, `Decode` and `Shape` for files that are not what they should be.
+/// `Missing` for a checkpoint that holds weights only, `Decode` and `Shape` for files that are not what they should be; the
+/// first before anything is changed, when the checkpoint's own hashes say so.
 pub(super) fn load(stepper: &mut Stepper, step: u64, path: &Path) -> Result<Vec<Step>> {
-    let text = crate::fs::read(&path.join("trainer.json")).map_err(|error| Error::file(path, error))?;
-    let state: TrainerState =
-        serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}/trainer.json`: {error}", path.display()))?;
     let moments = path.join(MOMENTS);
     if !moments.is_file() {
         return Err(error!(Missing, "`{}` holds weights only: nothing can be trained on from it", path.display())
             .help("`load(dir)` opens the model"));
     }
-    load_weights(stepper, path)?;
+    // Before anything of the trainer changes.
+    check_folder(path)?;
+    let text = std::fs::read(path.join(STATE)).map_err(|error| Error::file(path.join(STATE), error))?;
+    let state: TrainerState =
+        serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}/{STATE}`: {error}", path.display()))?;
+    load_weights_of(stepper, &TensorFiles::peek(path)?)?;
     let masters = path.join(MASTERS);
-    let masters = if masters.is_file() { Some(TensorFiles::open(&masters)?) } else { None };
-    stepper.optimizer.restore(&TensorFiles::open(&moments)?, masters.as_ref())?;
+    let masters = if masters.is_file() { Some(TensorFiles::peek(&masters)?) } else { None };
+    stepper.optimizer.restore(&TensorFiles::peek(&moments)?, masters.as_ref())?;
     stepper.go_on_after(step);
     Ok(state.losses)
 }
 
 /// The trained tensors of a checkpoint.
 pub(super) fn load_weights(stepper: &Stepper, path: &Path) -> Result<()> {
-    let files = TensorFiles::open(path)?;
+    load_weights_of(stepper, &TensorFiles::open(path)?)
+}
+
+fn load_weights_of(stepper: &Stepper, files: &TensorFiles) -> Result<()> {
     for trained in stepper.trained() {
         let tensor = files.load(&trained.name, &trained.param.device())?;
         trained.param.assign(&tensor)?;
@@ -164,6 +176,16 @@ fn sweep(run: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What to say of the earlier checkpoints where one is damaged: which of them is as it was written.
+pub(super) fn whole_before(run: &Path, step: u64) -> Result<String> {
+    let earlier = checkpoints(run)?.into_iter().rev().filter(|(at, path)| *at < step && path.join(STATE).is_file());
+    let whole = earlier.map(|(_, path)| path).find(|path| check_folder(path).is_ok());
+    Ok(match whole {
+        Some(path) => format!("`{}` is whole: `t.resume({path:?})` goes on from there", path.display()),
+        None => "there is no whole checkpoint before it".to_string(),
+    })
+}
+
 impl Run {
     /// Of a finished run keeps the weights it ended with, without older checkpoints and what training on would take.
     pub fn keep_weights(&self) -> Result<()> {
@@ -177,6 +199,7 @@ impl Run {
         for path in [MOMENTS, MASTERS].map(|name| last.join(name)).iter().filter(|path| path.exists()) {
             crate::fs::remove_file(path).map_err(|error| Error::file(path, error))?;
         }
+        unseal_removed(&last)?;
         self.forget_removed()
     }
 }

@@ -13,14 +13,14 @@ use super::trainer::Trainer;
 use super::trouble::{ids, spike};
 use crate::error;
 use crate::error::Result;
-use crate::events::{Event, EventFile, Listener, Listeners, Step};
+use crate::events::{Cause, Event, EventFile, Listener, Listeners, Step};
 use crate::writer::Writer;
 
 /// How `fit` ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Done,
-    /// Ctrl-C; the last whole step is on disk.
+    /// Ctrl-C or another signal; the last whole step is on disk.
     Paused,
     /// The function that sees every step said so; the last whole step is on disk.
     Stopped,
@@ -171,7 +171,8 @@ impl Trainer {
         self.end(&fit, status.name())?;
         // The events are whole now.
         if let Some(run) = self.run().filter(|_| fit.events.is_some()) {
-            write_summary(self, run, status.name(), status != Status::Paused)?;
+            let interrupted = self.interrupt.cause().filter(|_| status == Status::Paused).map(Cause::name);
+            write_summary(self, run, status.name(), interrupted)?;
         }
         Ok(status)
     }

@@ -50,5 +50,5 @@ pub use run::{Lock, Run, SUMMARY, checkpoints};
 pub use same_weights::WeightDifference;
 pub use schedule::Schedule;
 pub use step::{Sight, Stepped, Stepper};
-pub use summary::{Moved, Summary, Verified, sha256_of};
+pub use summary::{Moved, Summary, Verified};
 pub use trainer::{Trainer, TrainerSetup};

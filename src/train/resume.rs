@@ -2,11 +2,11 @@
 
 use std::path::{Path, absolute};
 
-use super::checkpoint::{load, load_all_weights, load_weights};
+use super::checkpoint::{load, load_all_weights, load_weights, whole_before};
 use super::run::{Lock, Run, checkpoints};
 use super::trainer::Trainer;
 use crate::error;
-use crate::error::{Context, Result};
+use crate::error::{Context, Kind, Result};
 use crate::files::RUN_LOCK;
 use crate::vlm::Part;
 use crate::writer::Writer;
@@ -45,7 +45,16 @@ impl Trainer {
             let (named, steps) = (named.unwrap_or_default(), steps.join(", "));
             return Err(error!(Missing, "there is no complete checkpoint of step {named}, but of {steps}"));
         };
-        self.history = load(&mut self.stepper, *step, path)?;
+        let loaded = load(&mut self.stepper, *step, path);
+        self.history = loaded.map_err(|error| match error.kind() {
+            // Never from another one than was asked for without a word.
+            Kind::Decode | Kind::Missing | Kind::File => {
+                let help = error.help_text().map(|help| format!("{help}; ")).unwrap_or_default();
+                let whole = whole_before(run.dir(), *step).unwrap_or_default();
+                error.help(format!("{help}{whole}"))
+            }
+            _ => error,
+        })?;
         (self.place.saved, self.place.newest) = (*step, *newest);
         self.place.stopped = run.stopped()?.filter(|(at, _)| at == step);
         if let Some((step, _)) = &self.place.stopped {

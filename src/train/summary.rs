@@ -12,9 +12,10 @@ use super::run::{Lock, Run, SUMMARY, checkpoints};
 use super::trainer::Trainer;
 use crate::data::{hex, print_now};
 use crate::error;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::files::{self, EVENTS, RUN_LOCK};
 use crate::vlm::{Part, Vlm};
+use crate::weights::{HASHES, listed, sha256_of};
 use crate::writer::Writer;
 
 /// What a run came to.
@@ -23,6 +24,9 @@ pub struct Summary {
     pub llmore: String,
     pub build: String,
     pub status: String,
+    /// The signal that ended a paused run, or what else asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupted: Option<String>,
     pub steps: u64,
     pub of: u64,
     pub last_loss: Option<f64>,
@@ -33,7 +37,7 @@ pub struct Summary {
     pub data: Data,
     /// Files that the model was opened from, by part; of what lies in the program itself there are none.
     pub parts: BTreeMap<String, BTreeMap<String, String>>,
-    /// Files of the run folder: a SHA-256, or bytes where a paused run had no time for it.
+    /// Files of the run folder: a SHA-256, or bytes in a summary of an older version.
     pub files: BTreeMap<String, Hash>,
 }
 
@@ -83,12 +87,13 @@ pub struct Verified {
     pub other_build: Option<String>,
 }
 
-/// Writes what a trainer's run came to. Of checkpoints all bytes are read when `hashed`.
-pub(super) fn write_summary(trainer: &Trainer, run: &Run, status: &str, hashed: bool) -> Result<()> {
+/// Writes what a trainer's run came to. Of checkpoints it repeats the hashes that they were written with.
+pub(super) fn write_summary(trainer: &Trainer, run: &Run, status: &str, interrupted: Option<&str>) -> Result<()> {
     let (lock, prints, data) = (run.lock()?, trainer.prints()?, trainer.dataset());
     let text = |key: &str| lock.options.get(key).and_then(toml::Value::as_str).unwrap_or_default().to_string();
     let summary = Summary {
         status: status.to_string(),
+        interrupted: interrupted.map(str::to_string),
         steps: trainer.done(),
         of: trainer.steps(),
         last_loss: trainer.history().last().map(|step| step.loss),
@@ -103,7 +108,7 @@ pub(super) fn write_summary(trainer: &Trainer, run: &Run, status: &str, hashed: 
             pictures_sha256: lock.identity.get("data.pictures").cloned().unwrap_or_default(),
         },
         parts: parts(trainer.vlm()),
-        files: files(run, hashed)?,
+        files: files(run)?,
         llmore: lock.llmore,
         build: lock.build,
         model: lock.model,
@@ -148,8 +153,8 @@ fn is_of_a_model(path: &Path) -> bool {
     path.is_file() && !hidden && ends.contains(&end.as_str()) && !path.ends_with("trainer.json")
 }
 
-/// The files of a run by their names below it: of checkpoints the newest.
-fn files(run: &Run, hashed: bool) -> Result<BTreeMap<String, Hash>> {
+/// The files of a run by their names below it: of checkpoints the newest, whose files have hashes already.
+fn files(run: &Run) -> Result<BTreeMap<String, Hash>> {
     let mut names: Vec<PathBuf> = [RUN_LOCK, EVENTS, "pictures.tsv.gz"].map(PathBuf::from).to_vec();
     if let Some((_, newest)) = checkpoints(run.dir())?.pop() {
         names.extend(
@@ -157,14 +162,29 @@ fn files(run: &Run, hashed: bool) -> Result<BTreeMap<String, Hash>> {
         );
     }
     names.retain(|name| run.dir().join(name).is_file());
+    let known = hashes_of_checkpoints(run)?;
     names
         .into_par_iter()
         .map(|name| {
-            let path = run.dir().join(&name);
-            let hash = if hashed || !name.starts_with("checkpoint-") { Hash::of(&path) } else { Hash::size(&path) };
-            Ok((name.display().to_string(), hash.map_err(|error| Error::file(&path, error))?))
+            let (path, name) = (run.dir().join(&name), name.display().to_string());
+            let hash = match known.get(&name) {
+                Some(hash) => Hash::Sha256(hash.clone()),
+                None => Hash::of(&path).map_err(|error| Error::file(&path, error))?,
+            };
+            Ok((name, hash))
         })
         .collect()
+}
+
+/// What the files of all checkpoints of a run were when they were written, where their folders say; names as seen from the run.
+fn hashes_of_checkpoints(run: &Run) -> Result<BTreeMap<String, String>> {
+    let mut hashes = BTreeMap::new();
+    for (step, path) in checkpoints(run.dir())? {
+        // A list that is damaged says nothing; whoever opens the checkpoint is told.
+        let listed = listed(&path).unwrap_or_default().unwrap_or_default();
+        hashes.extend(listed.into_iter().map(|(name, hash)| (format!("checkpoint-{step}/{name}"), hash)));
+    }
+    Ok(hashes)
 }
 
 fn below(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -229,16 +249,20 @@ impl Run {
     /// # Errors
     /// As [`summary`](Self::summary), and what reading the list of its pictures gives.
     pub fn verify(&self) -> Result<Verified> {
-        let (summary, lock) = (self.summary()?, self.lock().context(|| "run.lock")?);
+        let hashes = hashes_of_checkpoints(self)?;
+        let (summary, lock) = match self.summary() {
+            // It was killed before it could write one: what its checkpoints say of themselves can be looked at.
+            Err(error) if error.kind() == Kind::Missing && !hashes.is_empty() => {
+                let mut found = Verified::of(&self.lock().context(|| "run.lock")?.build);
+                self.verify_files(hashes.into_iter().map(|(name, hash)| (name, Hash::Sha256(hash))), &mut found);
+                return Ok(found);
+            }
+            summary => (summary?, self.lock().context(|| "run.lock")?),
+        };
         let mut found = Verified::of(&summary.build);
-        let files: Vec<(String, String, String)> = summary
-            .files
-            .par_iter()
-            .map(|(name, then)| {
-                let now = then.again(&self.dir().join(name)).map_or_else(|_| GONE.to_string(), |now| now.text());
-                (name.clone(), then.text(), now)
-            })
-            .collect();
+        let older = hashes.into_iter().filter(|(name, _)| !summary.files.contains_key(name));
+        let older: Vec<(String, Hash)> = older.map(|(name, hash)| (name, Hash::Sha256(hash))).collect();
+        self.verify_files(summary.files.clone().into_iter().chain(older), &mut found);
         let named = summary.parts.values().flatten().chain(&summary.data.files);
         let outside: Vec<(String, String)> = named
             .map(|(path, print)| (path.clone(), print.clone()))
@@ -250,18 +274,28 @@ impl Run {
             (path, then, now)
         });
         let outside: Vec<(String, String, String)> = outside.collect();
-        files
-            .into_iter()
-            .chain(outside)
-            .chain([script(&lock)])
-            .for_each(|(what, then, now)| found.add(what, then, now));
+        outside.into_iter().chain([script(&lock)]).for_each(|(what, then, now)| found.add(what, then, now));
         Ok(found)
+    }
+
+    /// Looks at files of the run by their names below it.
+    fn verify_files(&self, files: impl Iterator<Item = (String, Hash)>, found: &mut Verified) {
+        let files: Vec<(String, Hash)> = files.collect();
+        let now = |(name, then): &(String, Hash)| {
+            then.again(&self.dir().join(name)).map_or_else(|_| GONE.to_string(), |now| now.text())
+        };
+        let now: Vec<String> = files.par_iter().map(now).collect();
+        files.into_iter().zip(now).for_each(|((name, then), now)| found.add(name, then.text(), now));
     }
 
     /// Takes files out of the summary that are there no more on purpose.
     pub(super) fn forget_removed(&self) -> Result<()> {
         let Ok(mut summary) = self.summary() else { return Ok(()) };
         summary.files.retain(|name, _| self.dir().join(name).is_file());
+        for (name, hash) in summary.files.iter_mut().filter(|(name, _)| Path::new(name).ends_with(HASHES)) {
+            let path = self.dir().join(name);
+            *hash = Hash::of(&path).map_err(|error| Error::file(&path, error))?;
+        }
         summary.write(self.dir())
     }
 }
@@ -295,16 +329,6 @@ impl Verified {
         self.moved.extend(found.moved.into_iter().map(|moved| Moved { what: named(moved.what), ..moved }));
         self.other_build = self.other_build.take().or(found.other_build);
     }
-}
-
-/// The SHA-256 of a file.
-///
-/// # Errors
-/// What reading it gives.
-pub fn sha256_of(path: &Path) -> std::io::Result<String> {
-    let mut hasher = Sha256::new();
-    std::io::copy(&mut crate::fs::open(path)?, &mut hasher)?;
-    Ok(format!("{:x}", hasher.finalize()))
 }
 
 const GONE: &str = "not there";

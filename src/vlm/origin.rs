@@ -16,7 +16,7 @@ use crate::hub;
 use crate::models::config::Config;
 use crate::notes::Notes;
 use crate::preset::{PresetKind, Presets};
-use crate::weights::{Gguf, Source, TensorFiles};
+use crate::weights::{Gguf, Source, TensorFiles, edited};
 use crate::{bail, error};
 
 /// The git-ignored folder that `scripts/dev/fetch_small_models.sh` fills.
@@ -74,6 +74,9 @@ impl Origin {
             }
         }
         let config = Config::new(folder.json("config.json")?, format!("`{}`", folder.locate("config.json")));
+        if let Some(path) = folder.path() {
+            edited_since(path)?.into_iter().for_each(|note| config.notes().add(note));
+        }
         Ok(Origin::new(folder, config))
     }
 
@@ -142,6 +145,15 @@ impl Origin {
             }
         }
     }
+}
+
+/// A sentence for every file of a folder that is no tensors and not as llmore wrote it: it may have been edited.
+///
+/// # Errors
+/// `Decode` when the folder's list of hashes is damaged.
+pub(super) fn edited_since(folder: &Path) -> Result<Vec<String>> {
+    let sentence = |path: PathBuf| format!("`{}` is not as it was written; it is taken as it is", path.display());
+    Ok(edited(folder)?.into_iter().map(sentence).collect())
 }
 
 /// A snapshot in the hub's cache as hub id with commit, any other path as an absolute one.

@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use super::folder::{self, INDEX, WHOLE};
+use super::folder::{self, Found, INDEX, WHOLE};
 use super::gguf::Gguf;
 use super::gguf_view::{GgufView, Renamed};
 use super::pickle::TorchFile;
 use super::quantized::{Quantize, Quantized};
 use super::scaled::{self, Entry, Scaled};
+use super::seal::{check_file, reseal};
 use crate::assets::Folder;
 use crate::error::{Error, Result};
 use crate::files;
@@ -47,12 +49,27 @@ enum Storage {
 }
 
 impl TensorFiles {
-    /// Opens a file, or a folder in Hugging Face layout (single or sharded).
+    /// Opens a file, or a folder in Hugging Face layout (single or sharded). Files whose hash is known are read whole and
+    /// compared with it.
+    ///
+    /// # Errors
+    /// `Missing`, `File` and `Decode`, with the file.
     pub fn open(path: &Path) -> Result<Self> {
-        let found = match path.is_dir() {
-            true => folder::found(path)?,
-            false => folder::Found { paths: vec![path.to_path_buf()], note: None },
-        };
+        let found = found(path)?;
+        let checked: Vec<Result<()>> = found.paths.par_iter().map(|path| check_file(path)).collect();
+        checked.into_iter().collect::<Result<()>>()?;
+        TensorFiles::of(path, found)
+    }
+
+    /// The same without a look at hashes, where only names are asked for, or the files were compared just now.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn peek(path: &Path) -> Result<Self> {
+        TensorFiles::of(path, found(path)?)
+    }
+
+    fn of(path: &Path, found: Found) -> Result<Self> {
         let files = TensorFiles::map(path, &found.paths)?;
         found.note.into_iter().for_each(|note| files.notes.add(note));
         Ok(files)
@@ -280,7 +297,16 @@ fn check_shapes(path: &Path, files: &MmapedSafetensors) -> Result<()> {
     Ok(())
 }
 
-/// Writes tensors to a file: to a temporary name first, then renamed.
+/// The files of a folder, or the one that is named.
+fn found(path: &Path) -> Result<Found> {
+    match path.is_dir() {
+        true => folder::found(path),
+        false => Ok(Found { paths: vec![path.to_path_buf()], note: None }),
+    }
+}
+
+/// Writes tensors to a file: to a temporary name first, then renamed. Where hashes of the folder's files stand beside it, its
+/// own is set anew.
 pub fn save_tensors(tensors: &[(String, Tensor)], path: &Path) -> Result<()> {
     let mut map: HashMap<String, Tensor> = HashMap::with_capacity(tensors.len());
     for (name, tensor) in tensors {
@@ -291,7 +317,8 @@ pub fn save_tensors(tensors: &[(String, Tensor)], path: &Path) -> Result<()> {
     }
     files::write_atomically(path, |temporary| {
         candle_core::safetensors::save(&map, temporary).map_err(|error| error!(File, "{}", plain(&error)))
-    })
+    })?;
+    reseal(path)
 }
 
 /// Writes model.safetensors into a folder, or parts of at most `limit` bytes each with their index.

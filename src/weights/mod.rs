@@ -12,6 +12,7 @@ mod param;
 mod pickle;
 mod quantized;
 mod scaled;
+mod seal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +27,7 @@ pub use gguf_view::{Change, Renamed};
 pub use param::{Adapter, Dropout, Dropping};
 pub use param::{Param, ParamSet, Weight};
 pub use quantized::{Quantize, Quantized, quantized_name};
+pub use seal::{HASHES, check_folder, edited, listed, seal, seal_more, sha256_of, unseal_removed};
 
 use crate::error::Result;
 use crate::notes::Notes;

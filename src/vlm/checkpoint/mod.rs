@@ -16,7 +16,7 @@ use super::{
     paths,
 };
 use crate::assets::Folder;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::image::Aspect;
 use crate::models::config::Config;
 use crate::models::registry::{self, Target};
@@ -114,7 +114,17 @@ pub fn load_with(presets: &Presets, path: &Path, options: &LoadOptions, target: 
         vlm.opened.folder = path.display().to_string();
         Ok(vlm)
     };
-    open().context(|| format!("loading `{}`", path.display()))
+    open().map_err(|error| with_edits(error, path)).context(|| format!("loading `{}`", path.display()))
+}
+
+/// What fails in a folder where files were edited may fail because of that.
+fn with_edits(error: Error, path: &Path) -> Error {
+    let edits = origin::edited_since(path).unwrap_or_default();
+    if edits.is_empty() {
+        return error;
+    }
+    let help: Vec<String> = error.help_text().map(str::to_string).into_iter().chain(edits).collect();
+    error.help(help.join("; "))
 }
 
 /// What a folder holds, by its layout.

@@ -28,7 +28,7 @@ const SHARD: usize = 5_000_000_000;
 impl Vlm {
     /// Writes layout llava-more, which loads by itself; adapters are added to their weights. What is in `folder` under the same names is replaced.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        write_folder(folder, |temporary| llava_more::write(self, temporary, (&self.llm.id, &Part::ALL)))
+        write_folder(folder, None, |temporary| llava_more::write(self, temporary, (&self.llm.id, &Part::ALL)))
     }
 
     /// Writes a stage-1 folder: the projector and the config, and the whole model where the LLM is not what its name opens.
@@ -37,7 +37,7 @@ impl Vlm {
         let why = self.llm.why_not_by_name(folder)?;
         match &why {
             Some(_) => self.save(folder)?,
-            None => write_folder(folder, |temporary| {
+            None => write_folder(folder, None, |temporary| {
                 let (parts, name) = (self.beside_llm(false, folder)?, self.llm.name());
                 write_json(&temporary.join(base::OF_PROJECTOR), &base::describe(self, folder, (name, parts))?)?;
                 llava_more::write(self, temporary, (name, parts))
@@ -65,7 +65,7 @@ impl Vlm {
             );
         };
         let why = self.llm.why_not_by_name(folder)?;
-        write_folder(folder, |temporary| {
+        write_folder(folder, earlier, |temporary| {
             let name = match &why {
                 Some(_) => BASE_FOLDER,
                 None => self.llm.name(),
@@ -100,7 +100,7 @@ impl Vlm {
     /// `Option` for what transformers cannot express; nothing is left in the folder then.
     pub fn save_transformers(&self, folder: &Path) -> Result<Option<&'static str>> {
         transformers::check(self).context(|| format!("saving to `{}`", folder.display()))?;
-        write_folder(folder, |temporary| transformers::write(self, temporary))?;
+        write_folder(folder, None, |temporary| transformers::write(self, temporary))?;
         Ok(transformers::note(self))
     }
 
@@ -126,7 +126,7 @@ impl Vlm {
 impl Encoder {
     /// Writes the tower alone, in Hugging Face layout.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        write_folder(folder, |temporary| {
+        write_folder(folder, None, |temporary| {
             let used = self.params.iter().map(|param| Ok((param.name().to_string(), param.tensor()?.detach())));
             let tensors = used.chain(self.unused.iter().cloned().map(Ok)).collect::<Result<Vec<_>>>()?;
             save_shards(&tensors, temporary, SHARD)?;

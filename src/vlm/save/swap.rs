@@ -1,17 +1,19 @@
-//! Putting a folder in place: everything is written into a temporary folder beside it first. Where the folder is there
-//! already, the files of the model in it give way to the new ones, all of them, so that it loads as what was saved last;
-//! other files stay. Until the last rename config.json is missing, so that nothing opens half of it; what gave way is put
-//! back when anything fails.
+//! Putting a folder in place: everything is written into a temporary folder beside it first. A folder that is there already
+//! and holds nothing but a model changes names with it, in one step. Where it holds more, the files of the model in it give
+//! way to the new ones, all of them, so that it loads as what was saved last; other files stay. Until the last rename
+//! config.json is missing then, so that nothing opens half of it; what gave way is put back when anything fails.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
+use crate::process::exchange;
 use crate::vlm::base::{BASE_FOLDER, TOWER_FOLDER};
 use crate::vlm::paths::{OLD, beside};
-use crate::weights::is_part;
+use crate::weights::{HASHES, is_part, seal};
 
 /// Files that belong to the model in a folder: what `save` writes, `load` reads, or other programs take for its own.
-const OF_A_MODEL: [&str; 21] = [
+const OF_A_MODEL: [&str; 22] = [
+    HASHES,
     "config.json",
     "generation_config.json",
     "model.safetensors",
@@ -41,8 +43,13 @@ const LAST: &str = "config.json";
 const PART: &str = "part";
 const GONE: &str = "gone";
 
-/// Lets `write` fill a temporary folder beside `folder` and puts it in place.
-pub(super) fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// Lets `write` fill a temporary folder beside `folder`, adds the hashes of its files and puts it in place. Hashes of what is
+/// linked are those of the `earlier` folder it was linked from.
+pub(super) fn write_folder(
+    folder: &Path,
+    earlier: Option<&Path>,
+    write: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     // A link stays one: what it leads to is written.
     let folder = &folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     let temporary = beside(folder, PART)?;
@@ -51,6 +58,7 @@ pub(super) fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()
         remove(&temporary)?;
         crate::fs::create_dir_all(&temporary).map_err(|error| Error::file(&temporary, error))?;
         write(&temporary)?;
+        seal(&temporary, earlier)?;
         if folder.exists() {
             return swap(&temporary, folder);
         }
@@ -111,7 +119,11 @@ pub(super) fn link(from: &Path, to: &Path) -> bool {
 fn swap(new: &Path, folder: &Path) -> Result<()> {
     let (old, gone) = (beside(folder, OLD)?, beside(folder, GONE)?);
     let mut coming = files(new, &|_| true)?;
-    let mut going = files(folder, &|path| belongs(path) || coming.iter().any(|file| file == path))?;
+    let is_ours = |path: &Path| belongs(path) || coming.iter().any(|file| file == path);
+    if holds_only(folder, Path::new(""), &is_ours)? && exchanged(new, folder) {
+        return Ok(());
+    }
+    let mut going = files(folder, &is_ours)?;
     going.sort_by_key(|file| file != Path::new(LAST));
     coming.sort_by_key(|file| file == Path::new(LAST));
     let mut moved: Vec<(PathBuf, PathBuf)> = Vec::new();
@@ -136,6 +148,29 @@ fn swap(new: &Path, folder: &Path) -> Result<()> {
     // What a part's folder held may have been all of it.
     PARTS.iter().map(|part| folder.join(part)).for_each(|part| drop(crate::fs::remove_dir(&part)));
     Ok(())
+}
+
+/// Lets two folders change names, if that can be done in one step; the modes of the folders stay with the names.
+fn exchanged(new: &Path, folder: &Path) -> bool {
+    let mode = std::fs::metadata(folder).map(|metadata| metadata.permissions());
+    mode.and_then(|mode| std::fs::set_permissions(new, mode)).and_then(|()| exchange(new, folder)).is_ok()
+}
+
+/// Whether all that is in a folder is `ours`, and no folder in it is another than those of a model's parts.
+fn holds_only(folder: &Path, inside: &Path, ours: &dyn Fn(&Path) -> bool) -> Result<bool> {
+    let here = folder.join(inside);
+    for entry in std::fs::read_dir(&here).map_err(|error| Error::file(&here, error))? {
+        let entry = entry.map_err(|error| Error::file(&here, error))?;
+        let name = inside.join(entry.file_name());
+        let is_ours = match entry.path().is_dir() {
+            true => PARTS.iter().any(|part| name == Path::new(part)) && holds_only(folder, &name, ours)?,
+            false => ours(&name),
+        };
+        if !is_ours {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
