@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::sums::{self, Sum};
 use crate::error::{Error, Result};
 
 /// What a model said.
@@ -42,7 +43,12 @@ pub(super) struct KeptAnswers {
     file: Option<(PathBuf, File)>,
     /// What decides answers beside the questions.
     model: String,
+    /// What people should know of the file.
+    pub(super) told: Option<String>,
 }
+
+/// Stands at the end of a line that a kill has torn, before the next run begins a line of its own.
+const TORN: u8 = 0x18;
 
 /// A line of a file.
 #[derive(Serialize, Deserialize)]
@@ -62,27 +68,44 @@ impl AnswerCache {
     pub(super) fn open(&self, model: &str) -> Result<KeptAnswers> {
         let model = model.to_string();
         match self {
-            AnswerCache::Memory(answers) => Ok(KeptAnswers { answers: answers.clone(), file: None, model }),
+            AnswerCache::Memory(answers) => Ok(KeptAnswers { answers: answers.clone(), file: None, model, told: None }),
             AnswerCache::Folder(folder) => {
                 let path = folder.join(format!("{model}.jsonl"));
-                let (answers, file) = open_file(folder, &path).map_err(|error| Error::file(&path, error))?;
-                Ok(KeptAnswers { answers: Arc::new(Mutex::new(answers)), file: Some((path, file)), model })
+                let (answers, file, damaged) = open_file(folder, &path).map_err(|error| Error::file(&path, error))?;
+                let told = (damaged > 0).then(|| {
+                    format!(
+                        "`{}`: {damaged} kept answers are not as they were written: their questions are asked again",
+                        path.display()
+                    )
+                });
+                Ok(KeptAnswers { answers: Arc::new(Mutex::new(answers)), file: Some((path, file)), model, told })
             }
         }
     }
 }
 
-/// A file's answers, and the file to append to. A line torn by a kill is passed over and closed.
-fn open_file(folder: &Path, path: &Path) -> std::io::Result<(HashMap<String, Answer>, File)> {
+/// A file's answers, the file to append to, and how many lines are damaged. A line torn by a kill is passed over and closed.
+fn open_file(folder: &Path, path: &Path) -> std::io::Result<(HashMap<String, Answer>, File, usize)> {
     crate::fs::create_dir_all(folder)?;
     let mut file = crate::fs::open_with(path, |how| how.create(true).append(true))?;
     let text = crate::fs::read(path)?;
-    let lines = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-    let answers = lines.map(|line| (line.key, line.answer)).collect();
-    if text.last().is_some_and(|byte| *byte != b'\n') {
-        file.write_all(b"\n")?;
+    let is_open = text.last().is_some_and(|byte| *byte != b'\n');
+    let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    // What is behind the last line break: nothing, or what a kill left.
+    lines.pop();
+    let (mut answers, mut damaged) = (HashMap::new(), 0);
+    for line in lines.into_iter().filter(|line| line.last() != Some(&TORN)) {
+        // All lines have a sum: another build of llmore has files of its own.
+        let whole = Some(line).filter(|line| sums::look(line) == Sum::Right);
+        match whole.and_then(|line| serde_json::from_slice::<Line>(line).ok()) {
+            Some(line) => drop(answers.insert(line.key, line.answer)),
+            None => damaged += 1,
+        }
     }
-    Ok((answers, file))
+    if is_open {
+        file.write_all(&[TORN, b'\n'])?;
+    }
+    Ok((answers, file, damaged))
 }
 
 impl KeptAnswers {
@@ -105,7 +128,9 @@ impl KeptAnswers {
             let mut text = Vec::new();
             for (key, answer) in &new {
                 let line = Line { key: key.clone(), answer: answer.clone() };
+                let start = text.len();
                 if serde_json::to_writer(&mut text, &line).is_ok() {
+                    sums::add(&mut text, start);
                     text.push(b'\n');
                 }
             }
@@ -139,8 +164,36 @@ mod tests {
         assert_eq!((second.get(&keys[0]), second.get(&keys[1])), (Some(answer("a\nb")), None));
         second.add(vec![(keys[2].clone(), answer("d"))]).unwrap();
         let third = cache.open("m").unwrap();
+        assert_eq!(third.told, None, "a kill damages nothing");
         assert_eq!(third.get(&keys[2]), Some(answer("d")));
         assert!(cache.open("other").unwrap().get(&keys[0]).is_none());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_changed_byte_of_a_kept_answer_is_told_and_the_answer_is_not_used() {
+        let folder = std::env::temp_dir().join(format!("llmore-answers-flip-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let cache = AnswerCache::Folder(folder.clone());
+        let answer = |output: &str| Answer { output: output.to_string(), likelihoods: Vec::new() };
+        let mut first = cache.open("m").unwrap();
+        let keys: Vec<String> = (0..2).map(|id| first.key("generate 4", &[id], &[])).collect();
+        first.add(vec![(keys[0].clone(), answer("cat")), (keys[1].clone(), answer("dog"))]).unwrap();
+        let path = folder.join("m.jsonl");
+        let bytes = std::fs::read(&path).unwrap();
+        // The last line break may be gone: then the line counts as torn.
+        for place in 0..bytes.len() - 1 {
+            let mut other = bytes.clone();
+            other[place] ^= 2;
+            std::fs::write(&path, other).unwrap();
+            let opened = cache.open("m").unwrap();
+            let told = opened.told.clone().unwrap_or_default();
+            assert!(told.contains("m.jsonl") && told.contains("asked again"), "byte {place}: {told}");
+            let kept = keys.iter().filter_map(|key| opened.get(key)).collect::<Vec<_>>();
+            assert!(kept.len() < 2 && kept.iter().all(|one| ["cat", "dog"].contains(&&*one.output)), "byte {place}");
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(cache.open("m").unwrap().told, None);
         std::fs::remove_dir_all(folder).unwrap();
     }
 

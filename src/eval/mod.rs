@@ -33,6 +33,7 @@ mod runner;
 pub mod scorers;
 mod second_table;
 pub mod stats;
+mod sums;
 mod table;
 mod table_items;
 mod tally;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::row::Row;
 use super::run_options::Choices;
+use super::sums::{self, Sum};
 use crate::error::{Error, Result};
 use crate::{bail, error};
 
@@ -173,12 +174,15 @@ pub(super) struct Lines {
 
 /// Reads the lines of a file, of which `path` is the name.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lines> {
+    check_sums(path, bytes)?;
     let mut lines = Lines { is_empty: bytes.is_empty(), ..Lines::default() };
     let mut seen = HashSet::new();
     for (number, text) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, text)| !text.is_empty()) {
         let failed = |error| error!(Decode, "`{}`, line {}: {error}", path.display(), number + 1);
         let mut value: Value = serde_json::from_slice(text).map_err(failed)?;
-        if let Some(facts) = value.as_object_mut().and_then(|object| object.remove("facts")) {
+        let mut without = |key: &str| value.as_object_mut().and_then(|object| object.remove(key));
+        without("sum");
+        if let Some(facts) = without("facts") {
             lines.facts.go_on(serde_json::from_value(facts).map_err(failed)?);
         }
         // A part without any question has its facts alone.
@@ -199,6 +203,18 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lines> {
     Ok(lines)
 }
 
+/// Refuses a line that is not what it was when it was written. Where one line of a file has a sum, all have.
+fn check_sums(path: &Path, bytes: &[u8]) -> Result<()> {
+    let lines = bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, text)| !text.is_empty());
+    let looked: Vec<(usize, Sum)> = lines.map(|(number, text)| (number + 1, sums::look(text))).collect();
+    if looked.iter().all(|(_, sum)| *sum == Sum::None) {
+        return Ok(());
+    }
+    let Some((number, _)) = looked.into_iter().find(|(_, sum)| *sum != Sum::Right) else { return Ok(()) };
+    Err(error!(Decode, "`{}`, line {number} is not as it was written: its `sum` is not that of the line", path.display())
+        .help("without that line a run into the file asks its question again; lines that were changed on purpose are taken once no line has a `sum`"))
+}
+
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Lines> {
     parse(path, &crate::fs::read(path).map_err(|error| Error::file(path, error))?)
@@ -211,7 +227,7 @@ pub(super) fn push_facts(text: &mut Vec<u8>, facts: &Facts) -> Result<()> {
     push(text, &Nothing {}, Some(facts))
 }
 
-/// Adds a line to `text`; the first line of a file is given its facts.
+/// Adds a line with its sum to `text`; the first line of a file is given its facts.
 pub(super) fn push(text: &mut Vec<u8>, line: &impl Serialize, facts: Option<&Facts>) -> Result<()> {
     #[derive(Serialize)]
     struct Line<'a, T: Serialize> {
@@ -220,7 +236,9 @@ pub(super) fn push(text: &mut Vec<u8>, line: &impl Serialize, facts: Option<&Fac
         #[serde(skip_serializing_if = "Option::is_none")]
         facts: Option<&'a Facts>,
     }
+    let start = text.len();
     serde_json::to_writer(&mut *text, &Line { line, facts }).map_err(|error| error!(File, "a result: {error}"))?;
+    sums::add(text, start);
     text.push(b'\n');
     Ok(())
 }

@@ -87,6 +87,9 @@ impl<'a> Run<'a> {
         let warnings = journal.iter_mut().flat_map(|journal| std::mem::take(&mut journal.told));
         warnings.for_each(|text| options.listeners.tell(&Event::Warning { text }));
         let kept = options.cache.as_ref().map(|cache| cache.open(&facts.answers_sha256)).transpose()?;
+        if let Some(text) = kept.as_ref().and_then(|kept| kept.told.clone()) {
+            options.listeners.tell(&Event::Warning { text });
+        }
         let done = journal.as_mut().map(|journal| std::mem::take(&mut journal.done)).unwrap_or_default();
         let known = |(item, _): &(&'a Item, &str)| Some((item.id.as_str(), Ok(done.get(&item.id)?.answer.clone())));
         let answers = items.iter().filter_map(known).collect();

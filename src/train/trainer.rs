@@ -246,6 +246,9 @@ impl Trainer {
                     let text = unsupervised(self.dataset(), &untaught, step.step, self.stepper.limit);
                     self.warn(text);
                 }
+                if let Some(text) = self.features().and_then(|features| features.damage()) {
+                    self.warn(text);
+                }
                 self.adopt();
                 Ok(Some(step))
             }

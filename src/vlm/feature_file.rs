@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crc::{CRC_32_ISCSI, Crc};
 use sha2::{Digest, Sha256};
@@ -18,6 +18,7 @@ const HEAD: usize = 36;
 
 /// An open file of features.
 pub(super) struct FeatureFile {
+    path: PathBuf,
     file: File,
     /// Bytes of one image's features.
     size: usize,
@@ -25,6 +26,8 @@ pub(super) struct FeatureFile {
     index: HashMap<[u8; 32], u64>,
     /// A write failed: what does not fit on the disk is computed again each time.
     full: bool,
+    /// Records with a wrong checksum that nobody was told of.
+    damaged: usize,
 }
 
 impl FeatureFile {
@@ -34,8 +37,8 @@ impl FeatureFile {
         let path = folder.join(format!("{name}.features"));
         let file = crate::fs::open_with(&path, |how| how.create(true).read(true).append(true));
         let file = file.map_err(|error| Error::file(&path, error))?;
-        let mut opened = FeatureFile { file, size, index: HashMap::new(), full: false };
-        opened.read_index(0).map_err(|error| Error::file(&path, error))?;
+        let mut opened = FeatureFile { path, file, size, index: HashMap::new(), full: false, damaged: 0 };
+        opened.read_index(0).map_err(|error| Error::file(&opened.path, error))?;
         Ok(opened)
     }
 
@@ -52,10 +55,22 @@ impl FeatureFile {
         let sum = checksum(&record[..32], &record[HEAD..]).to_le_bytes();
         if read.is_err() || record[..32] != key || record[32..HEAD] != sum {
             self.index.remove(&key);
+            self.damaged += 1;
             return None;
         }
         record.drain(..HEAD);
         Some(record)
+    }
+
+    /// A sentence about records that were found damaged since the last call.
+    pub(super) fn damage(&mut self) -> Option<String> {
+        let count = std::mem::take(&mut self.damaged);
+        let path = self.path.display();
+        (count > 0).then(|| {
+            format!(
+                "`{path}`: the kept features of {count} pictures are not as they were written: they are computed again"
+            )
+        })
     }
 
     /// Appends a record unless the file would grow beyond `limit` bytes. A full disk is no error: features are
@@ -123,7 +138,7 @@ fn checksum(key: &[u8], values: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    fn folder(name: &str) -> std::path::PathBuf {
+    fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("llmore-features-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         folder
@@ -170,14 +185,24 @@ mod tests {
     #[test]
     fn a_changed_byte_makes_a_record_unknown() {
         let folder = folder("changed");
-        let mut file = open(&folder);
-        file.append("a", b"12345678", u64::MAX);
-        // A file opened for appending cannot be written elsewhere.
-        let other = std::fs::OpenOptions::new().write(true).open(folder.join("x.features")).unwrap();
-        other.write_all_at(b"X", HEAD as u64 + 3).unwrap();
-        assert!(file.read("a").is_none() && !file.has("a"));
-        file.append("a", b"12345678", u64::MAX);
-        assert_eq!(open(&folder).read("a").as_deref(), Some(b"12345678".as_slice()));
+        for place in 0..HEAD as u64 + 8 {
+            let _ = std::fs::remove_dir_all(&folder);
+            let mut file = open(&folder);
+            file.append("a", b"12345678", u64::MAX);
+            let mut byte = [0];
+            file.file.read_exact_at(&mut byte, place).unwrap();
+            // A file opened for appending cannot be written elsewhere.
+            let other = std::fs::OpenOptions::new().write(true).open(folder.join("x.features")).unwrap();
+            other.write_all_at(&[byte[0] ^ 4], place).unwrap();
+            assert!(file.read("a").is_none() && !file.has("a"), "byte {place}");
+            let told = file.damage().unwrap();
+            assert!(told.contains("x.features") && told.contains("computed again"), "{told}");
+            assert_eq!(file.damage(), None);
+            file.append("a", b"12345678", u64::MAX);
+            let mut again = open(&folder);
+            assert_eq!(again.read("a").as_deref(), Some(b"12345678".as_slice()));
+            assert_eq!(again.damage(), None);
+        }
         std::fs::remove_dir_all(folder).unwrap();
     }
 

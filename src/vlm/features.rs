@@ -62,6 +62,14 @@ impl FeatureCache {
         }
     }
 
+    /// A sentence about kept features that were found damaged since the last call; they were computed again.
+    pub fn damage(&self) -> Option<String> {
+        match &self.kept {
+            FeatureStore::Memory(_) => None,
+            FeatureStore::Disk { file, .. } => locked(file).damage(),
+        }
+    }
+
     /// Features of images (images, tokens, width) in the order of `keys`; `pixels` gives the input of the ones not kept.
     pub fn get(&self, vlm: &Vlm, keys: &[&str], pixels: impl Fn(usize) -> Result<Tensor> + Sync) -> Result<Tensor> {
         use rayon::prelude::*;
