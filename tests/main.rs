@@ -20,6 +20,7 @@ mod declared_tokens;
 mod errors;
 mod exchange;
 mod families;
+mod faults;
 mod fuzz;
 mod generation;
 mod gguf;

@@ -1,18 +1,26 @@
 #!/usr/bin/env bash
-# Kills a training run with SIGKILL at random moments, opens every checkpoint that is on disk after each kill, resumes,
-# and compares the final weights with those of an uninterrupted run, byte for byte. Half of the kills are made to a run
-# that saves by steps, half to one that saves by minutes; each has moments of its own.
-#   scripts/dev/kill_resume.sh [KILLS] [PROGRAM]
+# Ends training runs, evaluations, studies and saves at random moments: most by SIGKILL, some by SIGTERM or SIGHUP. After each
+# of them what is on disk must be usable, and what goes on from there must end with the bytes of an undisturbed run.
+#   scripts/dev/kill_resume.sh [--program FILE] [--training N] [--evaluation N] [--study N] [--save N]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-kills=${1:-50}
-program=$(realpath "${2:-target/release/llmore}")
+program=target/release/llmore training=200 evaluation=50 study=20 save=20
+while [ $# -gt 0 ]; do
+    case $1 in
+        --program | --training | --evaluation | --study | --save) declare "${1#--}=$2" ;;
+        *) sed -n '2,4s/^# *//p' "$0" >&2; exit 2 ;;
+    esac
+    shift 2
+done
+program=$(realpath "$program")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 ln -s "$PWD/tests" "$scratch"
+cd "$scratch"
+export XDG_CACHE_HOME=$scratch/cache
 
-cat >"$scratch/train.rhai" <<'SCRIPT'
+cat >train.rhai <<'SCRIPT'
 let saving = if args[1] == "steps" { #{ save_every_steps: 2 } } else { #{ save_every_minutes: 0.002 } };
 let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
 let t = trainer(m, dataset("tiny-instruct"), saving, #{
@@ -21,70 +29,172 @@ let t = trainer(m, dataset("tiny-instruct"), saving, #{
 if args.len() > 3 { t.resume(args[0]); }
 t.fit();
 SCRIPT
-cat >"$scratch/open.rhai" <<'SCRIPT'
+cat >open.rhai <<'SCRIPT'
 for folder in args {
     load(folder);
     tensors(`${folder}/optimizer.safetensors`);
 }
 SCRIPT
-cd "$scratch"
+echo 'load(args[0]);' >load.rhai
+cat >answer.rhai <<'SCRIPT'
+benchmark("tiny-vqa").run(vlm("tiny-llava"), #{ out: args[0], batch: 1 });
+SCRIPT
+cat >study.rhai <<'SCRIPT'
+study(#{ seeds: [0, 1], limit: 6, stage: #{ steps: 6, batch: 2, save_every_steps: 1 }, out: args[0] }).run();
+SCRIPT
+cat >save.rhai <<'SCRIPT'
+let models = [vlm("tiny-llava"), vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama", #{ seed: 3 }))];
+if args.len() > 1 { for i in 0..2 { models[i].save(args[i]); } }
+else { loop { for m in models { m.save(args[0]); } } }
+SCRIPT
 
-opened=0
+unusable=0 different=0 opened=0
+
+# Reports something that cannot be used, with what the program said.
+broken() {
+    unusable=$((unusable + 1))
+    echo "UNUSABLE: $1"
+    cat said.log
+}
+
+other() {
+    different=$((different + 1))
+    echo "DIFFERENT: $1"
+}
+
+run() { # script, arguments...
+    local script=$1
+    shift
+    "$program" run "$script" --quiet -- "$@" >said.log 2>&1
+}
+
+now_until() { awk -v from="$1" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.3f", to - from }'; }
+
+# Starts a script and sends it a signal at a random moment between two times. Sets `how` to the signal, or to `end` where it came
+# to its end before.
+disturbed() { # from, to, script, arguments...
+    local from=$1 to=$2 script=$3 pause pid code=0
+    shift 3
+    "$program" run "$script" --quiet -- "$@" >said.log 2>&1 &
+    pid=$!
+    case $((RANDOM % 10)) in 0 | 1) how=TERM ;; 2) how=HUP ;; *) how=KILL ;; esac
+    pause=$(awk -v seed="$RANDOM$RANDOM" -v from="$from" -v to="$to" \
+        'BEGIN { srand(seed); printf "%.3f", from + (to - from) * rand() }')
+    sleep "$pause"
+    kill "-$how" "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || code=$?
+    case $how:$code in
+        *:0) how=end ;;
+        KILL:137 | TERM:99 | HUP:99) ;;
+        # Before it listened.
+        TERM:143 | HUP:129) ;;
+        *) broken "exit code $code of $script after $how at $pause s" ;;
+    esac
+}
+
 # Every checkpoint that is there must be whole.
 open_all() {
     local folders
     folders=$(compgen -G "$1/checkpoint-*" || true)
     [ -n "$folders" ] || return 0
     # shellcheck disable=SC2086
-    "$program" run open.rhai --quiet -- $folders >/dev/null
+    run open.rhai $folders || broken "a checkpoint of $1 after $how"
     opened=$((opened + $(wc -w <<<"$folders")))
 }
 
-# A run by steps or minutes with some kind of moments, killed this many times.
-killed_run() {
-    local saves=$1 moments=$2 kills=$3 out="killed-$1" done_kills=0 resume pid pause
-    local start=$EPOCHREALTIME longest
-    "$program" run train.rhai --quiet -- "whole-$saves" "$saves" "$moments"
+# A training run by steps or minutes with some kind of moments, disturbed this many times.
+trained() { # steps or minutes, moments, times
+    local saves=$1 moments=$2 times=$3 out="killed-$1" done=0 resume start=$EPOCHREALTIME longest file
+    run train.rhai "whole-$saves" "$saves" "$moments" || broken "an undisturbed run"
     # Moments up to half of a whole run: on any machine some lie before the first checkpoint and most behind it.
-    longest=$(awk -v from="$start" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.3f", (to - from) / 2 }')
-    while [ ! -d "$out/checkpoint-24" ] || [ "$done_kills" -lt "$kills" ]; do
-        if [ -d "$out/checkpoint-24" ]; then
-            # It came to the end before all kills were made: once more from the start, after looking at how it ended.
-            same "$saves"
-            rm -rf "$out"
-        fi
+    longest=$(awk -v whole="$(now_until "$start")" 'BEGIN { print 0.05 + whole / 2 }')
+    how=none
+    while [ "$done" -lt "$times" ] || [ "$how" != end ]; do
+        if [ "$how" = end ]; then rm -rf "$out"; fi
         resume=""
-        compgen -G "$out/checkpoint-*" >/dev/null && resume=yes
-        # A run that was killed before its first checkpoint starts again.
-        [ -n "$resume" ] || rm -rf "$out"
-        # shellcheck disable=SC2086
-        "$program" run train.rhai --quiet -- "$out" "$saves" "$moments" $resume &
-        pid=$!
-        if [ "$done_kills" -lt "$kills" ]; then
-            pause=$(awk -v seed="$RANDOM$RANDOM" -v longest="$longest" \
-                'BEGIN { srand(seed); printf "%.3f", 0.05 + longest * rand() }')
-            sleep "$pause"
-            if kill -9 "$pid" 2>/dev/null; then
-                done_kills=$((done_kills + 1))
-                wait "$pid" 2>/dev/null || true
-                open_all "$out"
-                newest=$(compgen -G "$out/checkpoint-*" | sort -t- -k3 -n | tail -n 1 || true)
-                echo "$saves, kill $done_kills after $pause s: ${newest:-no checkpoint yet}"
-            fi
+        if compgen -G "$out/checkpoint-*" >/dev/null; then resume=yes; else rm -rf "$out"; fi
+        if [ "$done" -lt "$times" ]; then
+            # shellcheck disable=SC2086
+            disturbed 0.05 "$longest" train.rhai "$out" "$saves" "$moments" $resume
+        else
+            how=end
+            # shellcheck disable=SC2086
+            run train.rhai "$out" "$saves" "$moments" $resume || broken "$out does not go on"
         fi
-        wait "$pid" 2>/dev/null || true
+        if [ "$how" != end ]; then
+            done=$((done + 1))
+            open_all "$out"
+            continue
+        fi
+        for file in model.safetensors optimizer.safetensors; do
+            cmp "whole-$saves/checkpoint-24/$file" "$out/checkpoint-24/$file" || other "$file of a run by $saves"
+        done
     done
-    same "$saves"
-    echo "$saves: $done_kills kills, final weights $(sha256sum "$out/checkpoint-24/model.safetensors" | cut -c1-16), as in one go"
+    echo "training by $saves: ended $done times"
 }
 
-# The killed run ended like the uninterrupted one.
-same() {
-    for file in model.safetensors optimizer.safetensors; do
-        cmp "whole-$1/checkpoint-24/$file" "killed-$1/checkpoint-24/$file"
-    done
+# Hashes of what an evaluation came to, and of a study.
+answer_hashes() { sha256sum <"$1"; }
+
+study_hashes() {
+    (cd "$1" && find . -path '*/checkpoint-6/*.safetensors' -o -name 'tiny-*.jsonl' | sort | xargs sha256sum)
 }
 
-killed_run steps f32 $((kills / 2))
-killed_run minutes 8bit $((kills - kills / 2))
-echo "$kills kills, $opened checkpoints opened: 1 passed, 0 failed"
+# An evaluation or a study: what it left is gone on with until it comes to its end.
+repeated() { # script, what to compare, times
+    local script=$1 hashes=$2 times=$3 done=0 start=$EPOCHREALTIME longest
+    run "$script" whole || broken "an undisturbed $script"
+    longest=$(now_until "$start")
+    how=none
+    while [ "$done" -lt "$times" ] || [ "$how" != end ]; do
+        if [ "$done" -lt "$times" ]; then
+            disturbed 0.02 "$longest" "$script" killed
+        else
+            how=end
+            run "$script" killed || broken "$script does not go on"
+        fi
+        if [ "$how" = end ]; then
+            diff <($hashes whole) <($hashes killed) || other "$script"
+            rm -rf killed
+        else
+            done=$((done + 1))
+        fi
+    done
+    rm -rf whole
+    echo "$script: ended $done times"
+}
+
+# Saves over and over into one folder. What is there afterwards is one of the two models. With files of other people in the
+# folder it may be cut off in the middle: then it says so, and the next save puts it right.
+saved() { # times
+    local times=$1 done=0 start=$EPOCHREALTIME shortest
+    run save.rhai one two || broken "an undisturbed save"
+    shortest=$(now_until "$start")
+    while [ "$done" -lt "$times" ]; do
+        if [ $((done % 4)) -eq 3 ]; then mkdir -p model && echo mine >model/notes.txt; else rm -rf model/notes.txt; fi
+        disturbed 0.05 "$(awk -v from="$shortest" 'BEGIN { print from + 0.5 }')" save.rhai model
+        done=$((done + 1))
+        if [ -e model/notes.txt ]; then
+            [ "$(cat model/notes.txt)" = mine ] || broken "a file beside the model"
+        fi
+        # Before its first save, or with nothing but the notes.
+        if [ -e .model.old ] && [ -e model/notes.txt ]; then
+            if run load.rhai model || ! grep -q "a save into it was cut off" said.log; then broken "a save that was cut off"; fi
+            run save.rhai model two || broken "the save after one that was cut off"
+        fi
+        if [ ! -d model ] || [ "$(ls model)" = notes.txt ]; then continue; fi
+        run load.rhai model || broken "a saved model after $how"
+        (cd model && sha256sum --quiet -c llmore.sha256) || broken "a file of a saved model"
+        cmp -s model/model.safetensors one/model.safetensors || cmp -s model/model.safetensors two/model.safetensors ||
+            other "a saved model"
+    done
+    echo "save: ended $done times"
+}
+
+trained steps f32 $((training / 2))
+trained minutes 8bit $((training - training / 2))
+repeated answer.rhai answer_hashes "$evaluation"
+repeated study.rhai study_hashes "$study"
+saved "$save"
+echo "$((training + evaluation + study + save)) ended, $opened checkpoints opened: $unusable unusable, $different different"
+[ "$unusable$different" = 00 ]

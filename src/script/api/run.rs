@@ -39,7 +39,7 @@ pub mod runs {
         r.0.dir().display().to_string()
     }
 
-    /// `running` while a process trains it; else how it ended: `done`, `paused` (Ctrl-C), `stopped` (by the function given to
+    /// `running` while a process trains it; else how it ended: `done`, `paused` (Ctrl-C, a signal), `stopped` (by the function given to
     /// `fit`), `failed`, or `interrupted`, when it could not say.
     #[rhai_fn(get = "status", return_raw, pure)]
     pub fn status(r: &mut RunHandle) -> Fallible<String> {

@@ -247,7 +247,7 @@ pub mod train {
         Ok(TableHandle(audit_table(&lock(&t)?.audit()?)))
     }
 
-    /// Trains to the end and gives the run; Ctrl-C pauses it with the last whole step on disk.
+    /// Trains to the end and gives the run; Ctrl-C or a signal pauses it with the last whole step on disk.
     ///
     /// ```rhai
     /// let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu"), llm("tiny-llama"));
