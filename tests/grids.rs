@@ -4,7 +4,7 @@ use llmore::eval::{Benchmark, BenchmarkOptions, Results};
 use llmore::preset::Presets;
 use llmore::study::{Folder, Record, ResultFile, StudyCell};
 
-use super::scripting::scratch;
+use super::scripting::{scratch, without_sums};
 use super::study::strings;
 
 /// A cell and a question of a made-up study, by position.
@@ -182,7 +182,7 @@ fn axes_are_averaged_over_and_drawn() {
 fn a_study_does_not_mix_prompts() {
     let folder = made_up("study-mixed", (&["a", "b"], &["lm"], &["tiny-seed"]), 20, &|at| at.question < 10);
     let path = folder.dir().join("cells/b--lm--s1/tiny-seed.jsonl");
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = without_sums(&std::fs::read_to_string(&path).unwrap());
     std::fs::write(&path, text.replacen("\"prompt\":\"", "\"prompt\":\"Please: ", 1)).unwrap();
     let error = Folder::open(folder.dir()).map(|_| ()).unwrap_err();
     assert!(error.message().contains("question `0` has another prompt for b--lm--s1 than for a--lm--s0"), "{error}");
