@@ -182,7 +182,7 @@ fn a_closed_output_ends_a_run_and_saves_it() {
         r#"(echo 'for i in 0..100000 { print(i) }'; sleep 1; echo '1') | "$LLMORE" repl | head -n 0"#,
         r#""$LLMORE" docs | head -n 1"#,
         r#""$LLMORE" watch head | head -n 0"#,
-        r#""$LLMORE" report head | head -n 0"#,
+        r#""$LLMORE" report head --maps 0 | head -n 0"#,
     ] {
         let output = shell(&folder, text);
         let err = String::from_utf8_lossy(&output.stderr);

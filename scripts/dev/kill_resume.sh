@@ -191,10 +191,13 @@ saved() { # times
     echo "save: ended $done times"
 }
 
-trained steps f32 $((training / 2))
-trained minutes 8bit $((training - training / 2))
-repeated answer.rhai answer_hashes "$evaluation"
-repeated study.rhai study_hashes "$study"
-saved "$save"
+# With 0 of a kind it is left out.
+if [ "$training" -gt 0 ]; then
+    trained steps f32 $((training / 2))
+    trained minutes 8bit $((training - training / 2))
+fi
+[ "$evaluation" -eq 0 ] || repeated answer.rhai answer_hashes "$evaluation"
+[ "$study" -eq 0 ] || repeated study.rhai study_hashes "$study"
+[ "$save" -eq 0 ] || saved "$save"
 echo "$((training + evaluation + study + save)) ended, $opened checkpoints opened: $unusable unusable, $different different"
 [ "$unusable$different" = 00 ]
