@@ -44,7 +44,7 @@ study(#{ seeds: [0, 1], limit: 6, stage: #{ steps: 6, batch: 2, save_every_steps
 SCRIPT
 cat >save.rhai <<'SCRIPT'
 let models = [vlm("tiny-llava"), vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama", #{ seed: 3 }))];
-if args.len() > 1 { for i in 0..2 { models[i].save(args[i]); } }
+if args.len() > 1 { for i in 0..args.len() { models[i % 2].save(args[i]); } }
 else { loop { for m in models { m.save(args[0]); } } }
 SCRIPT
 
@@ -171,18 +171,26 @@ saved() { # times
     run save.rhai one two || broken "an undisturbed save"
     shortest=$(now_until "$start")
     while [ "$done" -lt "$times" ]; do
-        if [ $((done % 4)) -eq 3 ]; then mkdir -p model && echo mine >model/notes.txt; else rm -rf model/notes.txt; fi
-        disturbed 0.05 "$(awk -v from="$shortest" 'BEGIN { print from + 0.5 }')" save.rhai model
+        if [ $((done % 4)) -eq 3 ]; then
+            mkdir -p model && echo mine >model/notes.txt
+        else
+            rm -f model/notes.txt
+            rmdir model 2>/dev/null || true
+        fi
+        disturbed "$(awk -v whole="$shortest" 'BEGIN { print whole / 2 }')" \
+            "$(awk -v whole="$shortest" 'BEGIN { print whole + 0.5 }')" save.rhai model
         done=$((done + 1))
+        # Before its first save.
+        if [ ! -d model ]; then continue; fi
         if [ -e model/notes.txt ]; then
             [ "$(cat model/notes.txt)" = mine ] || broken "a file beside the model"
+            if [ ! -e model/config.json ]; then
+                if [ -e .model.old ] && { run load.rhai model || ! grep -q "a save into it was cut off" said.log; }; then
+                    grep -q "a save into it was cut off" said.log || broken "a save that was cut off does not say so"
+                fi
+                run save.rhai model two || broken "the save after one that was cut off"
+            fi
         fi
-        # Before its first save, or with nothing but the notes.
-        if [ -e .model.old ] && [ -e model/notes.txt ]; then
-            if run load.rhai model || ! grep -q "a save into it was cut off" said.log; then broken "a save that was cut off"; fi
-            run save.rhai model two || broken "the save after one that was cut off"
-        fi
-        if [ ! -d model ] || [ "$(ls model)" = notes.txt ]; then continue; fi
         run load.rhai model || broken "a saved model after $how"
         (cd model && sha256sum --quiet -c llmore.sha256) || broken "a file of a saved model"
         cmp -s model/model.safetensors one/model.safetensors || cmp -s model/model.safetensors two/model.safetensors ||
