@@ -338,11 +338,10 @@ mod tests {
 
     #[test]
     fn a_torn_line_is_closed_and_passed_over() {
-        let path = std::env::temp_dir().join(format!("llmore-events-{}.jsonl", std::process::id()));
+        let path = crate::scratch::scratch_path("events.jsonl");
         std::fs::write(&path, "{\"event\":\"step\",\"st").unwrap();
         EventFile::open(&path).unwrap().hear(&step(1, 3.0));
         let events = read_events(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
         assert_eq!(steps(&events).len(), 1);
     }
 }

@@ -75,20 +75,17 @@ mod tests {
 
     #[test]
     fn a_map_keeps_what_it_was_made_of() {
-        let folder = std::env::temp_dir().join(format!("llmore-files-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = crate::scratch::scratch("files");
         let path = folder.join("weights");
         write(&path, "before").unwrap();
         let mapped = map(&path).unwrap();
         write(&path, "after that").unwrap();
         assert_eq!((&mapped[..], &map(&path).unwrap()[..]), (&b"before"[..], &b"after that"[..]));
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn what_cannot_be_written_leaves_the_old_file_and_nothing_else() {
-        let folder = std::env::temp_dir().join(format!("llmore-files-old-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = crate::scratch::scratch("files-old");
         let path = folder.join("run.lock");
         write(&path, "old").unwrap();
         let failed = write_atomically(&path, |file| {
@@ -98,6 +95,5 @@ mod tests {
         assert!(failed.unwrap_err().message().contains("run.lock"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

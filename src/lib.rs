@@ -26,6 +26,8 @@ pub mod process;
 pub mod report;
 pub mod rng;
 pub mod sandbox;
+#[cfg(test)]
+mod scratch;
 pub mod script;
 pub mod settings;
 pub mod show;

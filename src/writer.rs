@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_folder_has_one_writer() {
-        let folder = std::env::temp_dir().join(format!("llmore-writer-{}", std::process::id()));
+        let folder = crate::scratch::scratch_path("writer");
         assert_eq!(Writer::holder(&folder), None);
         let (writer, note) = Writer::take(&folder).unwrap();
         assert_eq!(note, None);
@@ -164,6 +164,5 @@ mod tests {
         drop(writer);
         assert_eq!(Writer::holder(&folder), None);
         Writer::take(&folder).unwrap();
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -208,9 +208,10 @@ fn a_file_shows_what_the_run_showed() {
 
     let scored = r#"let b = benchmark("tiny-seed", #{ limit: 5, rules: "strict" });
         let res = b.score(["A", "x", "y", "z", "0"]);
-        res.save("target/test-scratch/result-file/scored.jsonl");
-        show(res.table()); print("---"); show(results("target/test-scratch/result-file/scored.jsonl").table());"#;
-    let got = run("result-file-score", scored).unwrap();
+        res.save("FOLDER/scored.jsonl");
+        show(res.table()); print("---"); show(results("FOLDER/scored.jsonl").table());"#;
+    let scored = scored.replace("FOLDER", &scratch("result-file-scored").display().to_string());
+    let got = run("result-file-score", &scored).unwrap();
     let (fresh, opened) = got.split_once("---\n").unwrap();
     assert!(fresh.trim_end() == opened.trim_end() && fresh.contains("chance baseline"), "{got}");
     let unparsed = "unparsed: 4 answers could not be read and count as wrong (`1`, `2`, `3`, ...)";

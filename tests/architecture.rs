@@ -16,7 +16,7 @@ use source::{Source, root};
 const LAYERS: &[&[&str]] = &[
     &[
         "error", "guard", "build", "settings", "sandbox", "fs", "process", "memory", "device", "files", "ledger",
-        "preset", "weights", "events", "show", "assets", "rng", "hub", "notes", "options", "writer",
+        "preset", "weights", "events", "show", "assets", "rng", "hub", "notes", "options", "writer", "scratch",
     ],
     &["nn"],
     &["text", "image", "models"],
@@ -165,6 +165,22 @@ fn pages_name_what_exists() {
         docs::missing(root(), &format!("\n{text}")).iter().map(|(l, p)| (l - 1, p.clone())).collect::<Vec<_>>(),
         expected
     );
+}
+
+/// Two runs of the tests at once must not meet in a folder: `scratch` names it by process and thread, and removes it.
+#[test]
+fn tests_write_where_scratch_says() {
+    const PLACES: [&str; 3] = ["temp_dir()", "CARGO_TARGET_TMPDIR", "target/test-scratch"];
+    let files: Vec<Source> =
+        ["src", "tests"].into_iter().flat_map(|folder| source::files(&root().join(folder))).collect();
+    assert!(files.iter().any(|file| file.path == "scratch.rs") && files.iter().any(|file| file.path == "saves.rs"));
+    let others = files.iter().filter(|file| !["scratch.rs", "architecture.rs"].contains(&file.path.as_str()));
+    let found: Vec<String> = others
+        .flat_map(|file| file.lines.iter().enumerate().map(|(number, line)| (&file.path, number + 1, line)))
+        .filter(|(_, _, line)| PLACES.iter().any(|place| line.contains(place)))
+        .map(|(path, number, line)| format!("{path}:{number}: {}", line.trim()))
+        .collect();
+    assert!(found.is_empty(), "take a folder of `scratch` (src/scratch.rs):\n{}", found.join("\n"));
 }
 
 /// Every rule on one file.

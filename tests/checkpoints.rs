@@ -15,12 +15,7 @@ use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, ProjectorChoice, Vlm
 use llmore::weights::{TensorFiles, save_shards};
 use serde_json::{Value, json};
 
-fn scratch(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("llmore-checkpoints-{}-{name}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
+use super::scratch::scratch;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -64,7 +59,6 @@ fn what_is_saved_loads_with_the_same_logits() {
         load(&folder.join("theirs")).save(&folder.join("back")).unwrap();
         assert_eq!(columns(&logits(&load(&folder.join("back"))), count), columns(&before, count), "{source}, back");
     }
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
@@ -85,7 +79,6 @@ fn no_tensor_is_lost_and_names_are_those_of_4_49() {
     load(&fixture("parity/models/clip-llama-v5")).save_transformers(&folder.join("from-v5")).unwrap();
     let from_v5 = TensorFiles::open(&folder.join("from-v5")).unwrap();
     assert_eq!(from_v5.names(), given.names());
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
@@ -106,7 +99,6 @@ fn weights_in_parts_are_the_same_weights() {
     vlm.save(&folder).unwrap();
     assert!(!folder.join("model.safetensors.index.json").exists());
     assert_eq!(columns(&logits(&load(&folder)), 288), columns(&before, 288));
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
@@ -128,7 +120,6 @@ fn an_image_token_is_added_once_with_a_row_that_is_never_chosen() {
     assert!(rows.iter().all(|id| *id != 288));
     again.save_transformers(&folder.join("b")).unwrap();
     assert_eq!(config("b")["text_config"]["vocab_size"], first["text_config"]["vocab_size"]);
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
@@ -154,7 +145,6 @@ fn what_transformers_cannot_express_is_refused_and_leaves_nothing() {
         assert!(error.message().contains(part), "{error}");
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     }
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
@@ -300,5 +290,4 @@ fn transformers_loads_what_is_saved_for_it() {
             eprint!("{tower} and {llm}: {out}");
         }
     }
-    std::fs::remove_dir_all(&folder).unwrap();
 }

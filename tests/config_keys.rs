@@ -10,6 +10,8 @@ use llmore::preset::Presets;
 use llmore::vlm::checkpoint;
 use serde_json::{Value, json};
 
+use super::scratch::scratch;
+
 /// Every config.json below a folder.
 fn configs(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
@@ -64,8 +66,7 @@ fn every_key_of_every_fixture_is_in_the_table() {
 /// A copy of the checkpoint of layout llava-more with one key changed.
 fn with(name: &str, key: &str, value: Value) -> Result<Vec<String>, String> {
     let source = Path::new("tests/fixtures/training/checkpoint");
-    let folder = std::env::temp_dir().join(format!("llmore-keys-{}-{name}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
+    let folder = scratch(name);
     for inner in ["", "clip-tower"] {
         std::fs::create_dir_all(folder.join(inner)).unwrap();
         let files = std::fs::read_dir(source.join(inner)).unwrap().flatten().map(|entry| entry.path());
@@ -79,7 +80,6 @@ fn with(name: &str, key: &str, value: Value) -> Result<Vec<String>, String> {
     std::fs::write(&path, json.to_string()).unwrap();
     let vlm = checkpoint::load(&Presets::default(), &folder, None, &Target::cpu());
     let found = vlm.map(|vlm| vlm.notes.list()).map_err(|error| error.to_string());
-    std::fs::remove_dir_all(folder).unwrap();
     found
 }
 

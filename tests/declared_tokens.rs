@@ -10,15 +10,15 @@ use llmore::vlm::{Llm, LlmOptions, Weights};
 use llmore::weights::TensorFiles;
 use serde_json::{Value, json};
 
+use super::scratch::scratch;
+
 const FIXTURES: &str = "tests/fixtures/today";
 const JSON: &str = "tests/fixtures/training/checkpoint/tokenizer.json";
 const MODEL: &str = "tests/fixtures/today/tokenizer-model-added-tokens/tokenizer.model";
 
 /// A folder with a tokenizer and files beside it.
 fn folder(name: &str, tokenizer: &str, files: &[(&str, Value)]) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("declared").join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = scratch(name);
     std::fs::copy(tokenizer, folder.join(Path::new(tokenizer).file_name().unwrap())).unwrap();
     for (file, value) in files {
         std::fs::write(folder.join(file), value.to_string()).unwrap();

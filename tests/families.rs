@@ -12,17 +12,12 @@ use llmore::vlm::{Sequence, Vlm, batch, checkpoint};
 use llmore::weights::{TensorFiles, save_tensors};
 use serde_json::{Value, json};
 
+use super::scratch::scratch;
+
 const IMAGE: i64 = 47;
 
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity").join(name)
-}
-
-pub fn scratch(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("llmore-families-{}-{name}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
 }
 
 /// The numbers of a tensor, as `values` of scripts/dev/parity/families.py makes them from its name.
@@ -141,7 +136,6 @@ fn every_family_keeps_its_logits_in_both_layouts() {
             }
         }
     }
-    std::fs::remove_dir_all(&scratch).unwrap();
 }
 
 /// Gemma 2 in a folder of transformers 5.24 is said to compute as there; the folders written of it say which version does.
@@ -176,5 +170,4 @@ fn what_a_version_computes_is_said() {
         save(&old, layout, &scratch.join(layout));
         assert!(worst(&logits(&load(&scratch.join(layout)), &case), &logits(&old, &case)) < 1e-4, "{layout}");
     }
-    std::fs::remove_dir_all(&scratch).unwrap();
 }

@@ -1,7 +1,7 @@
 //! GGUF files: a small model written as one computes what its safetensors compute, bad files are refused with the
 //! key or tensor named, and the models of `models/` (scripts/dev/fetch_small_models.sh) agree with their oracles.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::quantized::gguf_file::{self, Value};
@@ -14,13 +14,9 @@ use llmore::text::Tokenizer;
 use llmore::vlm::{Llm, LlmOptions, Weights};
 use llmore::weights::{Gguf, Quantize, TensorFiles};
 
-const CHECKPOINT: &str = "tests/fixtures/training/checkpoint";
+use super::scratch::scratch_path;
 
-fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gguf");
-    std::fs::create_dir_all(&folder).unwrap();
-    folder.join(name)
-}
+const CHECKPOINT: &str = "tests/fixtures/training/checkpoint";
 
 pub fn open(path: &str, quantize: Option<&str>) -> llmore::error::Result<Llm> {
     let quantize = quantize.map(|name| Quantize::parse(name).unwrap());
@@ -130,7 +126,7 @@ impl Sample {
             .collect();
         let values: Vec<(&str, &Value)> = self.values.iter().map(|(key, value)| (key.as_str(), value)).collect();
         let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-        let path = scratch(name);
+        let path = scratch_path(name);
         gguf_file::write(&mut std::fs::File::create(&path).unwrap(), &values, &tensors).unwrap();
         path.to_string_lossy().into_owned()
     }
@@ -239,7 +235,7 @@ fn what_is_wrong_in_a_file_is_named() {
 fn truncated_and_hostile_bytes_are_refused() {
     let whole = std::fs::read(Sample::new().write("hostile.gguf")).unwrap();
     let refuse = |bytes: &[u8]| {
-        let path = scratch("hostile-part.gguf");
+        let path = scratch_path("hostile-part.gguf");
         std::fs::write(&path, bytes).unwrap();
         Gguf::open(&path).map(drop).unwrap_err().to_string()
     };
@@ -269,7 +265,7 @@ fn truncated_and_hostile_bytes_are_refused() {
         for byte in [0x00, 0x7f, 0xff] {
             let mut all = whole.clone();
             all[at] = byte;
-            let path = scratch("hostile-byte.gguf");
+            let path = scratch_path("hostile-byte.gguf");
             std::fs::write(&path, &all).unwrap();
             drop(Gguf::open(&path));
         }

@@ -12,6 +12,8 @@ use llmore::study::Record;
 use llmore::vlm::{Encoder, EncoderOptions, Llm, LlmOptions, Weights, checkpoint};
 use serde_json::{Value, json};
 
+use super::scratch::scratch;
+
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
@@ -25,8 +27,7 @@ impl Copy {
     }
 
     fn of(source: &str, inner: &[&str], name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("llmore-hostile-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
+        let folder = scratch(name);
         for part in std::iter::once(&"").chain(inner) {
             std::fs::create_dir_all(folder.join(part)).unwrap();
             for entry in std::fs::read_dir(fixture(source).join(part)).unwrap() {
@@ -63,12 +64,6 @@ impl Copy {
         let error = self.load().expect_err(&format!("{} was loaded", self.0.display()));
         let text = error.to_string();
         assert!(parts.iter().all(|part| text.contains(part)), "{text}\ndoes not hold {parts:?}");
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -17,6 +17,8 @@ use llmore::models::registry::Target;
 use llmore::preset::Presets;
 use llmore::vlm::{Llm, LlmOptions, Weights, checkpoint};
 
+use super::scratch::scratch;
+
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// How the server misbehaves.
@@ -127,13 +129,6 @@ fn answer(
     out.write_all(if cut { &part[..part.len() / 2] } else { part })
 }
 
-fn scratch(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("llmore-hub-{}-{name}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
-
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
@@ -176,7 +171,6 @@ fn a_model_is_downloaded_once_into_the_layout_of_python() {
 
     let offline = hub(HubSettings { offline: true, ..settings(&server, &cache) });
     assert_eq!(fetch(&offline).unwrap(), snapshot);
-    std::fs::remove_dir_all(&cache).unwrap();
 }
 
 #[test]
@@ -196,7 +190,6 @@ fn parts_of_the_weights_come_with_their_index_and_nothing_else() {
     std::fs::remove_file(folder.join("model-00001-of-00002.safetensors")).unwrap();
     fetch(&hub(settings(&server, &cache))).unwrap();
     assert!(server.take().iter().all(|request| request.contains("/api/") || request.contains("00001-of-00002")));
-    [cache, source].iter().for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
 }
 
 #[test]
@@ -209,7 +202,6 @@ fn a_tokenizer_does_not_cost_the_weights() {
     let options = LlmOptions { weights: Weights::Stored, seed: 0, target: Target::cpu() };
     assert_eq!(Llm::open(&presets, "org/name", options).unwrap().width(), 24);
     assert!(server.take().iter().any(|request| request.contains("model.safetensors")));
-    std::fs::remove_dir_all(&cache).unwrap();
 }
 
 #[test]
@@ -226,7 +218,6 @@ fn a_tower_whose_weights_are_in_the_checkpoint_costs_its_config_only() {
     let presets = Presets::default().with_hub(hub(settings(&server, &cache)));
     let vlm = checkpoint::load(&presets, &folder, None, &Target::cpu()).unwrap();
     assert_eq!((vlm.encoder.id.as_str(), vlm.encoder.weights()), ("org/name", Weights::Stored));
-    [cache, folder].iter().for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
 }
 
 #[test]
@@ -242,7 +233,6 @@ fn offline_says_what_is_missing_where_and_what_to_do() {
     );
     assert!(error.help_text().unwrap().contains("HF_HUB_OFFLINE"), "{error}");
     assert_eq!(server.take(), Vec::<String>::new());
-    std::fs::remove_dir_all(&cache).unwrap();
 }
 
 #[test]
@@ -253,7 +243,6 @@ fn a_gated_model_asks_for_a_token() {
     let error = fetch(&hub(settings(&server, &cache))).unwrap_err();
     assert!(error.message().contains("401") && error.help_text().unwrap().contains("HF_TOKEN"), "{error}");
     fetch(&hub(HubSettings { token: Some("hf_x".to_string()), ..settings(&server, &cache) })).unwrap();
-    std::fs::remove_dir_all(&cache).unwrap();
 }
 
 #[test]
@@ -266,7 +255,6 @@ fn a_name_that_does_not_exist_is_told_from_a_hub_that_cannot_be_reached() {
     let error = fetch(&hub(nowhere)).unwrap_err();
     assert_eq!(error.kind(), Kind::File);
     assert!(error.message().contains("127.0.0.1:9") && error.help_text().unwrap().contains("connection"), "{error}");
-    std::fs::remove_dir_all(&cache).unwrap();
 }
 
 #[test]
@@ -285,7 +273,6 @@ fn what_broke_off_is_taken_up_where_it_ended() {
     assert_eq!(fetch(&hub).unwrap_err().kind(), Kind::File);
     assert!(!cache.join("models--org--name/refs/main").exists());
     same(&fetch(&hub).unwrap(), &source, "model.safetensors");
-    std::fs::remove_dir_all(&cache).unwrap();
 }
 
 #[test]
@@ -295,7 +282,6 @@ fn a_server_without_ranges_starts_again() {
     let server = Server::start(&source, behavior);
     same(&fetch(&hub(settings(&server, &cache))).unwrap(), &source, "model.safetensors");
     same(&fetch(&hub(settings(&server, &cache))).unwrap(), &source, "tokenizer.json");
-    std::fs::remove_dir_all(&cache).unwrap();
 }
 
 #[test]
@@ -305,7 +291,6 @@ fn a_file_of_the_wrong_size_is_not_kept() {
     let error = fetch(&hub(settings(&server, &cache))).unwrap_err();
     assert!(error.message().contains("clip-tower/config.json") && error.message().contains("485"), "{error}");
     assert!(!cache.join("models--org--name/snapshots").join(COMMIT).join("clip-tower/config.json").exists());
-    std::fs::remove_dir_all(&cache).unwrap();
 }
 
 #[test]
@@ -316,7 +301,6 @@ fn a_server_cannot_choose_where_files_go() {
     let error = fetch(&hub(settings(&server, &cache))).unwrap_err();
     assert!(error.message().contains("outside"), "{error}");
     assert!(!cache.parent().unwrap().join("outside").exists());
-    std::fs::remove_dir_all(&cache).unwrap();
 }
 
 #[derive(Default)]
@@ -342,7 +326,6 @@ fn large_files_tell_how_far_they_are() {
     let fetched = events.iter().filter(|event| matches!(event, Event::Progress { total: 6, .. })).count();
     assert!((3..=7).contains(&fetched), "{fetched}");
     assert!(matches!(events.last(), Some(Event::End { done: 6, total: 6, .. })));
-    [cache, source].iter().for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
 }
 
 /// GQA's rows of a benchmark and of its pictures, beside other configurations.
@@ -416,5 +399,4 @@ fn of_a_benchmarks_data_set_only_its_configuration_and_split_are_fetched() {
         let error = open(offline.clone(), "pope", home).err().unwrap();
         assert!(error.message().contains("neither"), "{error}");
     }
-    [cache, source].iter().for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
 }

@@ -274,7 +274,7 @@ fn whole_repositories_give_the_configuration_of_the_preset() {
     let message = refused("docvqa", &root.join("InfographicVQA/validation-00000-of-00001.jsonl"));
     assert!(message.contains("rows of InfographicVQA, not of `docvqa`"), "{message}");
 
-    files(
+    let pope = files(
         "POPE",
         &[
             ("data/test-00000-of-00001.jsonl", "pope", 9),
@@ -295,8 +295,7 @@ fn whole_repositories_give_the_configuration_of_the_preset() {
         &[("mmmu_val", 5)],
     );
     // The three splits of POPE in one configuration are the whole set.
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-scratch/layouts/POPE/Full");
-    assert_eq!(count("pope", &root), 9);
+    assert_eq!(count("pope", &pope.join("Full")), 9);
 }
 
 #[test]

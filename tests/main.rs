@@ -55,6 +55,8 @@ mod runs;
 mod sandbox;
 mod saves;
 mod scorers;
+#[path = "../src/scratch.rs"]
+mod scratch;
 mod script_files;
 mod scripting;
 mod smoke;

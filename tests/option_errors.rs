@@ -1,5 +1,6 @@
 //! An option that is wrong is named by its whole path, with what it is and what it could be, wherever it was given.
 
+use super::scratch::scratch;
 use super::scripting::run;
 
 /// What a trainer with these options says.
@@ -47,9 +48,7 @@ fn the_option_is_named() {
 
 /// The program with `--set` over a script with two stages, of which the second has adapters.
 fn set(name: &str, pairs: &[&str]) -> (Option<i32>, String) {
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("set-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = scratch(name);
     let script = r#"
         fn model() { vlm(encoder("tiny-clip"), projector("linear", #{ pool: "average", tokens: 4 }), llm("tiny-llama")) }
         let d = dataset("tiny-instruct").take(4);
@@ -74,7 +73,6 @@ fn set(name: &str, pairs: &[&str]) -> (Option<i32>, String) {
             .unwrap();
         assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
     }
-    std::fs::remove_dir_all(folder).unwrap();
     (output.status.code(), said)
 }
 

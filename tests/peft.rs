@@ -10,6 +10,7 @@ use llmore::vlm::{Llm, LlmOptions, Vlm, Weights, checkpoint};
 use llmore::weights::TensorFiles;
 use serde_json::{Value, json};
 
+use super::scratch::scratch;
 use super::scripting::copy;
 
 const TODAY: &str = "tests/fixtures/today/peft-adapters";
@@ -38,8 +39,7 @@ fn worst(llm: &Llm, expected: &Path, name: &str) -> f32 {
 
 /// The adapter `control` alone beside its base, with its config changed.
 fn changed(name: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peft").join(name);
-    let _ = std::fs::remove_dir_all(&root);
+    let root = scratch(name);
     copy(&Path::new(TODAY).join("base"), &root.join("base"));
     let folder = root.join("adapter");
     std::fs::create_dir_all(&folder).unwrap();
@@ -82,8 +82,7 @@ fn adapters_of_peft_give_its_logits() {
 
 #[test]
 fn adapters_in_a_model_give_its_logits_or_are_refused_by_key() {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peft-models");
-    let _ = std::fs::remove_dir_all(&root);
+    let root = scratch("peft-models");
     for part in ["base", "tower", "control", "regex", "paths", "pissa"] {
         copy(&Path::new(TODAY).join(part), &root.join(part));
     }
@@ -112,19 +111,9 @@ fn adapters_in_a_model_give_its_logits_or_are_refused_by_key() {
 #[test]
 fn what_was_computed_is_written_as_a_plain_adapter() {
     for name in ["patterns", "rslora-patterns", "olora-rslora", "layers"] {
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peft-written").join(name);
-        let _ = std::fs::remove_dir_all(&root);
+        let root = scratch(name);
         let llm = open(&Path::new(SIBLINGS).join(name)).unwrap();
-        llm.lora()
-            .unwrap()
-            .save(
-                {
-                    std::fs::create_dir_all(&root).unwrap();
-                    &root
-                },
-                llm.origin.place().unwrap(),
-            )
-            .unwrap();
+        llm.lora().unwrap().save(&root, llm.origin.place().unwrap()).unwrap();
         let far = worst(&open(&root).unwrap(), Path::new(SIBLINGS), name);
         assert!(far < 5e-5, "{name}: {far}");
     }

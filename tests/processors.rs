@@ -12,6 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::scratch::scratch;
+
 const IMAGES: &str = "tests/fixtures/images";
 const TODAY: &str = "tests/fixtures/today";
 
@@ -50,13 +52,6 @@ fn pixels_are_those_of_transformers() {
             assert!((found - value).abs() < 1e-4, "{config} {image}: {found}, not {value}");
         }
     }
-}
-
-fn scratch(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("llmore-processors-{}-{name}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
 }
 
 /// A copy of a folder of `today`.
@@ -113,7 +108,6 @@ fn files_that_say_the_same_are_not_remarked_upon() {
     assert_eq!(load(&folder).notes.list(), Vec::<String>::new());
     std::fs::remove_file(folder.join("processor_config.json")).unwrap();
     assert_eq!(load(&folder).notes.list(), Vec::<String>::new());
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -133,7 +127,6 @@ fn an_encoder_is_opened_with_either_file_and_refused_without() {
     let error = encoder(&folder).err().unwrap();
     assert!(error.message().contains("preprocessor_config.json") && error.message().contains("processor_config.json"));
     assert!(error.help_text().unwrap().contains("save_pretrained"), "{error}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -153,7 +146,6 @@ fn a_snapshot_in_the_hubs_cache_is_whole_with_either_file() {
     assert!(error.message().contains("lacks preprocessor_config.json or processor_config.json"), "{error}");
     std::fs::copy(model.join("processor_config.json"), snapshot.join("processor_config.json")).unwrap();
     assert_eq!(Encoder::open(&presets, "org/clip", options(Weights::None)).unwrap().image_size(), 28);
-    std::fs::remove_dir_all(cache).unwrap();
 }
 
 #[test]
@@ -189,7 +181,6 @@ fn llavas_processor_sets_the_aspect_and_a_contradiction_is_said() {
     ratio("square");
     edit(&folder.join("processor_config.json"), |json| json["image_processor"]["image_processor_type"] = Value::Null);
     assert_eq!(load(&folder).aspect(), Aspect::Pad);
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -211,5 +202,4 @@ fn what_was_opened_padding_pads_again_after_saving_in_both_layouts() {
     std::fs::copy(clip, folder.join("tower/processor_config.json")).unwrap();
     vlm.encoder.save(&folder.join("tower")).unwrap();
     assert_eq!(encoder(&folder.join("tower")).unwrap().own_aspect(), Aspect::Pad);
-    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -9,6 +9,9 @@ use llmore::eval::Results;
 use llmore::preset::Presets;
 use llmore::report::{self, ReportOptions};
 
+use super::conventions::walk;
+use super::scratch::scratch;
+
 /// Two cells of a study, each a stage and its answers.
 const SCRIPT: &str = r#"
 for seed in [0, 1] {
@@ -59,17 +62,28 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The study, made once.
-fn study() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let folder = crate::scripting::scratch("report");
+/// A file by its path in the study, with its bytes.
+type Known = (PathBuf, Vec<u8>);
+
+/// A copy of the study, which is made once.
+fn study() -> PathBuf {
+    static MADE: OnceLock<Vec<Known>> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let folder = scratch("made");
         std::fs::write(folder.join("x.rhai"), SCRIPT).unwrap();
         std::fs::write(folder.join("study.toml"), STUDY).unwrap();
         let done = llmore(&folder, &["run", "x.rhai"]);
         assert!(done.status.success(), "{}", text(&done.stderr));
-        folder
-    })
+        let files = walk(&folder).into_iter();
+        files.map(|path| (path.strip_prefix(&folder).unwrap().to_path_buf(), std::fs::read(&path).unwrap())).collect()
+    });
+    let folder = scratch("report");
+    for (path, bytes) in made {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    folder
 }
 
 /// Nothing is loaded, and no tag is left open.
@@ -128,7 +142,7 @@ fn results_are_a_page_whatever_their_texts_say() {
 fn a_study_is_a_page_with_every_cell() {
     let presets = Presets::default();
     let options = ReportOptions { presets: &presets, data: None, maps: 1 };
-    let html = report::page_of(study(), &options).unwrap().html().unwrap();
+    let html = report::page_of(&study(), &options).unwrap().html().unwrap();
     check(&html);
     for shown in ["two seeds", "nothing to compare", "loss, stage-1", "p (Holm)", "not run yet"] {
         assert!(html.contains(shown), "{shown}");
@@ -143,7 +157,7 @@ fn a_study_is_a_page_with_every_cell() {
 
 #[test]
 fn what_is_no_run_is_an_error() {
-    let folder = study();
+    let folder = &study();
     let done = llmore(folder, &["report", "cells"]);
     assert_eq!(done.status.code(), Some(2), "{}", text(&done.stderr));
     let said = text(&done.stderr);

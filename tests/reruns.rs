@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use sha2::{Digest, Sha256};
 
+use super::scratch::scratch;
 use super::scripting::without_sums;
 
 /// Trains three more steps whenever it is called.
@@ -66,9 +67,7 @@ fn says(folder: &Path, arguments: &[&str], code: i32) -> String {
 
 /// A folder in which a script was run.
 fn ran(name: &str, script: &str, times: usize) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("reruns-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = scratch(name);
     std::fs::write(folder.join("x.rhai"), script).unwrap();
     std::fs::copy("tests/fixtures/images/red-circle.png", folder.join("red.png")).unwrap();
     for _ in 0..times {
@@ -141,7 +140,6 @@ fn a_script_that_resumes_starts_anew_and_leaves_the_run_alone() {
     let said = says(&folder, &["rerun", "sit/rr"], 1);
     assert!(said.contains("losses part at step 2"), "{said}");
     assert_eq!(bytes(&folder).len(), before.len());
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -152,7 +150,6 @@ fn a_folder_is_not_compared_with_itself() {
         let said = says(&folder, &["diff", "sit/rr", other], 2);
         assert!(said.contains("are one run") && said.contains("help: "), "{said}");
     }
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -201,7 +198,6 @@ fn all_that_a_script_writes_goes_elsewhere() {
     std::fs::write(&weights, changed).unwrap();
     let said = says(&folder, &["rerun", "out/one"], 1);
     assert!(said.contains("weights of step 3 differ: `model.mm_projector."), "{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -223,7 +219,6 @@ fn runs_of_other_scripts_stay_what_a_script_begins_with() {
     assert!(said.contains("`sit/rr` is not a run folder"), "{said}");
     std::fs::rename(folder.join("elsewhere"), folder.join("sit")).unwrap();
     assert_eq!(bytes(&folder), before);
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -242,7 +237,6 @@ fn where_nothing_is_compared_nothing_agrees() {
     assert!(said.contains("nothing was compared") && said.contains("help: "), "{said}");
     let said = says(&folder, &["rerun", "."], 1);
     assert!(said.contains("is not a run folder") && said.contains("runs in it: `./out`"), "{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -275,7 +269,6 @@ fn a_study_and_its_cells_are_made_again_elsewhere() {
     // A study that is finished is watched to its end: every run's curve.
     let said = says(&folder, &["watch", "s"], 0);
     assert_eq!(said.matches(": done").count(), 3, "{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -296,6 +289,5 @@ fn smoke_runs_of_the_scripts_are_made_again() {
             assert!(said.contains("losses agree to the last bit over 2 steps"), "{script}: {said}");
         }
         assert_eq!(bytes(&runs), before, "{script}");
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

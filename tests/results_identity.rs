@@ -99,10 +99,11 @@ fn models_of_one_name_are_told_apart() {
         }
         for row in compare(all).rows { print(row["answers by"]); }
         print("---");
-        all[0].save("target/test-scratch/identity-names.jsonl");
-        for row in compare([results("target/test-scratch/identity-names.jsonl"), all[1]]).rows { print(row["answers by"]); }
+        all[0].save("FOLDER/names.jsonl");
+        for row in compare([results("FOLDER/names.jsonl"), all[1]]).rows { print(row["answers by"]); }
         show(all[2].table());"#;
-    let got = run("identity-names", text).unwrap();
+    let text = text.replace("FOLDER", &scratch("identity-file").display().to_string());
+    let got = run("identity-names", &text).unwrap();
     let (names, rest) = got.split_once("---\n").unwrap();
     let names: Vec<&str> = names.lines().collect();
     let start = "vision-tower -> mlp2x_gelu (average to 4) -> checkpoint-1";

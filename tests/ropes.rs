@@ -18,9 +18,10 @@ use llmore::vlm::generate::{Engine, Finish, Limits, Piece, Request, Sampling, St
 use llmore::vlm::{Llm, LlmOptions, Weights};
 use serde_json::{Value, json};
 
-use super::families::{fixture, scratch, whole};
+use super::families::{fixture, whole};
 use super::generation::texts;
 use super::gguf::{Sample, open, text};
+use super::scratch::scratch;
 
 fn json_of(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
@@ -252,7 +253,6 @@ fn phi3(name: &str) -> Arc<Llm> {
     whole(&fixture("ropes/phi3-switch"), &folder);
     let options = LlmOptions { weights: Weights::Stored, seed: 0, target: Target::cpu() };
     let llm = Llm::open(&Presets::default(), &folder.to_string_lossy(), options).unwrap();
-    std::fs::remove_dir_all(&folder).unwrap();
     Arc::new(llm)
 }
 

@@ -5,14 +5,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use llmore::train::{Run, checkpoints};
 
-const MODEL: &str = r#"let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu", #{ pool: "average", tokens: 4 }), llm("tiny-llama"));"#;
+use super::scratch::scratch;
 
-fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("folders-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
+const MODEL: &str = r#"let m = vlm(encoder("tiny-clip"), projector("mlp2x_gelu", #{ pool: "average", tokens: 4 }), llm("tiny-llama"));"#;
 
 fn begin(folder: &Path, script: &str, arguments: &[&str]) -> Child {
     let (path, script) = (folder.join("x.rhai"), format!("{MODEL}\n{script}"));
@@ -49,7 +44,7 @@ fn steps(run: &Path) -> Vec<u64> {
 
 #[test]
 fn twenty_processes_that_begin_together_make_twenty_whole_runs() {
-    let folder = folder("together");
+    let folder = scratch("together");
     let script = r#"trainer(m, dataset("tiny-emoji").take(8), #{ train: #{ projector: 1e-3 }, template: "plain", batch: 4, steps: 2 }).fit();"#;
     let children: Vec<Child> = (0..20).map(|_| begin(&folder, script, &["--quiet"])).collect();
     for child in children {
@@ -65,12 +60,11 @@ fn twenty_processes_that_begin_together_make_twenty_whole_runs() {
         assert_eq!(steps(&path), [1, 2]);
         assert!(run.checkpoint().unwrap().unwrap().join("optimizer.safetensors").is_file());
     }
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn of_three_processes_on_one_run_one_trains_and_two_say_who_does() {
-    let folder = folder("three");
+    let folder = scratch("three");
     let script = r#"
         let t = trainer(m, dataset("tiny-instruct"), #{ train: #{ projector: 1e-3 }, batch: 2, steps: 25, save_every_steps: 1, out: "one" });
         if begun("one") { t.resume("one"); }
@@ -98,12 +92,11 @@ fn of_three_processes_on_one_run_one_trains_and_two_say_who_does() {
         assert_eq!(steps(run.dir()), (1..=25).collect::<Vec<u64>>());
         assert!(run.checkpoint().unwrap().unwrap().ends_with("checkpoint-25"));
     }
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn a_run_that_its_function_stopped_stays_stopped_for_that_function() {
-    let folder = folder("stopped");
+    let folder = scratch("stopped");
     let script = |each: &str| {
         format!(
             r#"let t = trainer(m, dataset("tiny-emoji").take(24), #{{ train: #{{ projector: 1e-3 }}, template: "plain", batch: 4, steps: 8, out: "es" }});
@@ -127,12 +120,11 @@ fn a_run_that_its_function_stopped_stays_stopped_for_that_function() {
     assert_eq!(run(&folder, &script("t.fit(|s| s.step < 5)"), &["--quiet"]).0.trim(), "stopped 5");
     assert_eq!(run(&folder, &script("t.fit()"), &["--quiet"]).0.trim(), "done 8");
     assert_eq!(steps(&folder.join("es")), (1..=8).collect::<Vec<u64>>());
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn a_named_checkpoint_goes_back_behind_a_loss_that_is_no_number() {
-    let folder = folder("back");
+    let folder = scratch("back");
     let script = r#"
         let t = trainer(m, dataset("tiny-emoji").take(24), #{ train: #{ projector: 1e30, llm: 1e30 }, template: "plain", batch: 4, steps: 6, warmup_ratio: 0.4, save_every_steps: 1, keep: 3, out: "bc" });
         if !args.is_empty() { t.resume(args[0]); print(t.losses.len()); }
@@ -150,12 +142,11 @@ fn a_named_checkpoint_goes_back_behind_a_loss_that_is_no_number() {
     assert!(folder.join("bc/aside/checkpoint-2/trainer.json").is_file());
     let said = run(&folder, script, &["--", "bc/checkpoint-7"]).1;
     assert!(said.contains("no complete checkpoint of step 7, but of 1, 2"), "{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn a_run_without_a_checkpoint_begins_again_and_keeps_what_it_left() {
-    let folder = folder("again");
+    let folder = scratch("again");
     let script = r#"
         let t = trainer(m, dataset("tiny-emoji").take(8), #{ train: #{ projector: 1e-3 }, template: "plain", batch: 4, steps: 2, out: "one" });
         if !args.is_empty() { t.resume("one"); }
@@ -175,12 +166,11 @@ fn a_run_without_a_checkpoint_begins_again_and_keeps_what_it_left() {
         let said = run(&folder, script, &[]).1;
         assert!(said.contains("holds a run already"), "{said}");
     }
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn one_script_starts_a_run_and_goes_on_with_it() {
-    let folder = folder("alike");
+    let folder = scratch("alike");
     let script = |more: &str| {
         format!(
             r#"let t = trainer(m, dataset("tiny-emoji").take(8), #{{ train: #{{ projector: 1e-3 }}, template: "plain", batch: 4, steps: 4, out: "sub/one" }});
@@ -216,12 +206,11 @@ fn one_script_starts_a_run_and_goes_on_with_it() {
     let elsewhere = script("").replace("./sub/one", "sub/two");
     let said = run(&folder, &elsewhere, &[]).1;
     assert!(said.contains("`sub/two` is not a run folder"), "{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn training_at_no_rate_says_so() {
-    let folder = folder("rate");
+    let folder = scratch("rate");
     let script = r#"
         let t = trainer(m, dataset("tiny-emoji").take(24), #{ train: #{ projector: 1e-3 }, template: "plain", batch: 32 });
         show(t.plan());
@@ -231,5 +220,4 @@ fn training_at_no_rate_says_so() {
     assert!(said.contains("warning: the only step is warm-up at rate 0"), "{said}");
     let (out, said) = run(&folder, script, &["--set", "warmup_ratio=0"]);
     assert!(!out.contains("at rate 0") && !said.contains("at rate 0"), "{out}{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }

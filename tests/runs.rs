@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use super::scratch::scratch;
+
 const SCRIPT: &str = r#"
 let m = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"));
 let t = trainer(m, dataset("tiny-instruct"), #{ name: "first", train: #{ projector: 1e-2 }, batch: 2, steps: 2, out: "out" });
@@ -18,9 +20,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("runs-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = scratch(name);
     std::fs::write(folder.join("x.rhai"), SCRIPT).unwrap();
     let done = llmore(&folder, &["run", "x.rhai", "--set", "batch=3"]);
     assert!(done.status.success(), "{}", text(&done.stderr));
@@ -40,7 +40,6 @@ fn a_run_made_again_has_the_same_losses() {
     assert!(std::fs::read_dir(folder.join("out")).unwrap().flatten().any(|entry| {
         entry.file_name().to_string_lossy().starts_with("events.out.tfevents") && entry.metadata().unwrap().len() > 200
     }));
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -54,7 +53,6 @@ fn a_run_that_would_differ_is_refused() {
     let said = text(&again.stderr);
     assert_eq!(again.status.code(), Some(1), "{said}");
     assert!(said.contains("this would not be the same run") && said.contains("`dataset_sha256` was another"), "{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -70,7 +68,6 @@ fn another_commit_is_the_same_program_and_other_sources_are_not() {
     std::fs::write(&path, lock.replace(&line("build"), "build = \"another\"")).unwrap();
     let said = text(&llmore(&folder, &["rerun", "out"]).stderr);
     assert!(said.contains("`build of llmore` was another, is "), "{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -83,5 +80,4 @@ fn a_difference_is_shown_with_both_values() {
     assert_eq!(diff.status.code(), Some(1), "{said}");
     assert!(said.lines().any(|line| line.starts_with("batch ") && line.contains('3') && line.contains('2')), "{said}");
     assert!(said.contains("losses part at step 1"), "{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::scratch::scratch;
+
 fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("files-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
+    let folder = scratch(name);
     for (path, text) in files {
         let path = folder.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -61,7 +62,6 @@ fn imports_are_relative_to_the_script_that_imports() {
     // `args` are everywhere.
     std::fs::write(folder.join("args.rhai"), "import \"dir/lib/parts\" as p; print(p::first())").unwrap();
     assert_eq!(says(&folder, &["run", "args.rhai", "--quiet", "--", "one"], "").1.lines().next(), Some("one"));
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -98,7 +98,6 @@ fn errors_are_placed_in_the_file_they_are_in() {
     let circle = "`dir/lib/parts.rhai` -> `dir/lib/deep/more.rhai` -> `dir/lib/parts.rhai`";
     assert!(code == Some(1) && said.contains(circle), "{said}");
     assert_eq!(says(&folder, &["check", "dir/run.rhai"], "").0, Some(0));
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -122,7 +121,6 @@ fn a_rerun_has_what_the_run_imported() {
     std::fs::write(&path, lock.replace("1e-2", "3e-2")).unwrap();
     let (code, said) = says(&folder, &["rerun", "out"], "");
     assert!(code == Some(1) && said.contains("was changed"), "{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -134,7 +132,6 @@ fn a_mark_before_the_text_is_no_part_of_it() {
     std::fs::write(folder.join("x.rhai"), "\u{feff}print(1);\n").unwrap();
     assert_eq!(says(&folder, &["run", "x.rhai"], ""), (Some(0), "1\n".to_string()));
     assert_eq!(says(&folder, &["check", "x.rhai"], ""), (Some(0), String::new()));
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -146,7 +143,6 @@ fn the_line_of_the_call_comes_before_what_is_embedded() {
     let call = " --> x.rhai:2:1\n   |\n 2 | train_stages(m, \"llava-more\", \".\", \"out\");\n";
     assert!(said.contains("no file or folder `./blip_laion_cc_sbu_558k.json`") && said.contains(call), "{said}");
     assert!(said.contains("note: inside `stage_data` at stdlib/stages.rhai:"), "{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -157,7 +153,6 @@ fn a_stage_may_name_a_data_set() {
     let folder = folder("stages", &[("x.rhai", script)]);
     let (code, said) = says(&folder, &["run", "x.rhai"], "");
     assert!(code == Some(0) && said.ends_with("true\n"), "{said}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -188,5 +183,4 @@ fn files_have_the_mode_that_files_of_the_process_have() {
     let mut seen = 0;
     walk(&folder, &mut seen);
     assert!(seen > 20, "{seen}");
-    std::fs::remove_dir_all(folder).unwrap();
 }

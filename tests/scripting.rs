@@ -1,6 +1,6 @@
 //! A session for tests, and what is tested through it: every documented example, the reference page, errors.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use llmore::events::{Event, Interrupt, Listener, Listeners};
@@ -8,6 +8,8 @@ use llmore::preset::Presets;
 use llmore::script::{Outcome, Output, Overrides, Session, SessionOptions};
 use llmore::show::{Figure, Table};
 use llmore::train::Run;
+
+pub use super::scratch::scratch;
 
 /// Keeps what a session prints.
 #[derive(Default)]
@@ -37,14 +39,6 @@ impl Output for Captured {
         assert!(width > 0 && height > 0);
         self.push(&format!("[figure: {about}]\n"));
     }
-}
-
-/// A folder below `target/` that is empty at first.
-pub fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-scratch").join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
 }
 
 /// Copies a folder with all that is below it.
@@ -107,18 +101,6 @@ pub fn run(name: &str, text: &str) -> Result<String, String> {
     }
 }
 
-/// What another build answered is not gone on with, and what another session wrote is not replaced.
-fn remove_what_examples_wrote() {
-    for path in std::fs::read_dir("target").unwrap().flatten().map(|entry| entry.path()) {
-        let is_example = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("example"));
-        if is_example && path.is_dir() {
-            std::fs::remove_dir_all(path).unwrap();
-        } else if is_example {
-            std::fs::remove_file(path).unwrap();
-        }
-    }
-}
-
 #[test]
 fn every_documented_example_runs() {
     let (session, _) = session("examples-list");
@@ -126,7 +108,9 @@ fn every_documented_example_runs() {
     for function in session.functions() {
         for (number, example) in function.examples().into_iter().enumerate() {
             examples += 1;
-            remove_what_examples_wrote();
+            // Examples write where people who try them find it; here each has its own place.
+            let written = scratch(&format!("example-{}-{number}", function.name));
+            let example = example.replace("\"target/example", &format!("\"{}/example", written.display()));
             if let Err(error) = run(&format!("example-{}-{number}", function.name), &example) {
                 failures.push(format!("{}:\n{error}", function.signature()));
             }

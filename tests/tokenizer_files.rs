@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use llmore::text::Tokenizer;
 
+use super::scratch::scratch;
+
 fn cases(key: &str) -> serde_json::Value {
     let bytes = std::fs::read("tests/fixtures/gguf/tokens.json").unwrap();
     serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()[key].take()
@@ -88,8 +90,7 @@ fn tiktoken_gives_the_ids_of_the_converted_tokenizer() {
 
 #[test]
 fn bad_files_are_refused() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tokenizer_files");
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = scratch("tokenizer_files");
     let refused = |bytes: &[u8]| {
         let path = folder.join("tokenizer.model");
         std::fs::write(&path, bytes).unwrap();

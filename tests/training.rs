@@ -16,6 +16,8 @@ use llmore::train::{Lock, RunPlace, TrainOptions, Trainer, TrainerSetup};
 use llmore::vlm::{Vlm, checkpoint};
 use llmore::weights::TensorFiles;
 
+use super::scratch::scratch;
+
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training")
 }
@@ -68,7 +70,7 @@ fn reproduces(stage: &str, template: &str, aspect: Aspect, table: &str) -> Resul
     let reference = Reference::open();
     let vlm = load(template);
     let dataset = Dataset::llava_json(&fixtures().join(format!("{stage}.json")), Some(&fixtures().join("images")))?;
-    let folder = std::env::temp_dir().join(format!("llmore-reference-{stage}-{}", std::process::id()));
+    let folder = scratch(&format!("reference-{stage}"));
     let mut trainer = Trainer::new(vlm.clone(), dataset, options(table), setup(template, aspect, &folder))?;
     assert!(trainer.audit()?.passed(), "{:?}", trainer.audit()?);
     let (losses, rates) = (reference.list(&format!("{stage}.losses")), reference.list(&format!("{stage}.lr")));

@@ -21,19 +21,13 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value as Json, json};
 
+use super::scratch::{scratch, scratch_path};
 use super::scripting::copy;
 
 const CASES: &str = "tests/fixtures/today";
 /// A whole LLaVA of 288 tokens; its LLM alone is used here.
 const CHECKPOINT: &str = "tests/fixtures/training/checkpoint";
 const UP: &str = "model.layers.0.mlp.up_proj.weight";
-
-fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("weights").join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
 
 fn open_with(path: &Path, quantize: Option<&str>) -> llmore::error::Result<Llm> {
     let quantize = quantize.map(|name| Quantize::parse(name).unwrap());
@@ -138,10 +132,6 @@ impl Sample {
         let names = self.tensors.iter().map(|(name, ..)| name.clone());
         names.filter(|name| name.contains("_proj.") && name.ends_with(".weight")).collect()
     }
-}
-
-fn scratch_of(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("weights").join(name)
 }
 
 #[test]
@@ -378,7 +368,9 @@ fn what_stands_in_place_of_weights_is_named() {
     let path = scratch("lfs-gguf").join("x.gguf");
     std::fs::write(&path, pointer).unwrap();
     assert!(refused(&path).contains("pointer of Git LFS"));
-    assert!(Tokenizer::open(&scratch_of("lfs-tokenizer.json")).unwrap_err().to_string().contains("pointer of Git LFS"));
+    assert!(
+        Tokenizer::open(&scratch_path("lfs-tokenizer.json")).unwrap_err().to_string().contains("pointer of Git LFS")
+    );
 }
 
 #[test]

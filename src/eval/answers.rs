@@ -150,8 +150,7 @@ mod tests {
 
     #[test]
     fn a_folder_keeps_answers_and_survives_a_torn_line() {
-        let folder = std::env::temp_dir().join(format!("llmore-answers-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
+        let folder = crate::scratch::scratch_path("answers");
         let cache = AnswerCache::Folder(folder.clone());
         let answer = |output: &str| Answer { output: output.to_string(), likelihoods: Vec::new() };
         let mut first = cache.open("m").unwrap();
@@ -167,7 +166,6 @@ mod tests {
         assert_eq!(third.told, None, "a kill damages nothing");
         assert_eq!(third.get(&keys[2]), Some(answer("d")));
         assert!(cache.open("other").unwrap().get(&keys[0]).is_none());
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn files_are_what_their_names_say() {
-        let folder = Path::new(env!("OUT_DIR")).join(format!("figure-{}", std::process::id()));
+        let folder = crate::scratch::scratch_path("figure");
         let (png, svg) = (folder.join("new/loss.png"), folder.join("loss.SVG"));
         loss().save(&png).unwrap();
         loss().save(&svg).unwrap();
@@ -129,7 +129,6 @@ mod tests {
         assert_eq!(names, 1, "a temporary file is left");
         let error = loss().save(&folder.join("loss.pdf")).unwrap_err();
         assert_eq!(error.help_text(), Some("end the name in .png or .svg"));
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

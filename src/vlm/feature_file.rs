@@ -137,12 +137,7 @@ fn checksum(key: &[u8], values: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("llmore-features-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        folder
-    }
+    use crate::scratch::scratch;
 
     fn open(folder: &Path) -> FeatureFile {
         FeatureFile::open(folder, "x", 8).unwrap()
@@ -150,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_one_run_wrote_another_one_reads() {
-        let folder = folder("shared");
+        let folder = scratch("shared");
         let (mut first, mut second) = (open(&folder), open(&folder));
         first.append("a", b"12345678", u64::MAX);
         second.append("b", b"abcdefgh", u64::MAX);
@@ -160,12 +155,11 @@ mod tests {
         assert_eq!(third.read("b").as_deref(), Some(b"abcdefgh".as_slice()));
         assert_eq!(second.read("b").as_deref(), Some(b"abcdefgh".as_slice()));
         assert!(third.has("c") && !third.has("d") && third.read("d").is_none());
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn a_torn_tail_is_passed_over_and_cut_off() {
-        let folder = folder("torn");
+        let folder = scratch("torn");
         for cut in 1..HEAD as u64 + 8 {
             let _ = std::fs::remove_dir_all(&folder);
             let mut file = open(&folder);
@@ -179,12 +173,11 @@ mod tests {
             assert_eq!(last.read("a").as_deref(), Some(b"12345678".as_slice()));
             assert_eq!(last.read("c").as_deref(), Some(b"........".as_slice()));
         }
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn a_changed_byte_makes_a_record_unknown() {
-        let folder = folder("changed");
+        let folder = scratch("changed");
         for place in 0..HEAD as u64 + 8 {
             let _ = std::fs::remove_dir_all(&folder);
             let mut file = open(&folder);
@@ -208,12 +201,11 @@ mod tests {
 
     #[test]
     fn a_budget_is_kept() {
-        let folder = folder("budget");
+        let folder = scratch("budget");
         let mut file = open(&folder);
         for key in ["a", "b", "c"] {
             file.append(key, b"12345678", 2 * (HEAD as u64 + 8));
         }
         assert!(file.has("a") && file.has("b") && !file.has("c"));
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

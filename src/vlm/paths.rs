@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_way_leads_from_a_folder_to_its_base() {
-        let root = std::env::temp_dir().canonicalize().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap();
         let way = |folder: &str, base: &str| relative(&root.join(folder), &root.join(base));
         assert_eq!(way("run", "base").as_deref(), Some("../base"));
         assert_eq!(way("run", "models/base.gguf").as_deref(), Some("../models/base.gguf"));

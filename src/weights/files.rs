@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn what_is_saved_is_read_back_from_a_map() {
-        let path = std::env::temp_dir().join(format!("llmore-weights-{}.safetensors", std::process::id()));
+        let path = crate::scratch::scratch_path("weights.safetensors");
         let values: Vec<f32> = (0..1000u16).map(|n| f32::from(n) * 0.5).collect();
         let whole = Tensor::from_vec(values.clone(), (10, 100), &Device::Cpu).unwrap();
         let narrow = whole.to_dtype(DType::BF16).unwrap();

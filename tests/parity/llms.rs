@@ -16,6 +16,7 @@ use llmore::weights::{Source, TensorFiles, save_tensors};
 use serde_json::{Value, json};
 
 use super::{Expected, MAX, assert_close, cases, differences, name};
+use crate::scratch::scratch;
 
 const LOSS: f64 = 1e-5;
 const GRADIENT: f64 = 1e-4;
@@ -301,8 +302,7 @@ fn the_names_of_llava_more_stand_for_their_llms() {
 #[test]
 fn a_head_is_taken_where_there_is_one_and_tied_where_there_is_none() {
     let case = super::cases("llms").into_iter().find(|case| name(case) == "gemma2").unwrap();
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("parity-llms-heads");
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = scratch("parity-llms-heads");
     let mut untied = config(&case);
     untied["tie_word_embeddings"] = json!(false);
     assert!(build(&case, untied.clone()).unwrap().model.spec().tied);

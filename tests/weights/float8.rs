@@ -86,7 +86,7 @@ fn float8_weights_are_their_values_times_their_scales() {
         assert_eq!(worst(&logits(&ours), &logits(&theirs)), 0.0, "{name}");
         assert!(ours.unused.is_empty() && notes(&ours).contains("float8 and computed as value times scale"), "{name}");
         // As blocks of eight bits, too.
-        assert!(open_with(&scratch_of(name), Some("q8_0")).is_ok(), "{name}");
+        assert!(open_with(&scratch_path(name), Some("q8_0")).is_ok(), "{name}");
     }
     // The same of another hand: DeepSeek's way, and in f32 by torch.
     let of = |name: &str| logits(&open(&Path::new(CASES).join(name)));

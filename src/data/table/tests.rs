@@ -1,6 +1,7 @@
 //! Tests of tables: parquet against JSON lines, broken rows, splits, damage.
 
 use super::*;
+use crate::scratch::scratch;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/prompts")
@@ -49,7 +50,7 @@ fn parquet_and_json_lines_read_alike() {
 
 #[test]
 fn broken_lines_are_kept_out_and_numbers_stay() {
-    let folder = tempfolder("broken-lines");
+    let folder = scratch("broken-lines");
     std::fs::write(folder.join("a.jsonl"), "{\"x\": 1}\nnot json\n\n{\"x\": \"two\", \"y\": [\"p\"]}\n").unwrap();
     std::fs::write(folder.join("b.jsonl"), "{\"x\": 3.0}\n").unwrap();
     let rows = Rows::open(&folder).unwrap();
@@ -67,7 +68,7 @@ fn broken_lines_are_kept_out_and_numbers_stay() {
 #[test]
 fn damaged_parquet_is_an_error_and_never_a_panic() {
     let whole = std::fs::read(fixtures().join("parquet/seedbench.parquet")).unwrap();
-    let path = tempfolder("damaged").join("x.parquet");
+    let path = scratch("damaged").join("x.parquet");
     let mut failed = 0;
     for i in (0..whole.len()).step_by(whole.len() / 150) {
         for flip in [0xff, 0x10, 0x01] {
@@ -90,13 +91,6 @@ fn read_all(path: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn tempfolder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-scratch").join(format!("table-{name}"));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
 }
 
 /// A parquet file of one column, `images`: row `r` is a list of `r % 3` pictures, which are the texts `r-0`, `r-1`.
