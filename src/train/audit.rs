@@ -125,7 +125,9 @@ fn look(stepper: &Stepper) -> Result<Audit> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{model, trainer};
     use super::*;
+    use crate::scratch::scratch;
 
     #[test]
     fn a_tensor_that_fails_is_not_counted_as_good() {
@@ -139,5 +141,33 @@ mod tests {
             moving: names(&["e"]),
         };
         assert_eq!((audit.good(), audit.still()), (5, 3));
+    }
+
+    #[test]
+    fn each_finding_is_an_error_of_its_own() {
+        let names = || vec!["a".to_string()];
+        let none = || Audit { trained: 3, frozen: 2, ..Audit::default() };
+        assert!(none().passed());
+        let cases = [
+            (Audit { unreached: names(), ..none() }, "receive no gradient: `a`"),
+            (Audit { zero: names(), ..none() }, "receive a gradient of zeros: `a`"),
+            (Audit { not_finite: names(), ..none() }, "receive a gradient that is not finite: `a`"),
+            (Audit { moving: names(), ..none() }, "are declared frozen but would be updated: `a`"),
+        ];
+        for (audit, said) in cases {
+            assert!(!audit.passed() && audit.error().unwrap().message().contains(said), "{audit:?}");
+        }
+    }
+
+    #[test]
+    fn a_frozen_tensor_that_is_tracked_is_found() {
+        let vlm = model();
+        let table = "batch = 2\nsteps = 1\ntrain = { projector = 1e-3 }";
+        let trainer = trainer(&vlm, 2, table, &scratch("moving"));
+        trainer.stepper.activate().unwrap();
+        let norm = vlm.named_params().into_iter().find(|(name, _, _)| name == "model.norm.weight").unwrap().2;
+        norm.set_trainable(true).unwrap();
+        let audit = look(&trainer.stepper).unwrap();
+        assert_eq!((audit.moving.as_slice(), audit.passed()), (["model.norm.weight".to_string()].as_slice(), false));
     }
 }

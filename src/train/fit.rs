@@ -136,9 +136,8 @@ impl Trainer {
             self.tell(fit, &Event::Spike { step: step.step, loss: step.loss, median, samples });
         }
         let by_steps = self.options().save_every_steps.is_some_and(|every| step.step.is_multiple_of(every));
-        let is_late = |minutes: f64| fit.saved.elapsed() >= Duration::from_secs_f64(60.0 * minutes);
         let by_time = match self.options().save_every_minutes {
-            Some(minutes) => self.stepper.exchange().any(is_late(minutes))?,
+            Some(minutes) => self.stepper.exchange().any(is_due(fit.saved.elapsed(), minutes))?,
             None => false,
         };
         if by_steps || by_time {
@@ -281,5 +280,21 @@ impl Trainer {
             events.hear(&Event::Step(step.clone()));
         }
         Ok(())
+    }
+}
+
+/// Whether so many minutes have passed.
+fn is_due(passed: Duration, minutes: f64) -> bool {
+    passed.as_secs_f64() >= 60.0 * minutes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_have_sixty_seconds() {
+        let due = |seconds: u64, minutes: f64| is_due(Duration::from_secs(seconds), minutes);
+        assert!(due(90, 1.5) && !due(89, 1.5) && due(0, 0.0));
     }
 }

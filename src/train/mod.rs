@@ -30,6 +30,8 @@ mod schedule;
 mod step;
 mod summary;
 mod tensorboard;
+#[cfg(test)]
+mod tests;
 mod trainer;
 mod trouble;
 
