@@ -3,6 +3,8 @@
 
 mod circular;
 mod mme;
+#[cfg(test)]
+mod tests;
 mod yes_no;
 
 use std::collections::{BTreeMap, HashMap};

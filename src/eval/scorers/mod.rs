@@ -245,4 +245,13 @@ mod tests {
         let error = Scorer::of_version("exact/1").unwrap_err();
         assert!(error.help_text().is_some_and(|help| help.contains("exact_match")), "{error}");
     }
+
+    #[test]
+    fn what_is_no_mean_has_its_metric() {
+        let metric = |name: &str| Scorer::named(name).unwrap().metric();
+        assert_eq!(metric("yes_no"), Metric::YesNo);
+        assert_eq!((metric("mme"), metric("mmbench")), (Metric::Mme, Metric::Circular));
+        assert_eq!((metric("seed"), metric("mmmu")), (Metric::Seed, Metric::Mmmu));
+        assert_eq!((metric("unscored"), metric("exact_match")), (Metric::None, Metric::Mean("exact_match")));
+    }
 }
