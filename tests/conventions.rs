@@ -334,3 +334,53 @@ print(m.template.name);
     let (told, _) = run(&folder, script, &["smoke=true"]);
     assert_eq!(told.unwrap(), "v1");
 }
+
+#[test]
+fn quirks_of_the_reference_are_asked_for_and_stay() {
+    let folder = scratch("conventions-quirks");
+    std::fs::create_dir_all(folder.join("presets/templates")).unwrap();
+    for name in ["headed", "other"] {
+        let template = format!(
+            "about = \"{name}\"\nquestion = [{{ turn = true }}, {{ text = \"\\n\" }}]\nheader = [{{ text = \"{name}:\" }}]\n\
+             reference_header = []\nanswer = [{{ turn = true, loss = true }}, {{ text = \"\\n\", loss = true }}]\n"
+        );
+        std::fs::write(folder.join(format!("presets/templates/{name}.toml")), template).unwrap();
+    }
+    let output = Arc::new(Captured::default());
+    let mut session = Session::new(SessionOptions {
+        presets: Presets::new(vec![folder.join("presets")]),
+        output: output.clone(),
+        listeners: Listeners::default(),
+        interrupt: Interrupt::default(),
+        overrides: Overrides::default(),
+        args: Vec::new(),
+        repeats: None,
+        runs: folder.join("runs"),
+        cache: folder.join("cache"),
+    });
+    let script = r#"
+fn ending(m) {
+    let ids = m.template.prompt(m.llm.tokenizer, [#{ from: "human", value: "Is it red?" }]);
+    let text = m.llm.tokenizer.decode(ids);
+    text.contains("headed:") || text.contains("other:")
+}
+for quirks in [false, true] {
+    let options = #{ template: "headed", reference_quirks: quirks };
+    let composed = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"), options);
+    let loaded = load("tests/fixtures/training/checkpoint", options);
+    let preset = vlm("tiny-llava", options);
+    print(`${ending(composed)} ${ending(loaded)} ${ending(preset)}`);
+    // Whatever it is trained by then.
+    trainer(composed, dataset("tiny-instruct").take(2), #{ train: #{ projector: 1e-3 }, template: "headed", batch: 2, steps: 1 }).step();
+    let later = vlm(encoder("tiny-clip"), projector("linear"), llm("tiny-llama"), #{ reference_quirks: quirks });
+    trainer(later, dataset("tiny-instruct").take(2), #{ train: #{ projector: 1e-3 }, template: "other", batch: 2, steps: 1 }).step();
+    print(`${later.template.name} ${ending(composed)} ${ending(later)}`);
+}
+"#;
+    if let Err(report) = session.run("test.rhai", script) {
+        panic!("{report}");
+    }
+    // Without quirks a prompt ends in the header, with them in the reference's.
+    let told = output.0.lock().unwrap().clone();
+    assert_eq!(told, "true true true\nother true true\nfalse false false\nother false false\n");
+}

@@ -7,7 +7,7 @@ use llmore::eval::{Benchmark, BenchmarkOptions};
 use llmore::preset::{PresetKind, Presets};
 use serde_json::Value;
 
-use super::scripting::scratch;
+use super::scripting::{run, scratch};
 
 pub const TASKS: [&str; 10] = [
     "gqa",
@@ -135,5 +135,11 @@ fn quirks_of_the_reference_are_a_choice() {
         let b = Benchmark::open(&Presets::default(), "mmbench_cn_dev", &options).unwrap();
         assert!(b.items[0].prompt.starts_with(beginning), "{}", b.items[0].prompt);
         assert_eq!(b.items[0].gold.choices.len(), 1);
+        // The option of scripts is this one.
+        let data = folder.display();
+        let script = format!(
+            r#"benchmark("mmbench_cn_dev", #{{ data: "{data}/x.jsonl", reference_quirks: {quirks} }})[0].prompt"#
+        );
+        assert!(run("quirks-script", &script).unwrap().starts_with(beginning), "{quirks}");
     }
 }

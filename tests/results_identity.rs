@@ -59,6 +59,22 @@ fn an_answer_about_another_picture_is_refused() {
 }
 
 #[test]
+fn an_answer_to_another_prompt_is_refused() {
+    let folder = one_question("identity-prompt");
+    asked(&folder).unwrap();
+    let kept = std::fs::read_to_string(folder.join("out.jsonl")).unwrap();
+    let text = std::fs::read_to_string(folder.join("gqa.jsonl")).unwrap();
+    std::fs::write(folder.join("gqa.jsonl"), text.replace("what color", "which color")).unwrap();
+    let error = asked(&folder).unwrap_err();
+    assert!(error.contains("the prompt of question `1` is another one now"), "{error}");
+    assert!(error.contains("choose another `out`, or remove the file"), "{error}");
+    assert_eq!(std::fs::read_to_string(folder.join("out.jsonl")).unwrap(), kept);
+    // Asked as before, the run goes on with what is there.
+    std::fs::write(folder.join("gqa.jsonl"), text).unwrap();
+    asked(&folder).unwrap();
+}
+
+#[test]
 fn another_right_answer_scores_kept_answers_again() {
     let folder = one_question("identity-gold");
     let before = asked(&folder).unwrap();

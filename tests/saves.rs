@@ -363,3 +363,26 @@ try { load("FOLDER/run/checkpoint-2", #{ base: "FOLDER/nowhere" }) } catch (e) {
     let refused = run(&folder, r#"load("tiny-llava", #{ base: "x" })"#, &[]).0.unwrap_err();
     assert!(refused.contains("`base` goes with a folder without an LLM"), "{refused}");
 }
+
+#[test]
+fn layout_transformers_says_which_tokens_the_tower_hands_over() {
+    let folder = scratch("saves-strategy");
+    let script = r#"
+for of in [["tiny-clip", "patch"], ["tiny-clip", "cls_patch"], ["tiny-dinov2", "patch"], ["tiny-dinov2", "cls_patch"], ["tiny-siglip", "patch"]] {
+    let m = vlm(encoder(of[0], #{ select: of[1] }), projector("mlp2x_gelu"), llm("tiny-llama"));
+    let out = `FOLDER/${of[0]}-${of[1]}`;
+    m.save(out, #{ layout: "transformers" });
+    let said = ["config.json", "processor_config.json"].map(|file| json(read(`${out}/${file}`)).vision_feature_select_strategy);
+    print(`${of[0]} ${of[1]}: ${said[0]} ${said[1]} ${load(out).encoder.tokens == m.encoder.tokens}`);
+}
+"#;
+    // "default" drops the class token, which SigLIP has none of; "full" keeps every token.
+    let expected = [
+        "tiny-clip patch: default default true",
+        "tiny-clip cls_patch: full full true",
+        "tiny-dinov2 patch: default default true",
+        "tiny-dinov2 cls_patch: full full true",
+        "tiny-siglip patch: full full true",
+    ];
+    assert_eq!(prints(&folder, script).0.lines().collect::<Vec<_>>(), expected);
+}
