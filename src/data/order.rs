@@ -131,6 +131,32 @@ mod tests {
     }
 
     #[test]
+    fn another_seed_is_another_order_of_the_same_samples() {
+        let order = |seed: u64| {
+            let mut sampler = sampler(Order::Shuffle, 10, 10);
+            sampler.sampling.seed = seed;
+            sampler.positions(0)
+        };
+        assert_eq!(order(1), order(1));
+        assert_ne!(order(1), order(2));
+    }
+
+    #[test]
+    fn micro_batches_are_a_steps_positions_in_their_order() {
+        let mut sampler = sampler(Order::Shuffle, 5, 10);
+        sampler.sampling.micro_batch = 2;
+        let micros = sampler.micro_batches(1);
+        assert_eq!(micros.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(micros.concat(), sampler.positions(1));
+    }
+
+    #[test]
+    fn a_length_tells_the_modality_and_is_never_zero() {
+        assert_eq!([length(3, true), length(3, false), length(0, true), length(0, false)], [3, -3, 1, -1]);
+        assert_eq!(length(u32::MAX, false), -i32::MAX);
+    }
+
+    #[test]
     fn steps_may_be_asked_for_in_any_order() {
         let sampler = sampler(Order::Shuffle, 4, 10);
         let forward: Vec<_> = (0..9).map(|step| sampler.positions(step)).collect();

@@ -269,3 +269,31 @@ impl TrainOptions {
         self.steps.unwrap_or(samples.div_ceil(self.batch) as u64 * self.epochs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_how_many_features_are_kept_are_its_numbers() {
+        let spec = TRAINER.iter().find(|spec| spec.key == "features_bytes").unwrap();
+        let limit = |features| TrainOptions { features, ..TrainOptions::default() }.features_limit();
+        let gib = |features| limit(features) as f64 / f64::from(1 << 30);
+        let words = format!("{} GiB in memory, {} GiB on disk", gib(Features::Memory), gib(Features::Disk));
+        assert_eq!((spec.unset.words(), limit(Features::Off)), (words, 0));
+    }
+
+    #[test]
+    fn steps_and_micro_batches_count_what_is_begun() {
+        let options = TrainOptions { batch: 4, epochs: 3, ..TrainOptions::default() };
+        // 10 samples are 3 batches, the last of 2.
+        assert_eq!((options.total_steps(10), options.total_steps(8)), (9, 6));
+        assert_eq!(TrainOptions { steps: Some(7), ..options.clone() }.total_steps(10), 7);
+        assert_eq!((options.sampling().micro_batch, options.micro_batches()), (4, 1));
+        let micro = |micro_batch| TrainOptions { micro_batch: Some(micro_batch), ..options.clone() };
+        assert_eq!((micro(3).sampling().micro_batch, micro(3).micro_batches()), (3, 2));
+        assert_eq!((micro(9).sampling().micro_batch, micro(9).micro_batches()), (4, 1));
+        // With `steps` a sequential order goes on over the end of the data.
+        assert!(options.sampling().epochs && !TrainOptions { steps: Some(7), ..options }.sampling().epochs);
+    }
+}

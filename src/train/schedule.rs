@@ -49,6 +49,17 @@ mod tests {
     }
 
     #[test]
+    fn linear_falls_to_the_last_step_and_constant_stays() {
+        // 2 steps of 10 are warm-up; 8 are left, and a step after the last would have rate 0.
+        let linear: Vec<f64> = (0..10).map(|step| Schedule::Linear.factor(step, 10, 0.2)).collect();
+        assert_eq!(linear, [0.0, 0.5, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]);
+        let constant: Vec<f64> = (0..4).map(|step| Schedule::Constant.factor(step, 4, 0.25)).collect();
+        assert_eq!(constant, [0.0, 1.0, 1.0, 1.0]);
+        // A started step counts: 0.1 of 11 are 2 steps.
+        assert_eq!([1, 2].map(|step| Schedule::Constant.factor(step, 11, 0.1)), [0.5, 1.0]);
+    }
+
+    #[test]
     fn one_step_has_a_finite_rate() {
         for schedule in [Schedule::Cosine, Schedule::Linear, Schedule::Constant] {
             assert!(schedule.factor(0, 1, 0.0).is_finite());

@@ -82,7 +82,10 @@ mod tests {
         assert_eq!(jump(3.5, calm.clone(), 3.0), Some(1.0));
         assert_eq!(jump(2.9, calm.clone(), 3.0), None);
         assert_eq!(jump(99.0, calm.clone(), 0.0), None);
-        assert_eq!(jump(99.0, calm[..4].to_vec(), 3.0), None);
+        // Eight losses before it are enough, and the median is the larger of the middle ones.
+        assert_eq!(jump(99.0, calm[..7].to_vec(), 3.0), None);
+        assert_eq!(jump(99.0, calm[..8].to_vec(), 3.0), Some(1.0));
+        assert_eq!(jump(3.0, calm.clone(), 3.0), None);
     }
 
     #[test]

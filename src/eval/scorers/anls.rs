@@ -38,6 +38,13 @@ mod tests {
     use super::*;
     use crate::eval::gold::RightAnswers;
 
+    #[test]
+    fn half_of_an_answer_is_enough() {
+        // Two of four letters, and two of five.
+        assert_eq!(score("abxy", &Gold::new("abcd")).score, 0.5);
+        assert_eq!(score("abxyz", &Gold::new("abcde")).score, 0.0);
+    }
+
     // Expected values were printed by lmms-eval 0.7.3.
     #[test]
     fn the_nearest_answer_counts() {

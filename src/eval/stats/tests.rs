@@ -134,3 +134,64 @@ fn points_are_summed_over_categories() {
     assert_eq!(groups.value(), 250.0);
     assert!(interval(&groups).unwrap().contains(250.0));
 }
+
+#[test]
+fn many_differing_groups_are_exchanged_at_random() {
+    // 40 questions, 18 of which only the second gets right, 6 only the first: more than are exchanged in every way.
+    let first = means(&(0..40).map(|i| (i, f64::from(u8::from(i < 10)))).collect::<Vec<_>>());
+    let second = means(&(0..40).map(|i| (i, f64::from(u8::from((6..28).contains(&i))))).collect::<Vec<_>>());
+    let exact = mcnemar(6, 18);
+    assert_eq!(discordant(&first, &second), Some((6, 18)));
+    // Four standard errors of a share of 10,000 draws.
+    let (got, error) = (exchange(&first, &second), (exact * (1.0 - exact) / 1e4).sqrt());
+    assert!((got - exact).abs() < 4.0 * error + 1e-4, "{got} {exact}");
+    assert!((exchange(&second, &first) - exact).abs() < 4.0 * error + 1e-4);
+}
+
+#[test]
+fn the_ends_of_a_difference_hold_what_was_seen() {
+    // Pictures with two questions: no single pairs, so groups are drawn again. The difference is 1 / 4.
+    let rows = |right: &dyn Fn(usize) -> bool| {
+        means(&(0..80).map(|i| (i / 2, f64::from(u8::from(right(i))))).collect::<Vec<_>>())
+    };
+    let (first, second) = (rows(&|i| i % 4 == 0), rows(&|i| i % 4 < 2));
+    let paired = paired(&first, &second).unwrap();
+    let interval = paired.interval.unwrap();
+    // Half of 40 pictures differ, by 1 of 2 questions: a standard error of sqrt(0.25 / 4 / 39) and t(39) = 2.02.
+    let half = 2.02 * (0.25f64 * 0.25 / 39.0).sqrt();
+    assert!((paired.difference - 0.25).abs() < 1e-12);
+    assert!((paired.error - (0.25f64 * 0.25 / 39.0).sqrt()).abs() < 1e-9, "{}", paired.error);
+    assert!(
+        (interval.low - (0.25 - half)).abs() < 0.015 && (interval.high - (0.25 + half)).abs() < 0.015,
+        "{interval:?}"
+    );
+    // 20 groups differ one way: of 10,000 exchanges none does as much, and what was seen counts as one more.
+    assert!((paired.p - 1.0 / 10_001.0).abs() < 1e-12, "{}", paired.p);
+    let back = super::paired(&second, &first).unwrap();
+    assert!((back.difference + 0.25).abs() < 1e-12 && (back.p - paired.p).abs() < 0.02);
+    assert!(!interval.contains(interval.low - 1e-9) && interval.contains(interval.high));
+}
+
+#[test]
+fn the_jackknife_has_a_degree_of_freedom_less_in_each_stratum() {
+    // Values 1, 2, 6 deviate from 3 by -2, -1, 3; values 0, 4 by -2, 2; a stratum of one says nothing.
+    let (error, freedom) =
+        super::groups::jackknife(&[1.0, 2.0, 6.0, 0.0, 4.0, 9.0], &[vec![0, 1, 2], vec![3, 4], vec![5]]);
+    assert!((error - (2.0 / 3.0 * 14.0 + 0.5 * 8.0f64).sqrt()).abs() < 1e-12, "{error}");
+    assert_eq!(freedom, 3.0);
+}
+
+#[test]
+fn a_bootstrap_over_few_groups_is_as_wide_as_students_t() {
+    // 12 pictures of which the second model gains 0, 1, .. 11 twelfths: the error of the mean is sqrt(143 / 11 / 12) / 12.
+    let gains = |gain: f64| {
+        let names: Vec<String> = (0..12).map(|group| format!("{group:02}")).collect();
+        let rows = names.iter().enumerate().map(|(group, name)| (name.as_str(), 0, vec![gain * group as f64, 12.0]));
+        Groups::collect(Finish::Ratio, 1.0, rows.collect::<Vec<_>>().into_iter())
+    };
+    let interval = bootstrap(&gains(0.0), &gains(1.0));
+    let half = (interval.high - interval.low) / 2.0;
+    let error = (143.0f64 / 11.0 / 12.0).sqrt() / 12.0;
+    // t(11) = 2.201; plain percentiles would give 1.96 * sqrt(11 / 12) = 1.877.
+    assert!((half / error - 2.201).abs() < 0.15, "{}", half / error);
+}
