@@ -5,7 +5,6 @@ use rayon::prelude::*;
 
 use super::super::cross_entropy::CrossEntropy;
 use super::super::dispatch::{Kernels, Outcome};
-use super::buffer::Guarded;
 use super::kernel::kernel;
 use super::math::{exponentials, maximum, tanh};
 use super::matrix::{Product, View, add_weight_gradient};
@@ -53,8 +52,8 @@ impl CrossEntropy {
         let width = weight.len() / vocab;
         let block = (LOGITS / vocab).clamp(32, 512).min(rows.max(1));
         let [for_hidden, for_weight] = self.wanted;
-        let mut hidden_gradient = Guarded::zeros(if for_hidden { rows * width } else { 0 });
-        let mut weight_sum = Guarded::zeros(if for_weight { vocab * width } else { 0 });
+        let mut hidden_gradient = vec![0f32; if for_hidden { rows * width } else { 0 }];
+        let mut weight_sum = vec![0f32; if for_weight { vocab * width } else { 0 }];
         // (block, vocab)
         let mut logits = Vec::new();
         let mut losses = vec![0f64; rows];
@@ -74,7 +73,7 @@ impl CrossEntropy {
                 add_weight_gradient(&mut weight_sum, &logits, hidden, count, first > 0);
             }
         }
-        Ok((losses.iter().sum(), Gradients { hidden: hidden_gradient.finish(), weight: weight_sum.finish() }))
+        Ok((losses.iter().sum(), Gradients { hidden: hidden_gradient, weight: weight_sum }))
     }
 
     fn finish_block(&self, logits: &mut [f32], first: usize, losses: &mut [f64]) {

@@ -4,7 +4,6 @@ use candle_core::{CpuStorage, Result};
 
 use super::super::dispatch::{Kernels, Outcome};
 use super::super::quantized::{FEW_QUANTIZED_ROWS, QuantizedLinear, has_kernel};
-use super::buffer::Guarded;
 use super::matrix::{Product, View, project};
 use super::memory::{Cpu, FloatSource, floats, storage};
 use crate::weights::Quantized;
@@ -29,16 +28,16 @@ pub(super) fn product(weight: &Quantized, x: &[f32]) -> Result<Vec<f32>> {
     if rows > FEW_QUANTIZED_ROWS || !has_kernel(weight.dtype()) {
         return project(x, FloatSource::Blocks(weight), (out, inputs), None);
     }
-    let mut values = Guarded::zeros(rows * out);
+    let mut values = vec![0f32; rows * out];
     weight.multiply(x, &mut values)?;
-    Ok(values.finish())
+    Ok(values)
 }
 
 /// `gradient weight`: (rows, out) to (rows, in).
 pub(super) fn x_gradient(weight: &Quantized, gradient: &[f32]) -> Result<Vec<f32>> {
     let [out, inputs] = weight.dims();
     let rows = gradient.len() / out;
-    let mut values = Guarded::zeros(rows * inputs);
+    let mut values = vec![0f32; rows * inputs];
     for first in (0..out).step_by(STRIP) {
         let count = STRIP.min(out - first);
         let ids: Vec<u32> = (first..first + count).map(|row| row as u32).collect();
@@ -47,5 +46,5 @@ pub(super) fn x_gradient(weight: &Quantized, gradient: &[f32]) -> Result<Vec<f32
         let gradient = View { values: &gradient[first..], row_stride: out, column_stride: 1 };
         product.write(&mut values, inputs, gradient, View::rows(&weight, inputs));
     }
-    Ok(values.finish())
+    Ok(values)
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use candle_core::Result;
 use rayon::prelude::*;
 
-use super::buffer::{Guarded, Pending, Shared};
+use super::buffer::{Pending, Shared};
 
 /// Floats touched by one block of a row loop.
 pub(super) const BLOCK: usize = 16 * 1024;
@@ -48,7 +48,7 @@ pub(super) fn reduce_rows(
     let block = block_rows(cost);
     let blocks = rows.div_ceil(block);
     let mut out = Pending::new(rows * width);
-    let mut partial = Guarded::zeros(blocks * sums);
+    let mut partial = vec![0f32; blocks * sums];
     // Raw parts, because a width of 0 (nothing wanted) has no chunks to iterate over.
     let (out_base, partial_base) = (out.shared(), Shared::new(&mut partial));
     let run = |index: usize| {
@@ -61,7 +61,7 @@ pub(super) fn reduce_rows(
     };
     for_each(blocks, rows * cost <= SERIAL, run);
     // SAFETY: every row is in a block, and a block begins as zeros.
-    (unsafe { out.finish() }, fold(partial.finish(), sums))
+    (unsafe { out.finish() }, fold(partial, sums))
 }
 
 /// Two buffers of `len` floats (empty where not `wanted`), filled by `fill(block, first, second)`.

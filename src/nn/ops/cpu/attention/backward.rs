@@ -5,7 +5,7 @@ use candle_core::Result;
 use rayon::prelude::*;
 
 use super::super::super::attention::{Attention, Plan, Tile};
-use super::super::buffer::{Guarded, Shared};
+use super::super::buffer::Shared;
 use super::super::kernel::kernel;
 use super::super::math::{fma, sum_of};
 use super::super::matrix::{Product, View};
@@ -35,7 +35,7 @@ pub(super) fn backward(plan: &Plan, inputs: Inputs, wanted: [bool; 3]) -> Result
     plan.check_segments(tokens, keys)?;
     plan.check_partition(tokens, keys)?;
     let [mut dq, mut dk, mut dv] = [(0, inputs.q), (1, inputs.k), (2, inputs.v)]
-        .map(|(place, like)| Guarded::zeros(if wanted[place] { like.len() } else { 0 }));
+        .map(|(place, like)| vec![0f32; if wanted[place] { like.len() } else { 0 }]);
     let outputs = [&mut dq, &mut dk, &mut dv].map(|values| Shared::new(values));
     let units: Vec<(usize, usize)> = (0..plan.segments.len())
         .filter(|&segment| !plan.segments[segment].q.is_empty())
@@ -52,7 +52,7 @@ pub(super) fn backward(plan: &Plan, inputs: Inputs, wanted: [bool; 3]) -> Result
     } else {
         units.par_iter().for_each_init(Scratch::default, run);
     }
-    Ok([dq, dk, dv].map(Guarded::finish))
+    Ok([dq, dk, dv])
 }
 
 fn differentiate_tile(

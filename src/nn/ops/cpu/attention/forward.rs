@@ -6,7 +6,7 @@ use candle_core::Result;
 use rayon::prelude::*;
 
 use super::super::super::attention::{Attention, Plan, Tile};
-use super::super::buffer::{Guarded, Shared};
+use super::super::buffer::Shared;
 use super::super::kernel::kernel;
 use super::super::math::{exponentials, maximum, tanh};
 use super::super::matrix::{Product, View};
@@ -25,7 +25,7 @@ pub(super) fn head_rows<'a>(plan: &Plan, values: &'a [f32], rows: &Range<usize>,
 pub(super) fn forward(plan: &Plan, q: &[f32], k: &[f32], v: &[f32]) -> Result<Vec<f32>> {
     let Attention { heads, kv_heads, head_dim, .. } = plan.spec;
     plan.check_segments(q.len() / (heads * head_dim), k.len() / (kv_heads * head_dim))?;
-    let mut out = Guarded::zeros(q.len());
+    let mut out = vec![0f32; q.len()];
     let base = Shared::new(&mut out);
     let units = (0..plan.segments.len()).flat_map(|segment| (0..plan.spec.kv_heads).map(move |head| (segment, head)));
     let units = units.filter(|&(segment, _)| !plan.segments[segment].q.is_empty());
@@ -55,7 +55,7 @@ pub(super) fn forward(plan: &Plan, q: &[f32], k: &[f32], v: &[f32]) -> Result<Ve
     } else {
         tiles.par_iter().for_each_init(Vec::new, run);
     }
-    Ok(out.finish())
+    Ok(out)
 }
 
 /// Fills `scores` with the tile's attention weights `(rows, span)` and, where there is a softcap, `slopes` with
