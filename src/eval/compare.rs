@@ -245,3 +245,58 @@ pub fn rescored(before: &Results, after: &Results) -> Table {
     let lost = rows().filter(|(before, after)| after.score < before.score).count();
     table.note(format!("{gained} of {} rows score higher, {lost} lower", before.rows.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::gold::Gold;
+    use super::super::result_file::Facts;
+    use super::super::scorers::Scorer;
+    use super::*;
+
+    /// Results of a model on five questions.
+    fn results(model: &str, scores: [f64; 5]) -> Results {
+        let row = |(id, score): (usize, f64)| Row {
+            benchmark: "b".to_string(),
+            model: model.to_string(),
+            id: id.to_string(),
+            group: id.to_string(),
+            category: String::new(),
+            section: String::new(),
+            prompt: String::new(),
+            pictures: Vec::new(),
+            output: String::new(),
+            likelihoods: Vec::new(),
+            extracted: Some("x".to_string()),
+            gold: Gold::new("x"),
+            score,
+            scorer: "exact_match/2".to_string(),
+            rules: Rules::default(),
+        };
+        Results {
+            benchmark: "b".to_string(),
+            model: model.to_string(),
+            rows: scores.into_iter().enumerate().map(row).collect(),
+            scorer: Scorer::of_version("exact_match/2").unwrap(),
+            rules: Rules::default(),
+            left_out: Vec::new(),
+            facts: Facts::default(),
+        }
+    }
+
+    #[test]
+    fn all_are_compared_with_the_first_and_the_highest_is_the_best() {
+        let (first, second) = (results("1", [1.0, 0.0, 0.0, 0.0, 0.0]), results("2", [1.0; 5]));
+        let third = results("3", [1.0, 1.0, 1.0, 0.0, 0.0]);
+        let compared = compare(&[&first, &second, &third]).unwrap();
+        assert_eq!(compared.iter().map(|one| one.best).collect::<Vec<_>>(), [false, true, false]);
+        let differences: Vec<Option<f64>> =
+            compared.iter().map(|one| one.paired.as_ref().map(|paired| (10.0 * paired.difference).round())).collect();
+        assert_eq!(differences, [None, Some(8.0), Some(4.0)]);
+        // 4 and 2 questions that differ, all one way: 2 / 2^4 and 2 / 2^2; twice the first, and not below that.
+        let p: Vec<Option<f64>> = compared.iter().map(|one| one.p).collect();
+        assert_eq!(p, [None, Some(0.25), Some(0.5)]);
+        assert!(!compare(&[&first]).unwrap()[0].best, "alone it is the best of nothing");
+        let told = rescored(&first, &third).text(None, false);
+        assert!(told.contains("2 of 5 rows score higher, 0 lower"), "{told}");
+    }
+}
