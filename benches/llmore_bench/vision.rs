@@ -35,7 +35,7 @@ pub fn preprocess(options: &Options) -> Result<()> {
     let processor = Preprocessing::from_json(&config, "the bench's processor", None)?.processor;
     let (width, height) = (640, 480);
     let pixel = |i: usize| (((i / 3) % width * 7 + (i / 3) / width * 13 + i % 3 * 29) % 256) as u8;
-    let image = Image { width, height, pixels: (0..width * height * 3).map(pixel).collect() };
+    let image = Image { width, height, pixels: (0..width * height * 3).map(pixel).collect::<Vec<u8>>().into() };
     let jpeg = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images/jpeg420-230x151.jpg");
     let per_image = |seconds: Vec<f64>| seconds.into_iter().map(|s| s / IMAGES as f64).collect::<Vec<_>>();
 

@@ -122,7 +122,7 @@ impl ImageSource {
             Some(image) => {
                 let mut hasher = Sha256::new();
                 hasher.update(format!("{} {} ", image.width, image.height));
-                hasher.update(&image.pixels);
+                hasher.update(image.pixels.as_slice());
                 format!("{:x}", hasher.finalize())
             }
             None => format!("{:x}", Sha256::digest(self.bytes()?)),

@@ -93,7 +93,7 @@ impl Items for Mapped {
             }
             for image in images {
                 if let Some(image) = image.pixels() {
-                    hasher.update(&image.pixels);
+                    hasher.update(image.pixels.as_slice());
                 }
             }
         }

@@ -165,9 +165,21 @@ fn rgb(decoded: DynamicImage, format: ImageFormat, bytes: &[u8]) -> Vec<u8> {
         DynamicImage::ImageRgba16(image) => {
             image.pixels().flat_map(|pixel| [pixel.0[0], pixel.0[1], pixel.0[2]].map(high)).collect()
         }
+        DynamicImage::ImageRgba8(image) => without_alpha(image.into_raw()),
         // 8-bit samples: gray is repeated, alpha dropped.
         other => other.into_rgb8().into_raw(),
     }
+}
+
+/// RGB of RGBA, in the same memory: a large picture is not there twice.
+fn without_alpha(mut bytes: Vec<u8>) -> Vec<u8> {
+    let pixels = bytes.len() / 4;
+    for pixel in 1..pixels {
+        bytes.copy_within(4 * pixel..4 * pixel + 3, 3 * pixel);
+    }
+    bytes.truncate(3 * pixels);
+    bytes.shrink_to_fit();
+    bytes
 }
 
 /// Bits of green in a 16-bit pixel of a BMP file: 6 where color masks (compression 3) define it so, else 5.
@@ -185,6 +197,12 @@ fn truncated(pixel: [u8; 3], green_bits: u32) -> [u8; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn alpha_goes_and_the_rest_stays_in_order() {
+        assert_eq!(without_alpha(vec![1, 2, 3, 0, 4, 5, 6, 9, 7, 8, 9, 255]), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert!(without_alpha(Vec::new()).is_empty());
+    }
 
     #[test]
     fn a_decoder_that_panics_is_an_error_with_the_names_of_file_and_library() {

@@ -25,7 +25,10 @@ pub(super) fn rgb(bytes: &[u8]) -> Result<Vec<u8>, String> {
         indices[first..first + columns].copy_from_slice(row);
     }
     let palette = colors(decoder.palette().map_err(sentence)?);
-    Ok(indices.into_iter().flat_map(|index| palette[usize::from(index)]).collect())
+    // A canvas may be large: its size is known, so the vector does not grow step by step.
+    let mut rgb = Vec::with_capacity(3 * indices.len());
+    indices.into_iter().for_each(|index| rgb.extend(palette[usize::from(index)]));
+    Ok(rgb)
 }
 
 fn open(bytes: &[u8]) -> Result<Decoder<&[u8]>, String> {

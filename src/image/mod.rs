@@ -31,7 +31,7 @@ pub struct Image {
     /// In pixels.
     pub height: usize,
     /// RGB, `height * width * 3` bytes.
-    pub pixels: Arc<[u8]>,
+    pub pixels: Arc<Vec<u8>>,
 }
 
 impl Image {
