@@ -262,8 +262,9 @@ fn a_signal_ends_the_prompt_and_what_runs_at_it() {
 #[test]
 fn an_evaluation_and_a_study_go_on_after_a_signal() {
     let folder = scratch("faults-others");
-    let answers =
-        |out: &str| format!(r#"benchmark("tiny-vqa").run(vlm("tiny-llava"), #{{ out: "{out}", batch: 1 }});"#);
+    let answers = |out: &str| {
+        format!(r#"benchmark("tiny-vqa", #{{ limit: 24 }}).run(vlm("tiny-llava"), #{{ out: "{out}", batch: 1 }});"#)
+    };
     let ran = |script: &str| {
         let output = start(&folder, script, &["--quiet"]).wait_with_output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
@@ -280,7 +281,7 @@ fn an_evaluation_and_a_study_go_on_after_a_signal() {
 
     let study = |out: &str| {
         format!(
-            r#"study(#{{ seeds: [0, 1], limit: 4, stage: #{{ steps: 4, batch: 2, save_every_steps: 1 }}, out: "{out}" }}).run();"#
+            r#"study(#{{ seeds: [0, 1], limit: 4, stage: #{{ steps: 3, batch: 2, save_every_steps: 1 }}, out: "{out}" }}).run();"#
         )
     };
     ran(&study("whole"));

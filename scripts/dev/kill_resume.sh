@@ -37,7 +37,7 @@ for folder in args {
 SCRIPT
 echo 'load(args[0]);' >load.rhai
 cat >answer.rhai <<'SCRIPT'
-benchmark("tiny-vqa").run(vlm("tiny-llava"), #{ out: args[0], batch: 1 });
+benchmark("tiny-vqa", #{ limit: 60 }).run(vlm("tiny-llava"), #{ out: args[0], batch: 1 });
 SCRIPT
 cat >study.rhai <<'SCRIPT'
 study(#{ seeds: [0, 1], limit: 6, stage: #{ steps: 6, batch: 2, save_every_steps: 1 }, out: args[0] }).run();
