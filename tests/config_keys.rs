@@ -79,8 +79,7 @@ fn with(name: &str, key: &str, value: Value) -> Result<Vec<String>, String> {
     json[key] = value;
     std::fs::write(&path, json.to_string()).unwrap();
     let vlm = checkpoint::load(&Presets::default(), &folder, None, &Target::cpu());
-    let found = vlm.map(|vlm| vlm.notes.list()).map_err(|error| error.to_string());
-    found
+    vlm.map(|vlm| vlm.notes.list()).map_err(|error| error.to_string())
 }
 
 #[test]
