@@ -102,11 +102,11 @@ fn fingerprint(path: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::{scratch, scratch_path};
 
     #[test]
     fn what_was_noted_may_be_replaced_until_it_changes() {
-        let folder = std::env::temp_dir().join(format!("llmore-ledger-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = scratch("ledger");
         let (ledger, path) = (Ledger::in_folder(&folder), folder.join("x.png"));
         assert!(ledger.may_replace(&path).is_ok());
         std::fs::write(&path, "somebody's").unwrap();
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_long_file_is_known_by_its_length_and_three_pieces() {
-        let path = std::env::temp_dir().join(format!("llmore-ledger-long-{}", std::process::id()));
+        let path = scratch_path("long");
         let of = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
             fingerprint(&path).unwrap()

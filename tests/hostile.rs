@@ -282,7 +282,7 @@ fn what_does_not_fit_is_said_before_weights_are_read() {
 
 #[test]
 fn a_right_answer_at_a_place_that_no_list_has() {
-    let path = std::env::temp_dir().join(format!("llmore-hostile-{}-answer.jsonl", std::process::id()));
+    let path = crate::scratch::scratch_path("answer.jsonl");
     for answer in [json!(4), json!(-1), json!(u32::MAX), json!("4294967295"), json!(i64::MAX), json!(u64::MAX)] {
         let row = json!({ "question": "which?", "options": ["a", "b"], "answer": answer });
         std::fs::write(&path, format!("{row}\n")).unwrap();
@@ -295,8 +295,7 @@ fn a_right_answer_at_a_place_that_no_list_has() {
 
 #[test]
 fn a_study_that_holds_a_part_twice() {
-    let folder = std::env::temp_dir().join(format!("llmore-hostile-{}-study", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = crate::scratch::scratch("study");
     let record = |llms: &str| {
         let text = format!(
             "about = \"\"\nencoders = [\"tiny-clip\"]\nllms = {llms}\nprojector = \"linear\"\nrecipe = \"tiny\"\n\

@@ -170,8 +170,7 @@ mod tests {
 
     #[test]
     fn a_changed_byte_of_a_kept_answer_is_told_and_the_answer_is_not_used() {
-        let folder = std::env::temp_dir().join(format!("llmore-answers-flip-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
+        let folder = crate::scratch::scratch("flip");
         let cache = AnswerCache::Folder(folder.clone());
         let answer = |output: &str| Answer { output: output.to_string(), likelihoods: Vec::new() };
         let mut first = cache.open("m").unwrap();

@@ -123,7 +123,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_kernel_refuses_what_lies_outside() {
-        let root = std::env::temp_dir().join(format!("llmore-kernel-{}", std::process::id()));
+        let root = crate::scratch::scratch("kernel");
         let at = |path: &str| root.join(path);
         for folder in ["given", "secret", "runs/a", "runs/b"] {
             std::fs::create_dir_all(at(folder)).unwrap();

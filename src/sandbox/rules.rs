@@ -104,8 +104,7 @@ mod tests {
     use super::*;
 
     fn scratch(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("llmore-rules-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
+        let folder = crate::scratch::scratch(name);
         std::fs::create_dir_all(folder.join("given/inner")).unwrap();
         std::fs::create_dir_all(folder.join("secret")).unwrap();
         std::fs::write(folder.join("secret/key"), "secret").unwrap();

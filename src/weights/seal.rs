@@ -220,8 +220,7 @@ mod tests {
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("llmore-seal-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
+        let folder = crate::scratch::scratch(name);
         std::fs::create_dir_all(folder.join("part")).unwrap();
         for (file, text) in
             [("model.safetensors", "weights"), ("config.json", "{}"), ("part/model.safetensors", "more")]

@@ -15,8 +15,7 @@ pub struct World(pub PathBuf);
 
 impl World {
     pub fn new(name: &str) -> Self {
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sandbox-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&root);
+        let root = crate::scratch::scratch(name);
         for folder in ["secret/run", "work/given", "work/given2", "work/runs", "home/.config/llmore/presets/encoders"] {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }

@@ -1,7 +1,7 @@
 //! Tests of tables: parquet against JSON lines, broken rows, splits, damage.
 
 use super::*;
-use crate::scratch::scratch;
+use crate::scratch::{scratch, scratch_path};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/prompts")
@@ -121,7 +121,7 @@ fn lists(path: &Path, rows: usize) {
 
 #[test]
 fn pictures_of_lists_are_found_in_any_order() {
-    let path = std::env::temp_dir().join(format!("llmore-lists-{}.parquet", std::process::id()));
+    let path = scratch_path("lists.parquet");
     lists(&path, 200);
     let rows = containers::rows(&path, None).unwrap().next(usize::MAX).unwrap().unwrap();
     let pictures = rows.pictures.unwrap();

@@ -80,11 +80,7 @@ pub fn all() -> Vec<Seed> {
         let benchmark = Benchmark::open(&Presets::default(), id, &options).unwrap();
         let outputs: Vec<String> = (0..benchmark.items.len()).map(|n| ["yes", "A", "red"][n % 3].to_string()).collect();
         let results = Results::score_outputs(&benchmark, "a model", &outputs, 2.5).unwrap();
-        let path = std::env::temp_dir().join(format!(
-            "llmore-fuzz-results-{}-{:?}",
-            std::process::id(),
-            std::thread::current().id()
-        ));
+        let path = crate::scratch::scratch_path("results.jsonl");
         results.save(&path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         std::fs::remove_file(path).unwrap();

@@ -86,8 +86,7 @@ fn tensor(shape: &[usize], dtype: DType) -> Tensor {
 
 fn safetensors() -> Vec<Vec<u8>> {
     let saved = |tensors: &[(&str, &[usize], DType)]| {
-        let path = std::env::temp_dir().join(format!("llmore-fuzz-seed-{}-{}", std::process::id(), tensors.len()));
-        let path = path.with_extension(format!("{:?}", std::thread::current().id()));
+        let path = crate::scratch::scratch_path("seed.safetensors");
         let tensors: Vec<_> =
             tensors.iter().map(|(name, shape, dtype)| (name.to_string(), tensor(shape, *dtype))).collect();
         // Sorted by the library, whatever the order in a map.
