@@ -373,7 +373,7 @@ fn a_missing_part_is_told_and_an_empty_one_is_none() {
         for k in 0..5 {{ files.push(`{0}/few${{k}}.jsonl`); few.run(m, #{{ out: files[k], shard: [k, 5] }}); }}
         let all = results(files);
         print("---"); print(`${{all.rows.len()}} ${{all.score == few.run(m).score}}`); show(all.table());
-        all.save("{0}/all.jsonl"); show(results("{0}/all.jsonl").table());
+        all.save("{0}/all.jsonl", #{{ overwrite: true }}); show(results("{0}/all.jsonl").table());
         files.remove(4); print("---"); show(results(files).table());
         // Parts into one file are the whole run.
         for k in 0..3 {{ b.run(m, #{{ out: "{0}/one.jsonl", shard: [k, 3] }}); }}

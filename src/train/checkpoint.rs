@@ -129,7 +129,7 @@ pub(super) fn load(stepper: &mut Stepper, step: u64, path: &Path) -> Result<Vec<
     }
     // Before anything of the trainer changes.
     check_folder(path)?;
-    let text = std::fs::read(path.join(STATE)).map_err(|error| Error::file(path.join(STATE), error))?;
+    let text = crate::fs::read(&path.join(STATE)).map_err(|error| Error::file(path.join(STATE), error))?;
     let state: TrainerState =
         serde_json::from_slice(&text).map_err(|error| error!(Decode, "`{}/{STATE}`: {error}", path.display()))?;
     load_weights_of(stepper, &TensorFiles::peek(path)?)?;

@@ -2,7 +2,7 @@
 //! that `sha256sum -c` reads; its last line, a comment, is a hash of the lines before it.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ type Hashes = BTreeMap<String, String>;
 /// # Errors
 /// What reading it gives.
 pub fn sha256_of(path: &Path) -> std::io::Result<String> {
-    let (mut file, mut hasher, mut part) = (File::open(path)?, Sha256::new(), vec![0; PART]);
+    let (mut file, mut hasher, mut part) = (crate::fs::open(path)?, Sha256::new(), vec![0; PART]);
     loop {
         match file.read(&mut part) {
             Ok(0) => return Ok(format!("{:x}", hasher.finalize())),
@@ -109,7 +109,7 @@ pub fn listed(folder: &Path) -> Result<Option<Hashes>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+    let bytes = crate::fs::read(&path).map_err(|error| Error::file(&path, error))?;
     let damaged = || {
         error!(
             Decode,
@@ -197,7 +197,7 @@ fn below(folder: &Path, inside: &str) -> Result<Vec<String>> {
     let here = folder.join(inside);
     let failed = |error| Error::file(&here, error);
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(&here).map_err(failed)? {
+    for entry in crate::fs::read_dir(&here).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = format!("{inside}{}", entry.file_name().to_string_lossy());
         if entry.path().is_dir() {

@@ -153,13 +153,13 @@ fn swap(new: &Path, folder: &Path) -> Result<()> {
 /// Lets two folders change names, if that can be done in one step; the modes of the folders stay with the names.
 fn exchanged(new: &Path, folder: &Path) -> bool {
     let mode = std::fs::metadata(folder).map(|metadata| metadata.permissions());
-    mode.and_then(|mode| std::fs::set_permissions(new, mode)).and_then(|()| exchange(new, folder)).is_ok()
+    mode.and_then(|mode| crate::fs::set_permissions(new, mode)).and_then(|()| exchange(new, folder)).is_ok()
 }
 
 /// Whether all that is in a folder is `ours`, and no folder in it is another than those of a model's parts.
 fn holds_only(folder: &Path, inside: &Path, ours: &dyn Fn(&Path) -> bool) -> Result<bool> {
     let here = folder.join(inside);
-    for entry in std::fs::read_dir(&here).map_err(|error| Error::file(&here, error))? {
+    for entry in crate::fs::read_dir(&here).map_err(|error| Error::file(&here, error))? {
         let entry = entry.map_err(|error| Error::file(&here, error))?;
         let name = inside.join(entry.file_name());
         let is_ours = match entry.path().is_dir() {
