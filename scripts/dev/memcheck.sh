@@ -17,7 +17,7 @@ table=(
     "src/sandbox/kernel.rs sandbox::kernel"
     "src/weights/files.rs weights::files weights::hashing"
     "src/weights/quantized.rs weights::quantized"
-    "src/cli/output.rs   - asks a terminal for its size"
+    "src/cli/say.rs      - asks a pipe whether somebody reads it"
     "src/cli/query.rs    - talks with a terminal"
 )
 # Tests that take very long here and run the same unsafe code as others (the products of one row, two thousand times).
