@@ -19,6 +19,9 @@ use crate::{bail, error};
 const LIBRARY: &str = "tokenizers";
 /// The largest id of an added token: more rows than any model's embedding has.
 const LARGEST_ID: u64 = 1 << 24;
+/// The most that the steps before the model may make of a byte, each at its largest: a step that doubles every byte is no fault
+/// by itself, forty of them never end. Those of real tokenizers come to 6.
+const LARGEST_GROWTH: u64 = 4096;
 /// Its key in a normalizer: the table of characters that SentencePiece compiles, as base64.
 const CHARSMAP: &str = "precompiled_charsmap";
 
@@ -41,6 +44,8 @@ struct Sections {
     added_tokens: Vec<AddedId>,
     #[serde(default)]
     normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
 }
 
 #[derive(Deserialize)]
@@ -219,7 +224,27 @@ impl Sections {
             let what = format!("as the id of the token `{:.40}`", token.content);
             guard::check(&name, &what, u64::from(token.id), LARGEST_ID)?;
         }
-        check_charsmaps(&self.normalizer, name)
+        check_charsmaps(&self.normalizer, name)?;
+        let growth = growth(&self.normalizer).saturating_mul(growth(&self.pre_tokenizer));
+        guard::check(&name, "bytes that its normalizer and pre-tokenizer make of one", growth, LARGEST_GROWTH)
+    }
+}
+
+/// How many bytes a step, and all steps in it, may make of one.
+fn growth(step: &Value) -> u64 {
+    match step {
+        Value::Array(steps) => steps.iter().map(growth).fold(1, u64::saturating_mul),
+        Value::Object(map) => {
+            let own = match map.get("type").and_then(Value::as_str) {
+                Some("ByteLevel") => 2,
+                Some("Replace") => {
+                    map.get("content").and_then(Value::as_str).map_or(1, |text| text.len().max(1) as u64)
+                }
+                _ => 1,
+            };
+            map.values().map(growth).fold(own, u64::saturating_mul)
+        }
+        _ => 1,
     }
 }
 
@@ -283,6 +308,12 @@ mod tests {
             "`x` declares 4294967295 bytes of `precompiled_charsmap`, where 12 are the most there can be"
         );
         assert_eq!(Inner::parse(&json(Value::Null, 1), "x").unwrap().id("<x>"), Some(1));
+        // Harmless as it is: it is refused before anything is encoded.
+        let replaced =
+            serde_json::json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "a".repeat(65) });
+        let steps = serde_json::json!({ "type": "Sequence", "normalizers": [replaced, replaced] });
+        let growth = refused(json(steps, 1));
+        assert!(growth.contains("declares 4225 bytes that its normalizer and pre-tokenizer make of one"), "{growth}");
         let cut = refused(json(Value::Null, 1)[..90].to_vec());
         assert!(cut.starts_with("`x` is not a tokenizer.json: EOF while parsing"), "{cut}");
     }
