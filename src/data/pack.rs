@@ -32,7 +32,7 @@ pub struct Pack {
 }
 
 /// What a preset makes of a pack.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum PackItems {
     /// "describe the image" and the caption; for question packs the caption their answers add up to.
