@@ -203,13 +203,12 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lines> {
     Ok(lines)
 }
 
-/// Refuses a line that is not what it was when it was written. Where one line of a file has a sum, all have.
+/// Refuses a line that is not what it was when it was written. Lines that an older version wrote have no sum; once a line has
+/// one, all after it have.
 fn check_sums(path: &Path, bytes: &[u8]) -> Result<()> {
     let lines = bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, text)| !text.is_empty());
-    let looked: Vec<(usize, Sum)> = lines.map(|(number, text)| (number + 1, sums::look(text))).collect();
-    if looked.iter().all(|(_, sum)| *sum == Sum::None) {
-        return Ok(());
-    }
+    let looked = lines.map(|(number, text)| (number + 1, sums::look(text)));
+    let looked: Vec<(usize, Sum)> = looked.skip_while(|(_, sum)| *sum == Sum::None).collect();
     let Some((number, _)) = looked.into_iter().find(|(_, sum)| *sum != Sum::Right) else { return Ok(()) };
     Err(error!(Decode, "`{}`, line {number} is not as it was written: its `sum` is not that of the line", path.display())
         .help("without that line a run into the file asks its question again; lines that were changed on purpose are taken once no line has a `sum`"))
