@@ -37,6 +37,14 @@ fn start(folder: &Path, script: &str, arguments: &[&str]) -> Child {
     std::fs::write(folder.join("x.rhai"), script).unwrap();
     let mut command = Command::new(PROGRAM);
     command.args(["run", "x.rhai"]).args(arguments).current_dir(folder);
+    // Below `nohup` it would be ignored, by the program as well.
+    // SAFETY: signal(2) is async-signal-safe, as what runs between fork and exec must be, and SIG_DFL installs no handler.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
