@@ -49,6 +49,9 @@ else { loop { for m in models { m.save(args[0]); } } }
 SCRIPT
 
 unusable=0 different=0 opened=0
+# Below `nohup` the program ignores SIGHUP, as it should.
+hangup=HUP
+grep -q '^SigIgn:.*[13579bdf]$' /proc/self/status 2>/dev/null && hangup=TERM
 
 # Reports something that cannot be used, with what the program said.
 broken() {
@@ -77,7 +80,7 @@ disturbed() { # from, to, script, arguments...
     shift 3
     "$program" run "$script" --quiet -- "$@" >said.log 2>&1 &
     pid=$!
-    case $((RANDOM % 10)) in 0 | 1) how=TERM ;; 2) how=HUP ;; *) how=KILL ;; esac
+    case $((RANDOM % 10)) in 0 | 1) how=TERM ;; 2) how=$hangup ;; *) how=KILL ;; esac
     pause=$(awk -v seed="$RANDOM$RANDOM" -v from="$from" -v to="$to" \
         'BEGIN { srand(seed); printf "%.3f", from + (to - from) * rand() }')
     sleep "$pause"
