@@ -69,7 +69,7 @@ pub const CONFIG: Reader = Reader {
         "intermediate_size",
         "vocab_size",
     ],
-    open: |_| Box::new(|input| read(input)),
+    open: |_| Box::new(read),
 };
 
 pub const PROCESSOR: Reader = Reader {
@@ -102,7 +102,7 @@ pub const PROCESSOR: Reader = Reader {
         "use_square_size",
         "offset",
     ],
-    open: |_| Box::new(|input| prepare(input)),
+    open: |_| Box::new(prepare),
 };
 
 /// Configurations of all families, as published and with the keys that transformers 5 writes.
