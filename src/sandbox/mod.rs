@@ -1,7 +1,7 @@
 //! What a script of a stranger may do. A process enters the sandbox once, before it has threads, and never leaves it: from then
 //! on files are read only below the folders that were given, written only below one, nothing is fetched, no other program is
 //! started, and an evaluation has limits. `fs.rs` asks here for every file that is opened (`tests/architecture/files.rs`);
-//! on Linux the kernel holds the process to the same folders (`landlock.rs`).
+//! on Linux the kernel holds the process to the same folders (`kernel.rs`).
 
 mod kernel;
 mod limits;

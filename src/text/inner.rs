@@ -20,7 +20,7 @@ const LIBRARY: &str = "tokenizers";
 /// The largest id of an added token: more rows than any model's embedding has.
 const LARGEST_ID: u64 = 1 << 24;
 /// The most that the steps before the model may make of a byte, each at its largest: a step that doubles every byte is no fault
-/// by itself, forty of them never end. Those of real tokenizers come to 6.
+/// by itself, forty of them never end. Three bytes for a space and one doubling come to 6.
 const LARGEST_GROWTH: u64 = 4096;
 /// Its key in a normalizer: the table of characters that SentencePiece compiles, as base64.
 const CHARSMAP: &str = "precompiled_charsmap";
